@@ -1,0 +1,160 @@
+"""Resource and Snapshot: what a host is to hold, as immutable values with content versions.
+
+A resource's version is a hash of its own deterministic bytes, so equal content has equal versions on
+every control host and nothing unchanged is resent after a fail-over (knowledge: xDS rules 20 and 23).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from envoy.service.discovery.v3 import discovery_pb2
+
+PREFIX = "type.googleapis.com/"
+CLUSTER = PREFIX + "envoy.config.cluster.v3.Cluster"
+ENDPOINTS = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER = PREFIX + "envoy.config.listener.v3.Listener"
+ROUTES = PREFIX + "envoy.config.route.v3.RouteConfiguration"
+SECRET = PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+EXTENSION = PREFIX + "envoy.config.core.v3.TypedExtensionConfig"
+RUNTIME = PREFIX + "envoy.service.runtime.v3.Runtime"
+REVISION = PREFIX + "marchproxy.v1.Revision"
+
+# The order in which a host is brought to a new set: what is referred to comes before what refers.
+TYPES = (SECRET, CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, RUNTIME)
+
+SHORT = {
+    CLUSTER: "cluster",
+    ENDPOINTS: "endpoints",
+    LISTENER: "listener",
+    ROUTES: "routes",
+    SECRET: "secret",
+    EXTENSION: "extension",
+    RUNTIME: "runtime",
+    REVISION: "revision",
+}
+
+_DIGEST_MODULUS = 1 << 128
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One xDS resource, encoded once.
+
+    `raw` is the serialized envoy.service.discovery.v3.Resource (name, version, Any): the bytes that a
+    delta response repeats. `body` cuts the Any back out for state-of-the-world responses.
+    """
+
+    type_url: str
+    name: str
+    version: str
+    raw: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, type_url: str, name: str, message: Any) -> Resource:
+        """Encode a protobuf message deterministically and version it by content (blake2b, 96 bits)."""
+        value = message.SerializeToString(deterministic=True)
+        version = hashlib.blake2b(value, digest_size=12).hexdigest()
+        wrapped = discovery_pb2.Resource(name=name, version=version)
+        wrapped.resource.type_url = type_url
+        wrapped.resource.value = value
+        return cls(type_url, name, version, wrapped.SerializeToString(deterministic=True))
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Resource:
+        """Read back what `raw` holds. Raises google.protobuf.message.DecodeError on damaged bytes."""
+        wrapped = discovery_pb2.Resource.FromString(raw)
+        return cls(wrapped.resource.type_url, wrapped.name, wrapped.version, raw)
+
+    @property
+    def body(self) -> Any:
+        """The google.protobuf.Any inside, as state-of-the-world responses carry it."""
+        return discovery_pb2.Resource.FromString(self.raw).resource
+
+    def item_hash(self) -> int:
+        """This resource's share of its type's digest (see Revision in marchproxy.proto)."""
+        return item_hash(self.type_url, self.name, self.version)
+
+
+def item_hash(type_url: str, name: str, version: str) -> int:
+    """128-bit hash of one (type, name, version), summed into a TypeDigest."""
+    text = f"{type_url}|{name}|{version}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
+
+
+class Digest:
+    """Order-free digest of one type's resources, kept up incrementally: (count, sum modulo 2^128)."""
+
+    __slots__ = ("count", "total")
+
+    def __init__(self, count: int = 0, total: int = 0) -> None:
+        self.count = count
+        self.total = total
+
+    def add(self, type_url: str, name: str, version: str) -> None:
+        self.count += 1
+        self.total = (self.total + item_hash(type_url, name, version)) % _DIGEST_MODULUS
+
+    def remove(self, type_url: str, name: str, version: str) -> None:
+        self.count -= 1
+        self.total = (self.total - item_hash(type_url, name, version)) % _DIGEST_MODULUS
+
+    def copy(self) -> Digest:
+        return Digest(self.count, self.total)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Digest) and (self.count, self.total) == (other.count, other.total)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Digest({self.count}, {self.total:032x})"
+
+
+Resources = Mapping[str, Mapping[str, Resource]]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything one view of hosts holds: type url -> name -> Resource, with its revision id."""
+
+    resources: Resources
+    revision: str = ""
+    number: int = 0
+
+    @classmethod
+    def of(cls, resources: Iterable[Resource], number: int = 0) -> Snapshot:
+        """Collect resources of any types. Raises ValueError on a duplicate name (xDS rule 12)."""
+        by_type: dict[str, dict[str, Resource]] = {t: {} for t in TYPES}
+        for resource in resources:
+            named = by_type[resource.type_url]
+            if resource.name in named:
+                raise ValueError(f"two {SHORT[resource.type_url]} resources are named {resource.name!r}")
+            named[resource.name] = resource
+        frozen = MappingProxyType({t: MappingProxyType(named) for t, named in by_type.items()})
+        return cls(frozen, revision_id(digests(frozen)), number)
+
+    def of_type(self, type_url: str) -> Mapping[str, Resource]:
+        return self.resources.get(type_url, MappingProxyType({}))
+
+
+EMPTY = Snapshot.of(())
+
+
+def digests(resources: Resources) -> dict[str, Digest]:
+    """Digest of each type in TYPES order."""
+    result = {t: Digest() for t in TYPES}
+    for type_url, named in resources.items():
+        for resource in named.values():
+            result[type_url].add(type_url, resource.name, resource.version)
+    return result
+
+
+def revision_id(by_type: Mapping[str, Digest]) -> str:
+    """Content hash of a whole set: what the Revision resource and every status call it by."""
+    text = "|".join(f"{t}:{by_type[t].count}:{by_type[t].total:x}" for t in TYPES if t in by_type)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
