@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n xds_agent/proto/marchproxy.proto\x12\rmarchproxy.v1\"R\n\x08Revision\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12*\n\x07\x64igests\x18\x03 \x03(\x0b\x32\x19.marchproxy.v1.TypeDigest\":\n\nTypeDigest\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x0b\n\x03sum\x18\x03 \x01(\x0c\"o\n\rReportRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.marchproxy.v1.HelloH\x00\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.marchproxy.v1.HeartbeatH\x00\x42\x08\n\x06report\"\x9b\x01\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x15\n\renvoy_version\x18\x02 \x01(\t\x12\x0e\n\x06kernel\x18\x03 \x01(\t\x12\x14\n\x0c\x64istribution\x18\x04 \x01(\t\x12 \n\x04nics\x18\x05 \x03(\x0b\x32\x12.marchproxy.v1.Nic\x12\x0b\n\x03\x62tf\x18\x06 \x01(\x08\x12\x0f\n\x07machine\x18\x07 \x01(\t\"P\n\x03Nic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64river\x18\x02 \x01(\t\x12\x0b\n\x03mtu\x18\x03 \x01(\r\x12\x11\n\trx_queues\x18\x04 \x01(\r\x12\x0b\n\x03xdp\x18\x05 \x01(\t\"\x89\x02\n\tHeartbeat\x12\x17\n\x0f\x61\x63tive_revision\x18\x01 \x01(\t\x12\x13\n\x0b\x65nvoy_state\x18\x02 \x01(\t\x12\x12\n\nlast_error\x18\x03 \x01(\t\x12\x38\n\x08\x63ounters\x18\x04 \x03(\x0b\x32&.marchproxy.v1.Heartbeat.CountersEntry\x12\x30\n\tendpoints\x18\x05 \x03(\x0b\x32\x1d.marchproxy.v1.EndpointReport\x12\x1d\n\x15\x63\x65rtificate_not_after\x18\x06 \x01(\x03\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"|\n\x0e\x45ndpointReport\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x12\n\nrtt_ms_min\x18\x04 \x01(\x01\x12\x12\n\nrtt_ms_p50\x18\x05 \x01(\x01\x12\x12\n\nrtt_ms_p95\x18\x06 \x01(\x01\"%\n\x0eReportResponse\x12\x13\n\x0bheartbeat_s\x18\x01 \x01(\r2X\n\x0bNodeService\x12I\n\x06Report\x12\x1c.marchproxy.v1.ReportRequest\x1a\x1d.marchproxy.v1.ReportResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n xds_agent/proto/marchproxy.proto\x12\rmarchproxy.v1\"R\n\x08Revision\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12*\n\x07\x64igests\x18\x03 \x03(\x0b\x32\x19.marchproxy.v1.TypeDigest\":\n\nTypeDigest\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x0b\n\x03sum\x18\x03 \x01(\x0c\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"7\n\rRenewResponse\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\n\n\x02\x63\x61\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63rl\x18\x03 \x01(\x0c\"o\n\rReportRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.marchproxy.v1.HelloH\x00\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.marchproxy.v1.HeartbeatH\x00\x42\x08\n\x06report\"\x9b\x01\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x15\n\renvoy_version\x18\x02 \x01(\t\x12\x0e\n\x06kernel\x18\x03 \x01(\t\x12\x14\n\x0c\x64istribution\x18\x04 \x01(\t\x12 \n\x04nics\x18\x05 \x03(\x0b\x32\x12.marchproxy.v1.Nic\x12\x0b\n\x03\x62tf\x18\x06 \x01(\x08\x12\x0f\n\x07machine\x18\x07 \x01(\t\"P\n\x03Nic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64river\x18\x02 \x01(\t\x12\x0b\n\x03mtu\x18\x03 \x01(\r\x12\x11\n\trx_queues\x18\x04 \x01(\r\x12\x0b\n\x03xdp\x18\x05 \x01(\t\"\x89\x02\n\tHeartbeat\x12\x17\n\x0f\x61\x63tive_revision\x18\x01 \x01(\t\x12\x13\n\x0b\x65nvoy_state\x18\x02 \x01(\t\x12\x12\n\nlast_error\x18\x03 \x01(\t\x12\x38\n\x08\x63ounters\x18\x04 \x03(\x0b\x32&.marchproxy.v1.Heartbeat.CountersEntry\x12\x30\n\tendpoints\x18\x05 \x03(\x0b\x32\x1d.marchproxy.v1.EndpointReport\x12\x1d\n\x15\x63\x65rtificate_not_after\x18\x06 \x01(\x03\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"|\n\x0e\x45ndpointReport\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x12\n\nrtt_ms_min\x18\x04 \x01(\x01\x12\x12\n\nrtt_ms_p50\x18\x05 \x01(\x01\x12\x12\n\nrtt_ms_p95\x18\x06 \x01(\x01\"%\n\x0eReportResponse\x12\x13\n\x0bheartbeat_s\x18\x01 \x01(\r2\x9c\x01\n\x0bNodeService\x12I\n\x06Report\x12\x1c.marchproxy.v1.ReportRequest\x1a\x1d.marchproxy.v1.ReportResponse(\x01\x30\x01\x12\x42\n\x05Renew\x12\x1b.marchproxy.v1.RenewRequest\x1a\x1c.marchproxy.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,20 +37,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVISION']._serialized_end=133
   _globals['_TYPEDIGEST']._serialized_start=135
   _globals['_TYPEDIGEST']._serialized_end=193
-  _globals['_REPORTREQUEST']._serialized_start=195
-  _globals['_REPORTREQUEST']._serialized_end=306
-  _globals['_HELLO']._serialized_start=309
-  _globals['_HELLO']._serialized_end=464
-  _globals['_NIC']._serialized_start=466
-  _globals['_NIC']._serialized_end=546
-  _globals['_HEARTBEAT']._serialized_start=549
-  _globals['_HEARTBEAT']._serialized_end=814
-  _globals['_HEARTBEAT_COUNTERSENTRY']._serialized_start=767
-  _globals['_HEARTBEAT_COUNTERSENTRY']._serialized_end=814
-  _globals['_ENDPOINTREPORT']._serialized_start=816
-  _globals['_ENDPOINTREPORT']._serialized_end=940
-  _globals['_REPORTRESPONSE']._serialized_start=942
-  _globals['_REPORTRESPONSE']._serialized_end=979
-  _globals['_NODESERVICE']._serialized_start=981
-  _globals['_NODESERVICE']._serialized_end=1069
+  _globals['_RENEWREQUEST']._serialized_start=195
+  _globals['_RENEWREQUEST']._serialized_end=222
+  _globals['_RENEWRESPONSE']._serialized_start=224
+  _globals['_RENEWRESPONSE']._serialized_end=279
+  _globals['_REPORTREQUEST']._serialized_start=281
+  _globals['_REPORTREQUEST']._serialized_end=392
+  _globals['_HELLO']._serialized_start=395
+  _globals['_HELLO']._serialized_end=550
+  _globals['_NIC']._serialized_start=552
+  _globals['_NIC']._serialized_end=632
+  _globals['_HEARTBEAT']._serialized_start=635
+  _globals['_HEARTBEAT']._serialized_end=900
+  _globals['_HEARTBEAT_COUNTERSENTRY']._serialized_start=853
+  _globals['_HEARTBEAT_COUNTERSENTRY']._serialized_end=900
+  _globals['_ENDPOINTREPORT']._serialized_start=902
+  _globals['_ENDPOINTREPORT']._serialized_end=1026
+  _globals['_REPORTRESPONSE']._serialized_start=1028
+  _globals['_REPORTRESPONSE']._serialized_end=1065
+  _globals['_NODESERVICE']._serialized_start=1068
+  _globals['_NODESERVICE']._serialized_end=1224
 # @@protoc_insertion_point(module_scope)

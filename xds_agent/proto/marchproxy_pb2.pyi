@@ -26,6 +26,22 @@ class TypeDigest(_message.Message):
     sum: bytes
     def __init__(self, type_url: _Optional[str] = ..., count: _Optional[int] = ..., sum: _Optional[bytes] = ...) -> None: ...
 
+class RenewRequest(_message.Message):
+    __slots__ = ("csr",)
+    CSR_FIELD_NUMBER: _ClassVar[int]
+    csr: bytes
+    def __init__(self, csr: _Optional[bytes] = ...) -> None: ...
+
+class RenewResponse(_message.Message):
+    __slots__ = ("chain", "ca", "crl")
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    CA_FIELD_NUMBER: _ClassVar[int]
+    CRL_FIELD_NUMBER: _ClassVar[int]
+    chain: bytes
+    ca: bytes
+    crl: bytes
+    def __init__(self, chain: _Optional[bytes] = ..., ca: _Optional[bytes] = ..., crl: _Optional[bytes] = ...) -> None: ...
+
 class ReportRequest(_message.Message):
     __slots__ = ("hello", "heartbeat")
     HELLO_FIELD_NUMBER: _ClassVar[int]
