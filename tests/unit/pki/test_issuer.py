@@ -18,6 +18,17 @@ from xds_agent.pki.issuer import IssueError, Issuer
 
 NOW = dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
 PEM = serialization.Encoding.PEM
+CA_USAGE = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    key_encipherment=False,
+    content_commitment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 def make_issuer(*, days: int = 365) -> Issuer:
@@ -32,6 +43,7 @@ def make_issuer(*, days: int = 365) -> Issuer:
         .not_valid_before(NOW - dt.timedelta(days=1))
         .not_valid_after(NOW + dt.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(CA_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA384())
     )
