@@ -1,0 +1,126 @@
+"""Opening the database: SQLite made durable, migrations, and errors as sentences."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT_MS = 5_000
+
+
+class StoreError(Exception):
+    """The database did not take or give something; the words are for the operator."""
+
+
+class StoreFull(StoreError):
+    """No room left: nothing was stored."""
+
+
+def open_database(url: str) -> Engine:
+    """Engine for `url`, migrated to the newest schema. Raises StoreError with one sentence."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise StoreError(f"database {parsed.render_as_string()}: use sqlite:///PATH or postgresql://...")
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        parsed, hide_parameters=True, pool_pre_ping=parsed.get_backend_name() == "postgresql"
+    )
+    if engine.dialect.name == "sqlite":
+        _make_durable(engine)
+    try:
+        migrate(engine)
+    except StoreError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema to `revision` (Alembic), in one transaction."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with refusals(), writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            # Two control hosts may start at once.
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(713001)")
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A write transaction; on SQLite it takes the write lock at once, so that it waits instead of failing."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection = connection.execution_options(marchproxy_write=True)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn a database's errors into StoreError or StoreFull."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _translate(error) from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StoreFull(_FULL) from error
+        raise StoreError(f"the control database: {error}") from error
+
+
+_FULL = (
+    "the disk of the control database is full: nothing was stored and nothing was published, proxies keep "
+    "what they have; free some space on the control host and run again"
+)
+
+
+def _translate(error: DBAPIError) -> StoreError:
+    origin = error.orig
+    text = str(origin).strip() or type(origin).__name__
+    code = getattr(origin, "sqlite_errorcode", None)
+    sqlstate = getattr(origin, "sqlstate", None)
+    # A full disk shows as SQLITE_FULL, or as a write error of WAL or its shared memory.
+    full_io = {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_FSYNC}
+    primary = None if code is None else code & 0xFF
+    if primary == sqlite3.SQLITE_FULL or code in full_io or sqlstate == "53100":
+        return StoreFull(_FULL)
+    if isinstance(error, OperationalError) and primary == sqlite3.SQLITE_BUSY:
+        return StoreError("the control database is locked by another process; stop it and run again")
+    first_line = text.splitlines()[0]
+    return StoreError(f"the control database refused: {first_line}")
+
+
+def _make_durable(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # The driver's own implicit BEGIN would start read transactions that cannot become writers.
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "trusted_schema=OFF",
+            "secure_delete=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("marchproxy_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
