@@ -1,0 +1,170 @@
+"""Command line of the lab."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from lab import hosts, place, site, traffic
+from lab.commands import attempt
+from lab.errors import LabError
+from lab.place import HostSpec, Place
+from lab.progress import Progress, err, out
+
+UNITS = ("xds-agent-serve", "xds-agent-node", "envoy")
+GOOD = {"running", "active"}
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    if os.getuid() != 0:
+        err.print(f"[red]error:[/] the lab's hosts belong to root\n  sudo script/lab {' '.join(arguments)}")
+        return 1
+    try:
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except LabError as problem:
+        err.print("[red]error:[/] ", end="")
+        err.print(problem.what, markup=False, soft_wrap=True)
+        if problem.remedy:
+            err.print(f"  {problem.remedy}", markup=False, soft_wrap=True)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="script/lab", description="A three-cloud site on this machine.")
+    commands = parser.add_subparsers(required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        command.add_argument("--inventory", type=Path, default=site.INVENTORY, help=argparse.SUPPRESS)
+        return command
+
+    up = add("up", _up, "Make the hosts, run site.yml on them, send traffic through them.")
+    up.add_argument("--bare", action="store_true", help="stop when the hosts have booted")
+    up.add_argument("--no-traffic", action="store_true", help="stop when site.yml has run")
+    up.add_argument("--verbose", action="store_true", help="show all that ansible-playbook says")
+    up.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    down = add("down", _down, "Remove hosts, networks and rules of this checkout's lab.")
+    down.add_argument("--all", action="store_true", help="forget its certificates and the cached image too")
+    status = add("status", _status, "Which hosts run, and what runs on them.")
+    status.add_argument("--json", action="store_true", help="print the table as JSON")
+    checks = add("traffic", _traffic, "Send requests through the proxies and say what each of them met.")
+    checks.add_argument("--json", action="store_true", help="print the table as JSON")
+    checks.add_argument("--only", action="append", default=[], metavar="WORD", help="rows whose name holds WORD")
+    shell = add("ssh", _ssh, "A shell on a host, or one command there.")
+    shell.add_argument("host")
+    shell.add_argument("command", nargs=argparse.REMAINDER)
+    add("keys", _keys, "Make the certificates of the lab's partners, which the inventory refers to.")
+    return parser
+
+
+def _up(options: argparse.Namespace) -> int:
+    progress = Progress()
+    site.keys(place.load(options.inventory))
+    here = site.make_hosts(options.inventory, progress)
+    result: dict[str, Any] = {"hosts": [_facts(here, host, "running") for host in here.hosts]}
+    code = 0
+    if not options.bare:
+        progress.say("running site.yml (its output: .lab/site.log)")
+        recap = site.run_playbook("site.yml", here, progress, verbose=options.verbose)
+        progress.say(f"site.yml: {recap.total_changed} changes on {len(recap.changed)} hosts in {recap.seconds:.0f} s")
+        result["site"] = {"changed": recap.changed, "seconds": round(recap.seconds, 1)}
+        if not options.no_traffic:
+            rows = traffic.measure(here, progress.say)
+            result["traffic"] = [row.as_json() for row in rows]
+            traffic.show(rows, err if options.json else out)
+            code = 0 if all(row.as_expected for row in rows) else 1
+    result["seconds"] = round(progress.seconds, 1)
+    progress.say("the lab is up" if code == 0 else "[red]the lab is up, but not every request met what it should[/]")
+    if options.json:
+        print(json.dumps(result, indent=2))
+    return code
+
+
+def _down(options: argparse.Namespace) -> int:
+    gone = site.tear_down(place.load(options.inventory), forget=options.all)
+    err.print(
+        f"removed {len(gone['containers'])} hosts, {len(gone['networks'])} networks, {gone['rules']} rules"
+    )
+    return 0
+
+
+def _facts(here: Place, host: HostSpec, state: str) -> dict[str, Any]:
+    roles = [group for group in host.groups if group not in ("all", "lab", host.cloud)]
+    return {
+        "name": host.name, "state": state, "address": host.address, "cloud": host.cloud, "groups": roles,
+        "container": host.container,
+    }  # fmt: skip
+
+
+def _status(options: argparse.Namespace) -> int:
+    here = place.load(options.inventory)
+    states = hosts.states(here)
+    rows = []
+    for host in here.hosts:
+        facts = _facts(here, host, states.get(host.container, "absent"))
+        facts["units"] = _units(host) if facts["state"] == "running" else {}
+        rows.append(facts)
+    if options.json:
+        print(json.dumps({"supernet": here.supernet, "hosts": rows}, indent=2))
+    else:
+        _show_status(rows)
+    return 0 if all(row["state"] == "running" for row in rows) else 1
+
+
+def _units(host: HostSpec) -> dict[str, str]:
+    """Unit -> systemd's word, for our units that exist on the host."""
+    answer = attempt(
+        ["podman", "exec", host.container, "systemctl", "show", "--property=Id,ActiveState,LoadState", *UNITS]
+    ).stdout
+    units = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in answer.split("\n\n")]
+    return {
+        unit["Id"].removesuffix(".service"): unit["ActiveState"]
+        for unit in units
+        if unit.get("LoadState") == "loaded"
+    }
+
+
+def _show_status(rows: list[dict[str, Any]]) -> None:
+    table = Table("host", "state", "address", "cloud", "groups", "units")
+    for row in rows:
+        colour = "green" if row["state"] in GOOD else "red"
+        units = "  ".join(
+            f"[{'green' if word in GOOD else 'red'}]{unit}[/]" if word in GOOD else f"[red]{unit} {word}[/]"
+            for unit, word in row["units"].items()
+        )
+        state = f"[{colour}]{row['state']}[/]"
+        table.add_row(row["name"], state, row["address"], row["cloud"] or "", " ".join(row["groups"]), units)
+    out.print(table)
+
+
+def _traffic(options: argparse.Namespace) -> int:
+    progress = Progress()
+    rows = traffic.measure(place.load(options.inventory), progress.say, only=tuple(options.only))
+    if options.json:
+        print(json.dumps([row.as_json() for row in rows], indent=2))
+    else:
+        traffic.show(rows, out)
+    return 0 if rows and all(row.as_expected for row in rows) else 1
+
+
+def _ssh(options: argparse.Namespace) -> int:
+    host = place.load(options.inventory).host(options.host)
+    podman = shutil.which("podman") or "podman"
+    flags = ["--interactive", *(["--tty"] if os.isatty(0) and os.isatty(1) else [])]
+    command = options.command or ["bash", "--login"]
+    os.execv(podman, [podman, "exec", *flags, host.container, *command])
+
+
+def _keys(options: argparse.Namespace) -> int:
+    site.keys(place.load(options.inventory))
+    return 0

@@ -1,0 +1,75 @@
+"""The lab's machines: containers with systemd as their first process."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from lab.commands import attempt, podman, podman_json
+from lab.errors import LabError
+from lab.network import LABEL
+from lab.place import HostSpec, Place
+
+BOOTED = ("running", "degraded")
+MAX_OPEN_FILES = 1_048_576
+
+
+def states(place: Place) -> dict[str, str]:
+    """Container name -> podman's word for its state (running, exited, created), of this checkout's containers."""
+    found = podman_json("ps", "--all", "--format", "json", "--filter", f"label={LABEL}={place.root}")
+    return {entry["Names"][0]: entry["State"] for entry in found}
+
+
+def images(place: Place) -> dict[str, str]:
+    """Container name -> image it was made from."""
+    found = podman_json("ps", "--all", "--format", "json", "--filter", f"label={LABEL}={place.root}")
+    return {entry["Names"][0]: entry["Image"] for entry in found}
+
+
+def create(place: Place, host: HostSpec, image: str) -> None:
+    """Make and start one host with its fixed address."""
+    # systemd and Envoy want many files; more than this process may have, the runtime may not give.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    podman(
+        "run", "--detach", "--name", host.container, "--hostname", host.name, "--label", f"{LABEL}={place.root}",
+        "--network", host.network, "--ip", host.address, "--privileged", "--systemd=always",
+        "--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=4096:4096", image, "/lib/systemd/systemd",
+    )  # fmt: skip
+
+
+def start(host: HostSpec) -> None:
+    podman("start", host.container)
+
+
+def wait_until_booted(hosts: Iterable[HostSpec], said: Callable[[str], None], timeout_s: float = 60) -> None:
+    """Wait until systemd has finished starting on every host; LabError names those where it did not."""
+    waiting = list(hosts)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        words = list(pool.map(lambda host: _boot(host, timeout_s), waiting))
+    stuck = {host.name: word for host, word in zip(waiting, words, strict=True) if word not in BOOTED}
+    if stuck:
+        raise LabError(
+            "these hosts did not boot: " + ", ".join(f"{name} ({word})" for name, word in stuck.items()),
+            "script/lab down, then script/lab up; `podman logs NAME` shows systemd's own words",
+        )
+    said(f"{len(waiting)} hosts booted")
+
+
+def _boot(host: HostSpec, timeout_s: float) -> str:
+    # systemd's bus appears a moment after the process; a shell in the container polls for it, so that waiting
+    # costs one exec and not one a second.
+    script = (
+        f"for i in $(seq {int(timeout_s * 5)}); do s=$(systemctl is-system-running --wait 2>/dev/null); "
+        'case $s in running|degraded) break;; esac; sleep 0.2; done; echo "$s"'
+    )
+    return attempt(["podman", "exec", host.container, "sh", "-c", script], timeout_s=timeout_s + 30).stdout.strip()
+
+
+def remove(place: Place, names: Iterable[str]) -> list[str]:
+    """Remove containers at once (nothing in them is worth a clean stop)."""
+    gone = sorted(set(names) & set(states(place)))
+    if gone:
+        podman("rm", "--force", "--time", "0", "--volumes", *gone)
+    return gone
