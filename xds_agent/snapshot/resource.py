@@ -142,9 +142,6 @@ class Snapshot:
         return self.resources.get(type_url, MappingProxyType({}))
 
 
-EMPTY = Snapshot.of(())
-
-
 def digests(resources: Resources) -> dict[str, Digest]:
     """Digest of each type in TYPES order."""
     result = {t: Digest() for t in TYPES}
@@ -158,3 +155,6 @@ def revision_id(by_type: Mapping[str, Digest]) -> str:
     """Content hash of a whole set: what the Revision resource and every status call it by."""
     text = "|".join(f"{t}:{by_type[t].count}:{by_type[t].total:x}" for t in TYPES if t in by_type)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+EMPTY = Snapshot.of(())
