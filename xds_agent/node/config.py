@@ -1,0 +1,121 @@
+"""node.yml: what a node agent is told before it knows anything else. Read once, with one clear error."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+# sun_path of a Unix socket holds 108 bytes with its closing zero.
+_SOCKET_PATH_BYTES = 107
+
+
+class ConfigError(Exception):
+    """node.yml cannot be used; the words name the file and every fault in it."""
+
+
+def _host_port(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ValueError(f"{value!r} is not address:port, such as 10.65.0.10:18000")
+    if host.startswith("["):
+        ipaddress.IPv6Address(host.strip("[]"))
+    elif not _HOST_NAME.fullmatch(host):
+        raise ValueError(f"{value!r} is not address:port, such as 10.65.0.10:18000")
+    return value
+
+
+def _socket_path(value: Path) -> Path:
+    if len(str(value).encode()) > _SOCKET_PATH_BYTES:
+        raise ValueError(f"a Unix socket's path has at most {_SOCKET_PATH_BYTES} bytes")
+    return value
+
+
+HostPort = Annotated[str, AfterValidator(_host_port)]
+SocketPath = Annotated[Path, AfterValidator(_socket_path)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tls(_Part):
+    """This host's certificate (leaf, then issuing CA), its key, and whom it trusts (root and issuing CA)."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+    crl: Path | None = None
+
+
+class EnvoyConfig(_Part):
+    """This host's Envoy: the two sockets it shares with the agent, and its limits."""
+
+    xds_socket: SocketPath = Path("/run/marchproxy/node/xds.sock")
+    admin_socket: SocketPath = Path("/run/marchproxy/envoy/admin.sock")
+    binary: Path = Path("/opt/marchproxy/envoy/bin/envoy")
+    # Downstream connections over all listeners; one more is refused.
+    max_connections: int = Field(default=50_000, ge=1)
+    # Heap at which overload actions are complete, in MiB; null: 60 % of the host's memory.
+    max_heap_mb: int | None = Field(default=None, ge=64)
+    # Loopback TCP port that leads to the admin socket, for tools that know no Unix sockets; null: none.
+    admin_port: Port | None = None
+
+
+class Metrics(_Part):
+    """Where /healthz and /metrics answer."""
+
+    address: str = "0.0.0.0"
+    port: int = Field(default=8082, ge=0, le=65535)
+
+
+class NodeConfig(_Part):
+    """All of node.yml."""
+
+    name: str = Field(min_length=1)
+    trust_domain: str = "marchproxy.internal"
+    control: list[HostPort] = Field(min_length=1)
+    # Names that the certificates of `control` prove, in the same order; the last one serves for the rest.
+    control_names: list[str] = Field(min_length=1)
+    tls: Tls
+    state_dir: Path = Path("/var/lib/marchproxy/node")
+    envoy: EnvoyConfig = EnvoyConfig()
+    metrics: Metrics = Metrics()
+
+    @model_validator(mode="after")
+    def _names_for_addresses(self) -> NodeConfig:
+        if len(self.control_names) > len(self.control):
+            raise ValueError("control_names has more entries than control: one name per address")
+        return self
+
+    def targets(self) -> list[tuple[str, str]]:
+        """(address:port, name its certificate must prove) of each control host, in order."""
+        last = self.control_names[-1]
+        names = self.control_names + [last] * (len(self.control) - len(self.control_names))
+        return list(zip(self.control, names, strict=True))
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read node.yml. Raises ConfigError with everything that is wrong with it."""
+    try:
+        document: Any = yaml.safe_load(path.read_bytes())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: must be a mapping with name, control, control_names and tls")
+    try:
+        return NodeConfig.model_validate(document)
+    except ValidationError as error:
+        faults = "; ".join(_fault(part) for part in error.errors())
+        raise ConfigError(f"{path}: {faults}") from error
+
+
+def _fault(part: Any) -> str:
+    where = ".".join(str(step) for step in part["loc"])
+    return f"{where}: {part['msg']}" if where else part["msg"]
