@@ -1,0 +1,50 @@
+"""What an inventory may say already, but this version does not act on. Never silently ignored."""
+
+from collections.abc import Iterator
+
+from xds_agent.model.problems import Problem
+from xds_agent.model.services import Service
+from xds_agent.model.site import Site, find_origin
+
+LATER = "it is checked and kept, but this version does not act on it"
+
+
+def _service_notes(service: Service) -> Iterator[tuple[str, str]]:
+    given = service.model_fields_set
+    if service.protocol == "icmp":
+        yield "protocol", "icmp services"
+    if service.listen is not None and service.listen.address == "vip":
+        yield "listen.address", "virtual addresses"
+    if service.steering.algorithm != "weighted":
+        yield "steering.algorithm", f"steering by {service.steering.algorithm}"
+    if "qos" in given:
+        yield "qos", "classes of service"
+    if service.bandwidth is not None:
+        yield "bandwidth", "bandwidth limits"
+    if service.auth.type in ("jwt", "token"):
+        yield "auth.type", f"authentication by {service.auth.type}"
+
+
+def notes_on(site: Site) -> Iterator[Problem]:
+    """One note for each thing the inventory says that this version only models."""
+
+    def note(path: str, what: str) -> Problem:
+        return Problem(path=path, message=f"{what}: {LATER}", origin=find_origin(site.origins, path))
+
+    edge = site.edge
+    for tenant in edge.tenants:
+        if tenant.logging is not None:
+            yield note(f"tenants[{tenant.name}].logging", "logging of tenants")
+    for service in edge.services:
+        for key, what in _service_notes(service):
+            yield note(f"services[{service.name}].{key}", what)
+    for mapping in edge.mappings:
+        yield note(f"mappings[{mapping.name}]", "egress and service-to-service mappings")
+    if edge.protection is not None:
+        yield note("protection", "the packet filter")
+    for name in edge.clouds:
+        yield note(f"clouds.{name}", "prices and places of clouds")
+    for index, window in enumerate(edge.maintenance):
+        yield note(f"maintenance[{window.name or index}]", "maintenance windows")
+    if "rollout" in edge.model_fields_set:
+        yield note("rollout", "waves of a rollout (changes go to all proxies at once)")

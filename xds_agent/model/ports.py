@@ -1,0 +1,27 @@
+"""Ports of the proxies themselves."""
+
+from pydantic import Field
+
+from xds_agent.model.base import Model, Port
+
+
+class Ports(Model):
+    """What the edge's own processes listen on. No service may use one of these."""
+
+    http: Port = Field(default=80, description="Plain HTTP: redirects and ACME.", examples=[80])
+    https: Port = Field(default=443, description="HTTPS and WebSocket.", examples=[443])
+    grpc: Port = Field(default=8080, description="gRPC over TLS.", examples=[8080])
+    agent_metrics: Port = Field(
+        default=8082, description="Metrics and health of the node agent.", examples=[8082]
+    )
+    envoy_admin: Port | None = Field(
+        default=None,
+        description="Envoy's admin interface on loopback. None: a Unix socket only.",
+        examples=[9901],
+    )
+    xds: Port = Field(
+        default=18000, description="Control plane, gRPC with mTLS (control hosts).", examples=[18000]
+    )
+    api: Port = Field(
+        default=8000, description="Health and metrics of the control plane (control hosts).", examples=[8000]
+    )

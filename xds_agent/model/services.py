@@ -1,0 +1,176 @@
+"""Services: what the edge serves, and where it comes from."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, Strict
+
+from xds_agent.model.base import DomainName, Model, Name, Port, Text
+from xds_agent.model.endpoints import Endpoint, UpstreamTls
+from xds_agent.model.health import Ejection, Health
+from xds_agent.model.limits import Bandwidth, QosClass, RateLimit, ServiceLimits
+from xds_agent.model.quantities import Duration
+from xds_agent.model.steering import Steering
+from xds_agent.model.tenants import DEFAULT_TENANT
+
+Protocol = Literal["http", "grpc", "websocket", "tcp", "udp", "icmp"]
+HTTP_PROTOCOLS = frozenset({"http", "grpc", "websocket"})
+RetryOn = Literal[
+    "connect-failure",
+    "refused-stream",
+    "reset",
+    "reset-before-request",
+    "gateway-error",
+    "5xx",
+    "retriable-4xx",
+]
+DEFAULT_RETRY_ON: tuple[RetryOn, ...] = (
+    "connect-failure",
+    "refused-stream",
+    "reset-before-request",
+    "gateway-error",
+)
+Retries = Annotated[int, Strict(), Field(ge=0, le=10)]
+
+
+class Listen(Model):
+    """Where clients reach a service."""
+
+    address: Literal["edge", "vip"] = Field(
+        default="edge",
+        description="`edge`: every address of the ingress hosts. `vip`: a virtual address of the L4 tier.",
+        examples=["edge"],
+    )
+    port: Port | None = Field(
+        default=None, description="Port clients connect to (all but icmp, which has none).", examples=[7000]
+    )
+    sni: tuple[DomainName, ...] = Field(
+        default=(),
+        description="TLS names that choose this service on a shared port (tcp). The TLS is passed through, not "
+        "opened.",
+        examples=[["db.example.com"]],
+    )
+
+
+class Auth(Model):
+    """How clients of a service prove who they are."""
+
+    type: Literal["none", "jwt", "token", "mtls"] = Field(
+        default="none", description="Kind of proof.", examples=["jwt"]
+    )
+    issuer: Text | None = Field(
+        default=None, description="Issuer of the tokens (jwt).", examples=["https://id.example.com"]
+    )
+    audiences: tuple[Text, ...] = Field(
+        default=(), description="Audiences accepted (jwt).", examples=[["shop"]]
+    )
+    jwks: str | None = Field(
+        default=None,
+        description="Public keys of the issuer, as a JWK set (jwt).",
+        examples=["{{ lookup('file', 'jwks.json') }}"],
+    )
+    tokens: dict[Name, SecretStr] = Field(
+        default_factory=dict,
+        description="Tokens by the name of their holder (token). Keep them as vault values; they are never shown.",
+        examples=[{"partner-a": "{{ vault_partner_a_token }}"}],
+    )
+
+
+class Service(Model):
+    """Something clients reach through the edge."""
+
+    name: Name = Field(description="Name that routes and mappings refer to.", examples=["shop"])
+    tenant: Name = Field(default=DEFAULT_TENANT, description="Whose service it is.", examples=["retail"])
+    description: str = Field(default="", description="For people.", examples=["Shop front"])
+    protocol: Protocol = Field(default="http", description="What clients speak.", examples=["http", "tcp"])
+    domains: tuple[DomainName, ...] = Field(
+        default=(),
+        description="Domains whose requests come here unless a route says otherwise (http, grpc, websocket).",
+        examples=[["shop.example.com"]],
+    )
+    listen: Listen | None = Field(
+        default=None,
+        description="Where clients connect. tcp, udp and icmp services need it; the others use the edge's own ports.",
+        examples=[{"address": "edge", "port": 7000}],
+    )
+    endpoints: tuple[Endpoint, ...] = Field(
+        default=(), description="Backends.", examples=[[{"group": "shop_backends", "port": 8080}]]
+    )
+    upstream_tls: UpstreamTls | None = Field(
+        default=None,
+        description="TLS from the edge to the backends. None: plain.",
+        examples=[{"ca": "site-ca", "sni": "shop.internal"}],
+    )
+    upstream_http: Literal["1.1", "2"] | None = Field(
+        default=None,
+        description="HTTP version spoken to the backends. None: 2 for grpc, else 1.1.",
+        examples=["2"],
+    )
+    balance: Literal["least_request", "round_robin", "random"] = Field(
+        default="least_request",
+        description="Choice among the backends of one place.",
+        examples=["round_robin"],
+    )
+    health: Health | None = Field(
+        default=None,
+        description="Active check. None: backends count as healthy.",
+        examples=[{"type": "http", "path": "/healthz", "interval": "1s"}],
+    )
+    ejection: Ejection = Field(
+        default=Ejection(),
+        description="Takes backends out by what requests meet.",
+        examples=[{"consecutive_errors": 5}],
+    )
+    connect_timeout: Duration = Field(
+        default=timedelta(seconds=1), description="Time to connect to a backend.", examples=["1s"]
+    )
+    timeout: Duration = Field(
+        default=timedelta(seconds=15),
+        description="Time for a whole answer; 0s: no limit. grpc and websocket services have no limit unless this is given.",
+        examples=["15s"],
+    )
+    idle_timeout: Duration | None = Field(
+        default=None,
+        description="Longest silence: of a request, a tcp connection, or a udp session.",
+        examples=["5m"],
+    )
+    retries: Retries = Field(default=0, description="Further tries after a failure.", examples=[2])
+    retry_on: tuple[RetryOn, ...] = Field(
+        default=DEFAULT_RETRY_ON, description="Failures that are tried again.", examples=[["connect-failure"]]
+    )
+    per_try_timeout: Duration | None = Field(default=None, description="Time for one try.", examples=["1s"])
+    limits: ServiceLimits = Field(
+        default=ServiceLimits(), description="Circuit breaker.", examples=[{"connections": 1000}]
+    )
+    steering: Steering = Field(
+        default=Steering(), description="Choice among clouds.", examples=[{"order": ["aws", "gcp"]}]
+    )
+    qos: QosClass = Field(default="P2", description="Class of service; P0 is served first.", examples=["P1"])
+    rate_limit: RateLimit | None = Field(
+        default=None, description="Requests taken.", examples=[{"requests_per_second": 500, "burst": 1000}]
+    )
+    bandwidth: Bandwidth | None = Field(
+        default=None, description="Bits moved.", examples=[{"egress": "100mbit"}]
+    )
+    auth: Auth = Field(
+        default=Auth(),
+        description="How clients prove who they are.",
+        examples=[{"type": "jwt", "issuer": "https://id.example.com"}],
+    )
+
+    @property
+    def is_http(self) -> bool:
+        """True for protocols that are routed by domain and path."""
+        return self.protocol in HTTP_PROTOCOLS
+
+    @property
+    def upstream_http2(self) -> bool:
+        """True when backends are spoken to in HTTP/2."""
+        return self.upstream_http == "2" or (self.upstream_http is None and self.protocol == "grpc")
+
+    @property
+    def request_timeout(self) -> timedelta:
+        """`timeout`, or none (zero) for long-lived protocols that do not set one."""
+        if self.protocol in ("grpc", "websocket") and "timeout" not in self.model_fields_set:
+            return timedelta(0)
+        return self.timeout

@@ -1,0 +1,132 @@
+"""A site: the edge, its hosts, and where in the inventory each value was written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from pydantic import Field
+
+from xds_agent.model.base import Address, Model, Text, is_dns_name
+from xds_agent.model.edge import Edge
+from xds_agent.model.problems import Problem
+from xds_agent.model.services import Service
+
+ROLES = frozenset({"control", "ingress", "egress", "l4", "observability"})
+"""Groups that say what a host does."""
+
+
+class Host(Model):
+    """A host of the inventory, as far as the edge cares."""
+
+    name: Text = Field(description="Its name in the inventory.")
+    address: Address | None = Field(default=None, description="Where other hosts reach it.")
+    groups: tuple[str, ...] = Field(default=(), description="Inventory groups it is in.")
+    cloud: str | None = Field(default=None, description="Cloud it runs in.")
+    region: str | None = Field(default=None, description="Region it runs in.")
+    zone: str | None = Field(default=None, description="Zone it runs in.")
+    tenants: tuple[str, ...] | None = Field(default=None, description="Tenants it may carry. None: all.")
+
+    @cached_property
+    def roles(self) -> frozenset[str]:
+        """Its groups among control, ingress, egress, l4 and observability."""
+        return ROLES.intersection(self.groups)
+
+
+class ResolvedEndpoint(NamedTuple):
+    """One backend of a service; texts are empty where the inventory says nothing."""
+
+    address: str
+    port: int
+    cloud: str
+    region: str
+    zone: str
+    weight: int
+    dns: bool
+    """True when the proxy has to resolve ``address``."""
+    host: str
+    """Name of the inventory host, when it came from a group."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What `load_site` returns: everything is checked, and names refer to something."""
+
+    edge: Edge
+    hosts: Mapping[str, Host]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    not_acted_on: tuple[Problem, ...] = ()
+
+    def origin(self, path: str) -> str | None:
+        """File, line and column of ``path`` ('services[shop].endpoints[0].port'), or of what contains it."""
+        return find_origin(self.origins, path)
+
+    @cached_property
+    def hosts_by_group(self) -> dict[str, tuple[Host, ...]]:
+        """Hosts of each group, sorted by name."""
+        groups: dict[str, list[Host]] = {}
+        for name in sorted(self.hosts):
+            for group in self.hosts[name].groups:
+                groups.setdefault(group, []).append(self.hosts[name])
+        return {group: tuple(hosts) for group, hosts in groups.items()}
+
+    def hosts_of_role(self, role: str) -> tuple[Host, ...]:
+        """Hosts of a role (control, ingress, egress, l4, observability), sorted by name."""
+        return self.hosts_by_group.get(role, ())
+
+    def tenants_of(self, host: Host) -> frozenset[str]:
+        """Tenants the host may carry."""
+        if host.tenants is not None:
+            return frozenset(host.tenants)
+        return frozenset({"default", *(tenant.name for tenant in self.edge.tenants)})
+
+    def endpoints_of(self, service: Service) -> tuple[ResolvedEndpoint, ...]:
+        """Backends of ``service`` in the order of the inventory; groups become their hosts, sorted by name."""
+        found: list[ResolvedEndpoint] = []
+        for one in service.endpoints:
+            if one.address is not None:
+                found.append(
+                    ResolvedEndpoint(
+                        one.address,
+                        one.port,
+                        one.cloud or "",
+                        one.region or "",
+                        one.zone or "",
+                        one.weight,
+                        is_dns_name(one.address),
+                        "",
+                    )
+                )
+                continue
+            for host in self.hosts_by_group.get(one.group or "", ()):
+                if host.address is None:
+                    continue
+                found.append(
+                    ResolvedEndpoint(
+                        host.address,
+                        one.port,
+                        host.cloud or "",
+                        host.region or "",
+                        host.zone or "",
+                        one.weight,
+                        is_dns_name(host.address),
+                        host.name,
+                    )
+                )
+        return tuple(found)
+
+
+def find_origin(origins: Mapping[str, str], path: str) -> str | None:
+    """Origin of ``path``, or of the nearest thing around it that has one."""
+    key = path if path.startswith("hosts.") else f"edge.{path}" if path else "edge"
+    while True:
+        found = origins.get(key)
+        if found is not None:
+            return found
+        cut = max(key.rfind("."), key.rfind("["))
+        # A name in brackets may hold dots: cut at the bracket when we are inside one.
+        if key.endswith("]"):
+            cut = key.rfind("[")
+        if cut <= 0:
+            return None
+        key = key[:cut]
