@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print the table as JSON")
     checks = add("traffic", _traffic, "Send requests through the proxies and say what each of them met.")
     checks.add_argument("--json", action="store_true", help="print the table as JSON")
-    checks.add_argument("--only", action="append", default=[], metavar="WORD", help="rows whose name holds WORD")
+    checks.add_argument(
+        "--only", action="append", default=[], metavar="WORD", help="rows whose name holds WORD"
+    )
     shell = add("ssh", _ssh, "A shell on a host, or one command there.")
     shell.add_argument("host")
     shell.add_argument("command", nargs=argparse.REMAINDER)
@@ -76,7 +78,9 @@ def _up(options: argparse.Namespace) -> int:
     if not options.bare:
         progress.say("running site.yml (its output: .lab/site.log)")
         recap = site.run_playbook("site.yml", here, progress, verbose=options.verbose)
-        progress.say(f"site.yml: {recap.total_changed} changes on {len(recap.changed)} hosts in {recap.seconds:.0f} s")
+        progress.say(
+            f"site.yml: {recap.total_changed} changes on {len(recap.changed)} hosts in {recap.seconds:.0f} s"
+        )
         result["site"] = {"changed": recap.changed, "seconds": round(recap.seconds, 1)}
         if not options.no_traffic:
             rows = traffic.measure(here, progress.say)
@@ -84,7 +88,9 @@ def _up(options: argparse.Namespace) -> int:
             traffic.show(rows, err if options.json else out)
             code = 0 if all(row.as_expected for row in rows) else 1
     result["seconds"] = round(progress.seconds, 1)
-    progress.say("the lab is up" if code == 0 else "[red]the lab is up, but not every request met what it should[/]")
+    progress.say(
+        "the lab is up" if code == 0 else "[red]the lab is up, but not every request met what it should[/]"
+    )
     if options.json:
         print(json.dumps(result, indent=2))
     return code
@@ -126,7 +132,10 @@ def _units(host: HostSpec) -> dict[str, str]:
     answer = attempt(
         ["podman", "exec", host.container, "systemctl", "show", "--property=Id,ActiveState,LoadState", *UNITS]
     ).stdout
-    units = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in answer.split("\n\n")]
+    units = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for block in answer.split("\n\n")
+    ]
     return {
         unit["Id"].removesuffix(".service"): unit["ActiveState"]
         for unit in units

@@ -42,7 +42,9 @@ def attempt(
             **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
         )
     except FileNotFoundError:
-        raise LabError(f"{command[0]} is not installed", "script/lab up installs what the lab needs") from None
+        raise LabError(
+            f"{command[0]} is not installed", "script/lab up installs what the lab needs"
+        ) from None
     except subprocess.TimeoutExpired:
         raise LabError(f"{' '.join(command)} did not end within {timeout_s:g} s") from None
 

@@ -5,26 +5,26 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from lab.commands import attempt, podman, podman_json
 from lab.errors import LabError
-from lab.network import LABEL
+from lab.network import CHECKOUT, NAME, labels
 from lab.place import HostSpec, Place
 
 BOOTED = ("running", "degraded")
 MAX_OPEN_FILES = 1_048_576
 
 
+def containers(place: Place) -> dict[str, dict[str, Any]]:
+    """Container name -> what podman knows of it, of this lab's containers."""
+    found = podman_json("ps", "--all", "--format", "json", "--filter", f"label={CHECKOUT}={place.root}")
+    return {entry["Names"][0]: entry for entry in found if entry["Labels"].get(NAME) == place.name}
+
+
 def states(place: Place) -> dict[str, str]:
-    """Container name -> podman's word for its state (running, exited, created), of this checkout's containers."""
-    found = podman_json("ps", "--all", "--format", "json", "--filter", f"label={LABEL}={place.root}")
-    return {entry["Names"][0]: entry["State"] for entry in found}
-
-
-def images(place: Place) -> dict[str, str]:
-    """Container name -> image it was made from."""
-    found = podman_json("ps", "--all", "--format", "json", "--filter", f"label={LABEL}={place.root}")
-    return {entry["Names"][0]: entry["Image"] for entry in found}
+    """Container name -> podman's word for its state (running, exited)."""
+    return {name: entry["State"] for name, entry in containers(place).items()}
 
 
 def create(place: Place, host: HostSpec, image: str) -> None:
@@ -33,7 +33,8 @@ def create(place: Place, host: HostSpec, image: str) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     podman(
-        "run", "--detach", "--name", host.container, "--hostname", host.name, "--label", f"{LABEL}={place.root}",
+        "run", "--detach", "--name", host.container, "--hostname", host.name,
+        *labels(place),
         "--network", host.network, "--ip", host.address, "--privileged", "--systemd=always",
         "--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=4096:4096", image, "/lib/systemd/systemd",
     )  # fmt: skip
@@ -64,7 +65,9 @@ def _boot(host: HostSpec, timeout_s: float) -> str:
         f"for i in $(seq {int(timeout_s * 5)}); do s=$(systemctl is-system-running --wait 2>/dev/null); "
         'case $s in running|degraded) break;; esac; sleep 0.2; done; echo "$s"'
     )
-    return attempt(["podman", "exec", host.container, "sh", "-c", script], timeout_s=timeout_s + 30).stdout.strip()
+    return attempt(
+        ["podman", "exec", host.container, "sh", "-c", script], timeout_s=timeout_s + 30
+    ).stdout.strip()
 
 
 def remove(place: Place, names: Iterable[str]) -> list[str]:

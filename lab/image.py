@@ -1,4 +1,4 @@
-"""The hosts' root file system: Debian 12 by debootstrap, kept outside the checkout under a name that is its recipe."""
+"""The hosts' root file system: Debian 12 by debootstrap, cached under its recipe's name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ RECIPE_VERSION = "1"
 
 def recipe() -> str:
     """A hash of all that decides what is in the image; names image and cached file."""
-    parts = (RECIPE_VERSION, RELEASE, *INCLUDED, "fetched", *FETCHED, os.environ.get("MARCHPROXY_DEBIAN_MIRROR", ""))
+    parts = (
+        RECIPE_VERSION,
+        RELEASE,
+        *INCLUDED,
+        "fetched",
+        *FETCHED,
+        os.environ.get("MARCHPROXY_DEBIAN_MIRROR", ""),
+    )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
@@ -40,7 +47,7 @@ def cache_folder() -> Path:
 
 
 def ensure(said: Callable[[str], None]) -> str:
-    """Name of the image, which podman has when this returns; builds it or imports the cached file if need be."""
+    """Name of the image, which podman has when this returns: built, or imported from the cached file."""
     image = name()
     if attempt(["podman", "image", "exists", image]).returncode == 0:
         return image
@@ -80,7 +87,18 @@ def _build(archive: Path) -> None:
             remedy="debootstrap needs a Debian mirror; MARCHPROXY_DEBIAN_MIRROR=URL names another one",
             timeout_s=900,
         )  # fmt: skip
-        run(["chroot", root, "apt-get", "install", "--download-only", "--yes", "--no-install-recommends", *FETCHED])
+        run(
+            [
+                "chroot",
+                root,
+                "apt-get",
+                "install",
+                "--download-only",
+                "--yes",
+                "--no-install-recommends",
+                *FETCHED,
+            ]
+        )
         # Every host makes its own.
         (root / "etc/machine-id").write_text("")
         fresh = work / "host.tar"

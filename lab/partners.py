@@ -1,7 +1,7 @@
 """A foreign certificate authority for the lab: the partners whose clients the strict domain asks for.
 
-Made on each machine into the git-ignored ``.lab/partners``; nothing of it is a secret worth keeping, and nothing of
-it is in the repository.
+Made on each machine into the git-ignored ``.lab/partners``; nothing of it is a secret worth keeping, and
+nothing of it is in the repository.
 """
 
 from __future__ import annotations
@@ -16,14 +16,25 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LIFETIME_DAYS = 365
 RENEW_BELOW_DAYS = 30
-FILES = ("ca.crt", "ca.key", "crl.pem", "client.crt", "client.key", "revoked.crt", "revoked.key", "stranger.crt", "stranger.key")
+FILES = (
+    "ca.crt",
+    "ca.key",
+    "crl.pem",
+    "client.crt",
+    "client.key",
+    "revoked.crt",
+    "revoked.key",
+    "stranger.crt",
+    "stranger.key",
+)
 Key = ec.EllipticCurvePrivateKey
 
 
 def ensure(folder: Path) -> bool:
     """Make the authority and its clients if a file is missing or near its end; True if it made them.
 
-    ``client`` is a partner, ``revoked`` one whose certificate the CRL lists, ``stranger`` is signed by nobody we know.
+    ``client`` is a partner, ``revoked`` one whose certificate the CRL lists, ``stranger`` is
+    signed by nobody we know.
     """
     if all((folder / name).exists() for name in FILES) and not _ends_soon(folder):
         return False
@@ -64,8 +75,9 @@ def _start(common_name: str, key: Key, now: datetime.datetime) -> x509.Certifica
 
 def _usage(*, authority: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not authority, key_cert_sign=authority, crl_sign=authority, content_commitment=False,
-        key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+        digital_signature=not authority, key_cert_sign=authority, crl_sign=authority,
+        content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
+        encipher_only=False, decipher_only=False,
     )  # fmt: skip
 
 
@@ -102,16 +114,16 @@ def _client(
 
 
 def _crl(revoked: x509.Certificate, ca_key: Key, ca: x509.Certificate, now: datetime.datetime) -> bytes:
-    entry = (
-        x509.RevokedCertificateBuilder().serial_number(revoked.serial_number).revocation_date(now).build()
-    )
+    entry = x509.RevokedCertificateBuilder().serial_number(revoked.serial_number).revocation_date(now).build()
     crl = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(ca.subject)
         .last_update(now - datetime.timedelta(hours=1))
         .next_update(now + datetime.timedelta(days=LIFETIME_DAYS))
         .add_revoked_certificate(entry)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
         .add_extension(x509.CRLNumber(1), critical=False)
         .sign(ca_key, hashes.SHA384())
     )

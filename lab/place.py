@@ -1,13 +1,13 @@
 """Names and addresses of this checkout's lab, derived from where the checkout stands.
 
-``group_vars/lab/place.yml`` of the lab's inventory computes the same in Jinja (a test compares the two), so that
-``ansible-playbook`` needs no environment variable and two checkouts never share a name or a subnet.
+``group_vars/lab/place.yml`` of the lab's inventory computes the same in Jinja (a test compares the two), so
+that ``ansible-playbook`` needs no environment variable and two checkouts never share a name or a subnet.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,12 @@ class Place:
     """Everything that is named or numbered after the checkout."""
 
     root: Path
+    name: str
     prefix: str
     octet: int
     networks: tuple[Network, ...]
     hosts: tuple[HostSpec, ...]
-    state: Path = field(default=Path())
+    state: Path
 
     @property
     def supernet(self) -> str:
@@ -68,24 +69,25 @@ class Place:
         return tuple(host for host in self.hosts if group in host.groups)
 
 
-def prefix_of(root: Path) -> str:
-    """``mp`` and six hexadecimal digits of the checkout's path: starts the name of all that podman holds for us."""
-    return "mp" + hashlib.sha256(str(root).encode()).hexdigest()[:6]
+def digest_of(root: Path) -> str:
+    """Six hexadecimal digits of the checkout's path."""
+    return hashlib.sha256(str(root).encode()).hexdigest()[:6]
 
 
 def octet_of(root: Path) -> int:
-    """The second octet of the lab's addresses: ``.lab/octet`` where a clash was evaded, else from the path."""
+    """The second octet of the lab's addresses: ``.lab/octet`` if a clash was evaded, else from the path."""
     chosen = root / ".lab" / "octet"
     if chosen.exists():
         return int(chosen.read_text().strip())
-    return FIRST_OCTET + int(prefix_of(root)[2:], 16) % OCTETS
+    return FIRST_OCTET + int(digest_of(root), 16) % OCTETS
 
 
 def load(inventory: Path, root: Path = ROOT) -> Place:
-    """Read ``hosts.yml`` (``lab_network`` and ``lab_number`` of each host) and ``lab_networks`` beside it."""
-    networks_file = inventory.parent / "group_vars" / "lab" / "place.yml"
-    octet, prefix = octet_of(root), prefix_of(root)
-    numbers: dict[str, int] = yaml.safe_load(networks_file.read_text())["lab_networks"]
+    """Read ``hosts.yml`` (``lab_network``, ``lab_number`` of each host) and ``group_vars/lab/place.yml``."""
+    facts = yaml.safe_load((inventory.parent / "group_vars" / "lab" / "place.yml").read_text())
+    lab_name: str = facts["lab_name"]
+    numbers: dict[str, int] = facts["lab_networks"]
+    octet, prefix = octet_of(root), f"mp{digest_of(root)}-{lab_name}"
     found: dict[str, dict[str, Any]] = {}
     for group, body in yaml.safe_load(inventory.read_text()).items():
         _walk(group, body or {}, {}, (), found)
@@ -96,7 +98,8 @@ def load(inventory: Path, root: Path = ROOT) -> Place:
         for name, number in numbers.items()
         if f"{prefix}-{name}" in used
     )
-    return Place(root, prefix, octet, networks, hosts, root / ".lab")
+    state = root / ".lab" if lab_name == "lab" else root / ".lab" / lab_name
+    return Place(root, lab_name, prefix, octet, networks, hosts, state)
 
 
 def _walk(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab import hosts, image, network, partners, place
 from lab.commands import ENVIRONMENT, podman_json
@@ -28,7 +29,8 @@ def make_hosts(inventory: Path, progress: Progress) -> Place:
     have = network.existing(here)
     missing_networks = [net for net in here.networks if net.name not in have]
     network.ensure(here, missing_networks)
-    states, made_from = hosts.states(here), hosts.images(here)
+    containers = hosts.containers(here)
+    states = {name: entry["State"] for name, entry in containers.items()}
     fresh = [host for host in here.hosts if host.container not in states]
     asleep = [host for host in here.hosts if states.get(host.container, "running") != "running"]
     if fresh:
@@ -41,7 +43,11 @@ def make_hosts(inventory: Path, progress: Progress) -> Place:
     if not network.routing_is_set(here):
         network.set_routing(here)
     hosts.wait_until_booted(here.hosts, progress.say)
-    old = [host.name for host in here.hosts if made_from.get(host.container, wanted_image) != wanted_image]
+    old = [
+        host.name
+        for host in here.hosts
+        if host.container in containers and containers[host.container]["Image"] != wanted_image
+    ]
     if old:
         progress.note(f"{', '.join(old)}: made from an earlier image; 'script/lab down' and 'up' renew them")
     return here
@@ -49,13 +55,14 @@ def make_hosts(inventory: Path, progress: Progress) -> Place:
 
 def _settle(here: Place, inventory: Path, progress: Progress) -> Place:
     """Choose the range of addresses: fixed once a network exists, else one that clashes with nothing."""
-    if network.existing(here):
+    if network.of_checkout(here):
         return here
     octet = network.free_octet(here)
     if octet == here.octet:
         return here
-    here.state.mkdir(exist_ok=True)
-    (here.state / "octet").write_text(f"{octet}\n")
+    chosen = here.root / ".lab" / "octet"
+    chosen.parent.mkdir(exist_ok=True)
+    chosen.write_text(f"{octet}\n")
     progress.note(f"this machine already uses {here.supernet}; the lab takes 10.{octet}.0.0/16")
     return place.load(inventory)
 
@@ -72,18 +79,26 @@ class Recap:
         return sum(self.changed.values())
 
 
-def run_playbook(playbook: str, here: Place, progress: Progress, *, verbose: bool = False, extra: tuple[str, ...] = ()) -> Recap:
+def run_playbook(
+    playbook: str, here: Place, progress: Progress, *, verbose: bool = False, extra: tuple[str, ...] = ()
+) -> Recap:
     """Run a playbook of the checkout on the lab, its output kept in .lab/; LabError shows the end of it."""
-    here.state.mkdir(exist_ok=True)
+    here.state.mkdir(parents=True, exist_ok=True)
     log = here.state / f"{Path(playbook).stem}.log"
     began = progress.seconds
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), playbook, "-i", str(INVENTORY.parent), *extra]
+    command = [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        playbook,
+        "-i",
+        str(INVENTORY.parent),
+        *extra,
+    ]
     colourless = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
     changed: dict[str, int] = {}
     with log.open("w") as kept:
         running = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=os.environ | ENVIRONMENT | colourless,
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, env=os.environ | ENVIRONMENT | colourless,
         )  # fmt: skip
         assert running.stdout is not None
         for line in running.stdout:
@@ -106,17 +121,19 @@ def keys(here: Place) -> None:
     partners.ensure(here.state / "partners")
 
 
-def tear_down(here: Place, *, forget: bool) -> dict[str, object]:
+def tear_down(here: Place, *, forget: bool) -> dict[str, Any]:
     """Remove all this checkout holds on the machine; with ``forget`` also certificates and image."""
     containers = hosts.remove(here, hosts.states(here))
     networks = network.remove(here)
     rules = network.clear_routing(here)
-    for left in ("octet", "pki", "wheelhouse"):
-        _remove(here.state / left)
+    _remove(here.state / "pki")
+    if not network.of_checkout(here):
+        _remove(here.root / ".lab" / "octet")
     for log in here.state.glob("*.log"):
         log.unlink()
-    if forget:
+    if forget or here.name != "lab":
         _remove(here.state)
+    if forget:
         _forget_images()
     return {"containers": containers, "networks": networks, "rules": rules}
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from websockets.exceptions import WebSocketException
 
-from lab.place import Place
+from lab import checks, failover
+from lab.checks import Check, Met, Site
+from lab.errors import LabError
+from lab.place import HostSpec, Place
+
+FAILOVER = Check(
+    "failover of a cloud", f"{failover.NEXT_CLOUD} answers, none lost", lambda *_: Met("", False)
+)
+# The site's root, which the role pki makes on the controller.
+TRUST = "pki/root.crt"
 
 
 @dataclass(frozen=True)
@@ -28,12 +39,46 @@ class Row:
 
 def measure(here: Place, say: Callable[[str], None], *, only: tuple[str, ...] = ()) -> list[Row]:
     """Run the checks (those whose name holds a word of ``only``, if given) and return their rows."""
-    return []
+    trust = here.state / TRUST
+    if not trust.exists():
+        raise LabError(
+            f"there is no {trust}: the site has no authority yet", "script/lab up provisions the site"
+        )
+    site = Site(here, trust)
+    proxies = here.in_group("ingress")
+    rows = []
+    for check in (check for check in checks.EVERY_PROXY if _asked(check, only)):
+        say(f"asking {len(proxies)} proxies: {check.name}")
+        rows += [_row(check, proxy, _ask(check, proxy, site)) for proxy in proxies]
+    if _asked(FAILOVER, only):
+        met = failover.measure(proxies, site, say)
+        rows += [_row(FAILOVER, proxy, met[proxy.name]) for proxy in proxies]
+    return rows
+
+
+def _asked(check: Check, only: tuple[str, ...]) -> bool:
+    return not only or any(word.lower() in check.name.lower() for word in only)
+
+
+def _row(check: Check, proxy: HostSpec, met: Met) -> Row:
+    return Row(check.name, proxy.name, check.expected, met.words, met.as_expected)
+
+
+def _ask(check: Check, proxy: HostSpec, site: Site) -> Met:
+    try:
+        return check.ask(proxy, site)
+    # What the network or the proxy does to a request is a row of the table, not the end of it.
+    except (OSError, http.client.HTTPException, WebSocketException, ValueError) as problem:
+        return Met(f"{type(problem).__name__}: {problem}", False)
 
 
 def show(rows: list[Row], console: Console) -> None:
+    """Print the table, and how many rows are not as expected."""
     table = Table("check", "proxy", "expected", "met", "")
     for row in rows:
         mark = "[green]ok[/]" if row.as_expected else "[red]NOT OK[/]"
-        table.add_row(row.check, row.proxy, row.expected, row.met, mark)
+        table.add_row(row.check, row.proxy, row.expected, row.met.replace("[", r"\["), mark)
     console.print(table)
+    wrong = sum(not row.as_expected for row in rows)
+    verdict = "[green]every row as expected[/]" if not wrong else f"[red]{wrong} not as expected[/]"
+    console.print(f"{len(rows)} rows, {verdict}")

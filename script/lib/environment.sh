@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154,SC2034  # root comes from the script that sources this, packages go to it
 # What script/lab and script/test share: packages and Python environments on a Debian 12 machine with nothing
 # installed. Sourced; expects $root, the checkout.
 
@@ -73,3 +74,4 @@ lab_packages=(
   ca-certificates conmon debootstrap iproute2 iptables netavark aardvark-dns openssh-client openssl podman
   procps python3 python3-venv runc tar util-linux
 )
+test_packages=(git postgresql)

@@ -1,0 +1,164 @@
+"""What the lab asks of its proxies: each check sends real requests to one proxy and says what they met."""
+
+from __future__ import annotations
+
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from lab import client
+from lab.client import Identity
+from lab.place import HostSpec, Place
+
+SHOP, PARTNERS = "shop.example.com", "partners.example.com"
+CHAT, GRPC = "chat.example.com", "grpc.example.com"
+HTTP_PORT, HTTPS_PORT, GRPC_PORT, ECHO_PORT = 80, 443, 8080, 7000
+# Of 1,000 requests, 50 are expected to go to the 5 % side; 20 to 85 is more than four deviations away.
+SPLIT_REQUESTS, SPLIT_LEAST, SPLIT_MOST = 1000, 20, 85
+# A reply of grpc.health.v1.Health/Check: field 1, value 1 (SERVING).
+SERVING = b"\x08\x01"
+
+
+@dataclass(frozen=True)
+class Met:
+    """What a check met, in words, and whether that is as expected."""
+
+    words: str
+    as_expected: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question to one proxy."""
+
+    name: str
+    expected: str
+    ask: Callable[[HostSpec, Site], Met]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What clients need to know of the lab: its hosts, and the certificates they trust and show."""
+
+    place: Place
+    trust: Path
+
+    @property
+    def anonymous(self) -> Identity:
+        return Identity(self.trust)
+
+    def partner(self, name: str) -> Identity:
+        folder = self.place.state / "partners"
+        return Identity(self.trust, folder / f"{name}.crt", folder / f"{name}.key")
+
+
+def redirect(proxy: HostSpec, site: Site) -> Met:
+    answer = client.get(proxy.address, HTTP_PORT, SHOP, "/cart?item=7")
+    target = answer.headers.get("location", "nowhere")
+    return Met(
+        f"{answer.status} to {target}", (answer.status, target) == (301, f"https://{SHOP}/cart?item=7")
+    )
+
+
+def tls(proxy: HostSpec, site: Site) -> Met:
+    answer = client.get(proxy.address, HTTPS_PORT, SHOP, identity=site.anonymous)
+    good = answer.status == 200 and answer.tls == "TLSv1.3" and bool(answer.host)
+    return Met(f"{answer.status} over {answer.tls} from {answer.host}", good)
+
+
+def http2(proxy: HostSpec, site: Site) -> Met:
+    protocol = client.negotiated_protocol(proxy.address, HTTPS_PORT, SHOP, site.anonymous)
+    return Met(str(protocol), protocol == "h2")
+
+
+def partner_accepted(proxy: HostSpec, site: Site) -> Met:
+    answer = client.get(proxy.address, HTTPS_PORT, PARTNERS, identity=site.partner("client"))
+    return Met(f"{answer.status} from {answer.host}", answer.status == 200)
+
+
+def _refused(proxy: HostSpec, identity: Identity) -> Met:
+    try:
+        answer = client.get(proxy.address, HTTPS_PORT, PARTNERS, identity=identity)
+    except ssl.SSLError as alert:
+        # "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] ..." and the like: the server's own word.
+        return Met(f"handshake refused: {(alert.reason or str(alert)).lower().replace('_', ' ')}", True)
+    except ConnectionResetError:
+        return Met("connection reset", False)
+    return Met(f"{answer.status}", False)
+
+
+def nobody_refused(proxy: HostSpec, site: Site) -> Met:
+    return _refused(proxy, site.anonymous)
+
+
+def stranger_refused(proxy: HostSpec, site: Site) -> Met:
+    return _refused(proxy, site.partner("stranger"))
+
+
+def revoked_refused(proxy: HostSpec, site: Site) -> Met:
+    return _refused(proxy, site.partner("revoked"))
+
+
+def misdirected(proxy: HostSpec, site: Site) -> Met:
+    answer = client.get(proxy.address, HTTPS_PORT, PARTNERS, sni=SHOP, identity=site.anonymous)
+    return Met(str(answer.status), answer.status == 421)
+
+
+def grpc_health(proxy: HostSpec, site: Site) -> Met:
+    try:
+        answer = client.grpc_unary(
+            proxy.address, GRPC_PORT, GRPC, "/grpc.health.v1.Health/Check", b"", site.anonymous
+        )
+    except grpc.RpcError as problem:
+        return Met(f"{problem.code().name}: {problem.details()}", False)
+    return Met("SERVING" if answer == SERVING else repr(answer), answer == SERVING)
+
+
+def websocket(proxy: HostSpec, site: Site) -> Met:
+    message = f"hello through {proxy.name}"
+    answer = client.websocket_echo(proxy.address, HTTPS_PORT, CHAT, message, site.anonymous)
+    return Met("echoed" if message in answer else f"got {answer[:60]!r}", message in answer)
+
+
+def tcp(proxy: HostSpec, site: Site) -> Met:
+    message = f"ping {proxy.name}\n".encode()
+    answer = client.tcp_echo(proxy.address, ECHO_PORT, message)
+    return Met("echoed" if message in answer else f"got {answer[:60]!r}", message in answer)
+
+
+def split(proxy: HostSpec, site: Site) -> Met:
+    versions: Counter[str] = Counter()
+    with client.Connection(proxy.address, HTTPS_PORT, sni=SHOP, identity=site.anonymous) as connection:
+        for _ in range(SPLIT_REQUESTS):
+            answer = connection.get("/api", SHOP)
+            versions[answer.json().get("version", "?") if answer.status == 200 else str(answer.status)] += 1
+    good = set(versions) == {"v1", "v2"} and SPLIT_LEAST <= versions["v2"] <= SPLIT_MOST
+    return Met(", ".join(f"{count} {version}" for version, count in versions.most_common()), good)
+
+
+def source(proxy: HostSpec, site: Site) -> Met:
+    """The backend, in another network for most proxies, must see the proxy's own address."""
+    answer = client.get(proxy.address, HTTPS_PORT, SHOP, identity=site.anonymous)
+    seen = str(answer.json().get("client"))
+    return Met(f"{answer.host} saw {seen}", seen == proxy.address)
+
+
+EVERY_PROXY = (
+    Check("80 redirects to 443", f"301 to https://{SHOP}", redirect),
+    Check("TLS, chain verified", "200 over TLSv1.3", tls),
+    Check("HTTP/2", "h2", http2),
+    Check("mTLS, a partner", "200", partner_accepted),
+    Check("mTLS, no certificate", "handshake refused", nobody_refused),
+    Check("mTLS, a stranger's", "handshake refused", stranger_refused),
+    Check("mTLS, a revoked one", "handshake refused", revoked_refused),
+    Check("lax name, strict Host", "421", misdirected),
+    Check("gRPC", "SERVING", grpc_health),
+    Check("WebSocket", "echoed", websocket),
+    Check("TCP", "echoed", tcp),
+    Check("weighted split 95/5", f"{SPLIT_REQUESTS} requests, about 50 v2", split),
+    Check("source address", "the proxy's own", source),
+)

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Every linter of the tree; script/test and pre-commit run this. `script/lib/lint.sh [NAME...]` runs those named.
+# All of them run, so that one run tells all; exit code 1 if one found something.
+set -uo pipefail
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd -P)
+# shellcheck source=script/lib/environment.sh
+. "$root/script/lib/environment.sh"
+cd "$root" || exit 1
+enter_environment
+
+lint_ruff() { ruff check . && ruff format --check .; }
+lint_mypy() { mypy; }
+lint_yamllint() { yamllint --strict .; }
+lint_ansible-lint() { ansible-lint --offline --profile production; }
+# Words that are wrong on purpose: keys a test misspells to see them suggested.
+lint_codespell() { codespell --skip "*/requirements/*.txt" --ignore-words-list datbase,servcies,adress,endpionts .; }
+lint_shellcheck() {
+  local scripts
+  # By their first line: scripts have no ending.
+  mapfile -t scripts < <(grep -rlE --include='*' '^#!(/usr/bin/env |/bin/)(ba)?sh' script .ci; printf '%s\n' script/lib/*.sh)
+  mapfile -t scripts < <(printf '%s\n' "${scripts[@]}" | sort -u)
+  shellcheck --external-sources "${scripts[@]}"
+}
+
+all=(ruff mypy yamllint ansible-lint shellcheck codespell)
+[ $# -gt 0 ] || set -- "${all[@]}"
+failed=()
+for name in "$@"; do
+  declare -F "lint_$name" >/dev/null || fail "no linter '$name'" "there are: ${all[*]}"
+  if words=$("lint_$name" 2>&1); then
+    say "lint $name: ok"
+  else
+    failed+=("$name")
+    printf '%s\n' "$words"
+    say "lint $name: FAILED"
+  fi
+done
+[ ${#failed[@]} -eq 0 ] || { say "linters that found something: ${failed[*]}"; exit 1; }
