@@ -1,0 +1,98 @@
+"""The Report stream: who this host is (Hello), and how it does (Heartbeat, every 10 s and on every change)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import grpc
+
+from xds_agent.ads.client import REPORT_METHOD
+from xds_agent.proto import marchproxy_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 10.0
+RETRY_S = 2.0
+# Envoy's counters that a rollout compares before and after; sums over all clusters and listeners.
+GATE_COUNTERS = {
+    "downstream_rq_total": r"^http\..*\.downstream_rq_total$",
+    "downstream_rq_5xx": r"^http\..*\.downstream_rq_5xx$",
+    "upstream_cx_connect_fail": r"^cluster\..*\.upstream_cx_connect_fail$",
+    "update_rejected": r"^(cluster_manager\.cds|listener_manager\.lds)\.update_rejected$",
+}
+GATE_PATTERN = "|".join(GATE_COUNTERS.values())
+
+
+def gate_counters(found: dict[str, int]) -> dict[str, int]:
+    """Sum Envoy's counters into the names of a Heartbeat."""
+    sums = dict.fromkeys(GATE_COUNTERS, 0)
+    for name, value in found.items():
+        last = name.rpartition(".")[2]
+        if last in sums:
+            sums[last] += value
+    return sums
+
+
+class Reporter:
+    """Speaks for this host to whichever control host is connected."""
+
+    def __init__(
+        self, hello: Callable[[], Awaitable[pb.Hello]], heartbeat: Callable[[], Awaitable[pb.Heartbeat]]
+    ) -> None:
+        self._hello = hello
+        self._heartbeat = heartbeat
+        self._changed = asyncio.Event()
+        self._interval_s = HEARTBEAT_S
+
+    def changed(self) -> None:
+        """The state is another one: report it now."""
+        self._changed.set()
+
+    async def run(self, channel: grpc.aio.Channel) -> None:
+        """Report on `channel` until cancelled; a stream that breaks is opened again."""
+        while True:
+            try:
+                await self._stream(channel)
+            except grpc.aio.AioRpcError as error:
+                log.info("report stream: %s: %s", error.code().name, error.details())
+            await asyncio.sleep(RETRY_S)
+
+    async def _stream(self, channel: grpc.aio.Channel) -> None:
+        call = channel.stream_stream(
+            REPORT_METHOD,
+            request_serializer=pb.ReportRequest.SerializeToString,
+            response_deserializer=pb.ReportResponse.FromString,
+        )()
+        answers = asyncio.create_task(self._answers(call))
+        try:
+            said = await self._hello()
+            await call.write(pb.ReportRequest(hello=said))
+            while not answers.done():
+                self._changed.clear()
+                await call.write(pb.ReportRequest(heartbeat=await self._heartbeat()))
+                await self._pause(answers)
+                again = await self._hello()
+                if again != said:
+                    said = again
+                    await call.write(pb.ReportRequest(hello=said))
+            answers.result()
+        finally:
+            answers.cancel()
+            call.cancel()
+
+    async def _answers(self, call: grpc.aio.StreamStreamCall) -> None:
+        async for answer in call:
+            if answer.heartbeat_s:
+                self._interval_s = float(answer.heartbeat_s)
+
+    async def _pause(self, answers: asyncio.Task[None]) -> None:
+        """Until the next heartbeat is due, the state changes, or the stream ends."""
+        changed = asyncio.create_task(self._changed.wait())
+        try:
+            await asyncio.wait(
+                (changed, answers), timeout=self._interval_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            changed.cancel()
