@@ -19,7 +19,7 @@ INCLUDED = (
     "python3-venv", "systemd", "systemd-sysv",
 )  # fmt: skip
 # Fetched but not installed, so that the roles install them as on any host, only quicker.
-FETCHED = ("chrony", "ethtool", "kmod", "nftables", "nginx-light")
+FETCHED = ("chrony", "ethtool", "kmod", "nftables", "nginx-light", "python3-cryptography")
 # Raise to have every machine build its image anew.
 RECIPE_VERSION = "1"
 
