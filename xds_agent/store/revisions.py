@@ -58,7 +58,7 @@ class Stored:
 
 def content_id(document: Mapping[str, Any], fingerprints: Mapping[str, str]) -> str:
     """64-bit hash (hex) of what the inventory says, without where it says it: moved lines change nothing."""
-    content = {key: value for key, value in document.items() if key != "origins"}
+    content = {key: value for key, value in document.items() if key not in {"origins", "secret_paths"}}
     text = json.dumps(
         [content, dict(fingerprints)], sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )

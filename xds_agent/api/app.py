@@ -1,0 +1,198 @@
+"""The REST API of control, served on Unix sockets; one app per socket, each speaking for its tenants."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from xds_agent.api.views import View
+from xds_agent.compile import CompileError
+from xds_agent.model import ModelError, Problem
+from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
+from xds_agent.rollout.pipeline import Pipeline
+from xds_agent.store import SealError, StoreError, StoreFull
+
+Counted = Callable[[str], None]
+
+
+class RevisionRequest(BaseModel):
+    """Body of POST /v1/revisions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    document: dict[str, Any]
+    author: str = ""
+    reason: str = ""
+    commit: str = ""
+    dry_run: bool = False
+    allow_removal: list[str] = []
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+
+
+class RollbackRequest(BaseModel):
+    """Body of POST /v1/rollback."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int
+    author: str = ""
+    reason: str = ""
+    dry_run: bool = False
+    allow_removal: list[str] = []
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+
+
+def create_app(
+    pipeline: Pipeline, *, name: str, tenants: frozenset[str] | None = None,
+    counted: Counted = lambda outcome: None,
+) -> FastAPI:  # fmt: skip
+    """App for one socket; `tenants` is for whom it speaks, None for all."""
+    app = FastAPI(title="MarchProxy control", docs_url=None, redoc_url=None)
+    view = View(pipeline, name, tenants)
+    _refusals(app, counted)
+
+    @app.post("/v1/revisions")
+    async def post_revision(body: RevisionRequest, request: Request) -> dict[str, Any]:
+        change = Change(
+            document=body.document, author=_author(body.author, request), reason=body.reason,
+            commit=body.commit, dry_run=body.dry_run, allow_removal=tuple(body.allow_removal),
+            timeout_s=body.timeout_s, tenants=tenants,
+        )  # fmt: skip
+        return _told(await pipeline.apply(change), counted)
+
+    @app.post("/v1/rollback")
+    async def post_rollback(body: RollbackRequest, request: Request) -> dict[str, Any]:
+        change = Change(
+            document={}, author=_author(body.author, request), reason=body.reason, dry_run=body.dry_run,
+            timeout_s=body.timeout_s, tenants=tenants,
+        )  # fmt: skip
+        return _told(await pipeline.rollback(body.number, change), counted)
+
+    @app.get("/v1/status")
+    async def get_status() -> dict[str, Any]:
+        return await view.status()
+
+    @app.get("/v1/history")
+    async def get_history(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50, before: int | None = None
+    ) -> dict[str, Any]:
+        return {"revisions": await view.history(limit, before)}
+
+    @app.get("/v1/revisions/{number}")
+    async def get_revision(number: int) -> dict[str, Any]:
+        found = await view.revision(number)
+        if found is None:
+            raise HTTPException(404, f"there is no revision {number}; `xds-agent history` lists them")
+        return found
+
+    @app.get("/v1/explain")
+    async def get_explain(
+        url: str, host: str | None = None, method: str = "GET",
+        header: Annotated[list[str] | None, Query()] = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        headers = dict(_split(one) for one in header or [])
+        return await view.explain(url, host=host, method=method, headers=headers)
+
+    @app.get("/v1/audit")
+    async def get_audit(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> dict[str, Any]:
+        if tenants is not None:
+            raise NotEntitled("the audit is for all tenants", "use the socket of all tenants")
+        return await view.audit(limit)
+
+    return app
+
+
+def create_open_app(pipeline: Pipeline, metrics: Callable[[], bytes]) -> FastAPI:
+    """What anyone may read over TCP: /healthz and /metrics, nothing else."""
+    from fastapi.responses import Response
+
+    app = FastAPI(title="MarchProxy control", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/healthz")
+    async def healthz() -> JSONResponse:
+        live = pipeline.live
+        healthy = not pipeline.trouble
+        content = {"status": "ok" if healthy else "trouble", "revision": live.number if live else None}
+        return JSONResponse(content, status_code=200 if healthy else 503)
+
+    @app.get("/metrics")
+    async def read_metrics() -> Response:
+        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return app
+
+
+def _told(answer: Answer, counted: Counted) -> dict[str, Any]:
+    counted(answer.outcome)
+    return answer.as_dict()
+
+
+def _author(claimed: str, request: Request) -> str:
+    """Who asks: what the controller says, and the Unix user that the kernel says."""
+    uid = getattr(request.state, "uid", None)
+    if uid is None:
+        return claimed or "unknown"
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = f"uid {uid}"
+    return f"{claimed} (as {user})" if claimed else user
+
+
+def _split(header: str) -> tuple[str, str]:
+    name, _, value = header.partition(":")
+    return name.strip().lower(), value.strip()
+
+
+def _refusals(app: FastAPI, counted: Counted) -> None:
+    """Errors as JSON with words and a remedy; never a body echoed back, since it may hold secrets."""
+    Handler = Callable[[Request, Any], Awaitable[JSONResponse]]
+
+    def answering(status: int, content: Callable[[Any], dict[str, Any]], outcome: str) -> Handler:
+        async def handle(_request: Request, error: Any) -> JSONResponse:
+            counted(outcome)
+            return JSONResponse(content(error), status_code=status)
+
+        return handle
+
+    def problems(error: Any) -> dict[str, Any]:
+        return {"problems": [_problem(one) for one in error.problems]}
+
+    def words_and_remedy(error: Any) -> dict[str, Any]:
+        return {"error": error.error, "remedy": error.remedy}
+
+    def bad_request(error: RequestValidationError) -> dict[str, Any]:
+        found = [
+            {
+                "path": ".".join(str(part) for part in one["loc"]),
+                "message": one["msg"],
+                "fix": "",
+                "origin": None,
+            }
+            for one in error.errors()
+        ]
+        return {"problems": [{**one, "text": f"{one['path']}: {one['message']}"} for one in found]}
+
+    table: list[tuple[type[Exception], int, Callable[[Any], dict[str, Any]], str]] = [
+        (ModelError, 422, problems, "invalid"),
+        (CompileError, 422, problems, "invalid"),
+        (RequestValidationError, 422, bad_request, "invalid"),
+        (Conflict, 409, words_and_remedy, "conflict"),
+        (NotEntitled, 403, words_and_remedy, "not-entitled"),
+        (StoreFull, 507, lambda error: {"error": str(error)}, "disk-full"),
+        (StoreError, 500, lambda error: {"error": str(error)}, "store-error"),
+        (SealError, 500, lambda error: {"error": str(error)}, "store-error"),
+        (HTTPException, 404, lambda error: {"error": str(error.detail)}, "not-found"),
+    ]
+    for kind, status, content, outcome in table:
+        app.add_exception_handler(kind, answering(status, content, outcome))
+
+
+def _problem(one: Problem) -> dict[str, Any]:
+    return one.as_dict()

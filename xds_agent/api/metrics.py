@@ -1,0 +1,85 @@
+"""What Prometheus reads on port 8000: nodes, acknowledgements, refusals, push-to-ACK, certificates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from xds_agent.protocol.control import Acknowledged, Outcome, Refused
+from xds_agent.rollout import material
+from xds_agent.rollout.pipeline import Pipeline
+
+# A change is live in a few milliseconds on one proxy; a thousand take about 0.1 s.
+_BUCKETS_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 5, 15)
+
+
+class ControlMetrics:
+    """Counts what happens, and reads the rest from the pipeline when asked."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.registry.register(_State(pipeline))
+        self._acks = Counter("marchproxy_acks", "Revisions acknowledged by nodes.", registry=self.registry)
+        self._nacks = Counter(
+            "marchproxy_nacks", "Revisions refused by nodes.", ["node"], registry=self.registry
+        )
+        self._push_to_ack = Histogram(
+            "marchproxy_push_to_ack_seconds", "From publishing a revision to a node's acknowledgement.",
+            buckets=_BUCKETS_S, registry=self.registry,
+        )  # fmt: skip
+        self.applies = Counter(
+            "marchproxy_applies", "Changes asked for, by how they ended.", ["outcome"], registry=self.registry
+        )
+        self.refused_peers = Counter(
+            "marchproxy_refused_peers", "Connections of nodes turned away.", registry=self.registry
+        )
+
+    def heard(self, outcome: Outcome) -> None:
+        """Listener of the publisher."""
+        if isinstance(outcome, Acknowledged):
+            self._acks.inc()
+            since = self._pipeline.publisher.published_at.pop(outcome.node, None)
+            if since is not None:
+                self._push_to_ack.observe(time.monotonic() - since)
+        elif isinstance(outcome, Refused):
+            self._nacks.labels(outcome.node).inc()
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class _State(Collector):
+    """Gauges that would only ever be copies of what the pipeline knows."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def collect(self) -> Iterable[Metric]:
+        pipeline = self._pipeline
+        states = [view.state for view in pipeline.publisher.nodes().values()]
+        nodes = GaugeMetricFamily("marchproxy_nodes", "Proxies of the live revision.", labels=["state"])
+        for state in ("active", "pending", "refused", "offline"):
+            nodes.add_metric([state], states.count(state))
+        yield nodes
+        connected = sum(node.connected for node in pipeline.publisher.core.nodes().values())
+        yield GaugeMetricFamily("marchproxy_connected_nodes", "Nodes with an open stream.", value=connected)
+        live = pipeline.live
+        number = live.number if live is not None else 0
+        yield GaugeMetricFamily("marchproxy_revision", "Number of the live revision.", value=number)
+        ends = GaugeMetricFamily(
+            "marchproxy_certificate_expiry_seconds",
+            "When a certificate ends (Unix time).",
+            labels=["certificate"],
+        )
+        if live is not None:
+            for name, until in material.expiries(live.material).items():
+                ends.add_metric([name], until.timestamp())
+        yield ends

@@ -1,0 +1,132 @@
+"""Keeps what nodes say in the database, off the event loop and in batches.
+
+Serving never waits for it: when the disk is full it says so once and tries again, and nothing is lost but
+the latest of each node's facts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+from typing import Any
+
+from xds_agent.ads.gate import Refusal
+from xds_agent.ads.reports import Offline, Report
+from xds_agent.proto import marchproxy_pb2 as pb
+from xds_agent.protocol.control import Acknowledged, Connected, Disconnected, Outcome, Refused
+from xds_agent.rollout.publisher import Publisher
+from xds_agent.store import Store, StoreError, audit, nodes
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 1.0
+# A stranger that knocks every 50 ms must not fill the disk with its own audit.
+_REPEATED_REFUSAL_S = 300.0
+
+
+class Recorder:
+    """Collects in the event loop, writes in a thread."""
+
+    def __init__(self, store: Store, publisher: Publisher) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._notes: dict[str, dict[str, Any]] = {}
+        self._events: list[tuple[dt.datetime, str, str, str, dict[str, Any]]] = []
+        self._refused: dict[tuple[str, str], dt.datetime] = {}
+        self._complained = False
+
+    def heard(self, outcome: Outcome) -> None:
+        """Listener of the publisher."""
+        now = dt.datetime.now(dt.UTC)
+        note = self._notes.setdefault(outcome.node, {})
+        note["last_seen"] = now
+        snapshot = self._publisher.snapshots.get(outcome.node)
+        if snapshot is not None:
+            note["wanted"] = snapshot.revision
+        if isinstance(outcome, Acknowledged):
+            note.update(acknowledged=outcome.revision, last_error="")
+        elif isinstance(outcome, Refused):
+            note["last_error"] = outcome.words
+            detail = {"revision": outcome.revision, "resources": list(outcome.names), "words": outcome.words}
+            self._events.append((now, outcome.node, "node.refused", outcome.node, detail))
+        elif isinstance(outcome, Connected):
+            self._publisher.silent.discard(outcome.node)
+        elif isinstance(outcome, Disconnected) and snapshot is None:
+            # An orphan: its certificate is ours, but the live revision does not hold its name.
+            del self._notes[outcome.node]
+            self._turned_away(now, outcome.node, "", outcome.reason)
+
+    def reported(self, name: str, report: Report) -> None:
+        """`on_report` of the ADS server."""
+        now = dt.datetime.now(dt.UTC)
+        if isinstance(report, Offline):
+            self._publisher.silent.add(name)
+            return
+        self._publisher.silent.discard(name)
+        note = self._notes.setdefault(name, {})
+        note["last_seen"] = now
+        if isinstance(report, pb.Hello):
+            note["facts"] = _facts(report)
+        elif report.certificate_not_after:
+            note["certificate_until"] = dt.datetime.fromtimestamp(report.certificate_not_after, dt.UTC)
+
+    def refused(self, refusal: Refusal) -> None:
+        """`on_refused` of the ADS server: someone was turned away before any stream."""
+        now = dt.datetime.now(dt.UTC)
+        self._turned_away(now, refusal.identity or refusal.peer, refusal.serial, refusal.reason)
+
+    async def run(self) -> None:
+        """Write every second, for as long as control runs."""
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what was collected; kept for the next time when the database refuses."""
+        notes, self._notes = self._notes, {}
+        events, self._events = self._events, []
+        if not notes and not events:
+            return
+        try:
+            await asyncio.to_thread(self._write, notes, events)
+            self._complained = False
+        except StoreError as error:
+            for name, note in notes.items():
+                self._notes[name] = {**note, **self._notes.get(name, {})}
+            self._events = (events + self._events)[-1000:]
+            if not self._complained:
+                log.error("what the nodes report is not stored: %s", error)
+            self._complained = True
+
+    def _write(self, notes: dict[str, dict[str, Any]], events: list[Any]) -> None:
+        with self._store.write() as session:
+            for name, note in notes.items():
+                nodes.note(session, name, **note)
+            for at, actor, action, subject, detail in events:
+                audit.append(session, actor=actor, action=action, subject=subject, detail=detail, now=at)
+
+    def _turned_away(self, now: dt.datetime, who: str, serial: str, reason: str) -> None:
+        before = self._refused.get((who.rpartition(":")[0] or who, reason))
+        if before is not None and (now - before).total_seconds() < _REPEATED_REFUSAL_S:
+            return
+        if len(self._refused) > 1000:
+            self._refused.clear()
+        self._refused[(who.rpartition(":")[0] or who, reason)] = now
+        detail = {"reason": reason, "serial": serial}
+        self._events.append((now, who, "peer.refused", who, detail))
+
+
+def _facts(hello: pb.Hello) -> dict[str, Any]:
+    return {
+        "agent": hello.agent_version,
+        "envoy": hello.envoy_version,
+        "kernel": hello.kernel,
+        "distribution": hello.distribution,
+        "machine": hello.machine,
+        "btf": hello.btf,
+        "nics": [
+            {"name": n.name, "driver": n.driver, "mtu": n.mtu, "rx_queues": n.rx_queues, "xdp": n.xdp}
+            for n in hello.nics
+        ],
+    }

@@ -1,0 +1,195 @@
+"""`xds-agent serve`: one event loop with the store, the pipeline, the ADS server and the API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from xds_agent.ads.control import ServerSettings
+from xds_agent.ads.control import serve as serve_ads
+from xds_agent.api.app import create_app, create_open_app
+from xds_agent.api.config import ServeConfig
+from xds_agent.api.metrics import ControlMetrics
+from xds_agent.api.operations import Operations
+from xds_agent.api.recorder import Recorder
+from xds_agent.api.sockets import PeerProtocol, open_socket
+from xds_agent.node.notify import notify, watchdog_interval_s
+from xds_agent.rollout.material import SiteCa
+from xds_agent.rollout.pipeline import Pipeline
+from xds_agent.rollout.publisher import Publisher
+from xds_agent.store import Store
+
+log = logging.getLogger(__name__)
+
+# A change that is being applied when SIGTERM comes may still end.
+DRAIN_S = 20
+
+
+class _Api(uvicorn.Server):
+    """uvicorn without its own signal handling: one handler drains everything."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(config: ServeConfig) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StoreError, SealError, SocketError, ListenError, OSError."""
+    import uvloop
+
+    uvloop.run(serve(config))
+
+
+async def serve(config: ServeConfig, stopping: asyncio.Event | None = None) -> None:
+    """Serve in the running loop until `stopping` is set (by default: by a signal)."""
+    stop = stopping or _stop_on_signals()
+    config.state_dir.mkdir(parents=True, exist_ok=True)
+    store = await asyncio.to_thread(Store.open, config.database_url, config.key_file)
+    try:
+        await _serve_store(config, store, stop)
+    finally:
+        store.close()
+
+
+async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -> None:
+    publisher = Publisher()
+    pipeline = Pipeline(store, publisher, _site_ca(config))
+    recorder = Recorder(store, publisher)
+    metrics = ControlMetrics(pipeline)
+    publisher.listeners += [recorder.heard, metrics.heard]
+    # The last good revision is in the core before any port is open.
+    started = time.monotonic()
+    await pipeline.boot()
+    if pipeline.live is not None:
+        log.info("serving revision %d after %.2f s", pipeline.live.number, time.monotonic() - started)
+
+    def count_refused(refusal: Any) -> None:
+        metrics.refused_peers.inc()
+        recorder.refused(refusal)
+
+    ads = await serve_ads(
+        publisher.core, _settings(config), on_report=recorder.reported, on_refused=count_refused,
+        issuer=pipeline.ca.issuer if config.issuing_ca else None,
+    )  # fmt: skip
+    publisher.attach(ads.carry_out)
+    try:
+        await _serve_api(config, pipeline, metrics, recorder, stop, ads.port)
+    finally:
+        # GOAWAY: the nodes go to another control host, or keep what they have.
+        await ads.stop()
+        await recorder.flush()
+
+
+async def _serve_api(
+    config: ServeConfig, pipeline: Pipeline, metrics: ControlMetrics, recorder: Recorder,
+    stop: asyncio.Event, port: int,
+) -> None:  # fmt: skip
+    apis = _apis(config, pipeline, metrics)
+    serving = [asyncio.create_task(api.serve(sockets=[listener])) for api, listener in apis]
+    chores = [
+        asyncio.create_task(recorder.run(), name="recorder"),
+        asyncio.create_task(Operations(pipeline).run(), name="operations"),
+        asyncio.create_task(_watchdog(), name="watchdog"),
+    ]
+    await _until_started(apis, serving)
+    notify("READY=1")
+    log.info("control %s: nodes on %s:%d", config.name, config.grpc.address, port)
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait([waiting, *serving, *chores], return_when=asyncio.FIRST_COMPLETED)
+    broken = [task for task in (*serving, *chores) if task.done()]
+    notify("STOPPING=1")
+    # No new request; a change that is being applied may end.
+    for api, _listener in apis:
+        api.should_exit = True
+    await asyncio.wait(serving, timeout=DRAIN_S + 5)
+    for task in (waiting, *serving, *chores):
+        task.cancel()
+    await asyncio.gather(waiting, *serving, *chores, return_exceptions=True)
+    for entry in config.sockets:
+        entry.path.unlink(missing_ok=True)
+    for task in broken:
+        task.result()
+
+
+def _apis(
+    config: ServeConfig, pipeline: Pipeline, metrics: ControlMetrics
+) -> list[tuple[_Api, socket.socket]]:
+    def counted(outcome: str) -> None:
+        metrics.applies.labels(outcome).inc()
+
+    apis = []
+    for entry in config.sockets:
+        tenants = None if entry.tenants == "all" else frozenset(entry.tenants)
+        app = create_app(pipeline, name=config.name, tenants=tenants, counted=counted)
+        apis.append((_api(app), open_socket(entry)))
+    listener = socket.create_server(
+        (config.http.address, config.http.port), family=_family(config.http.address), backlog=128
+    )
+    listener.setblocking(False)
+    apis.append((_api(create_open_app(pipeline, metrics.text)), listener))
+    return apis
+
+
+def _api(app: Any) -> _Api:
+    return _Api(
+        uvicorn.Config(
+            app,
+            http=PeerProtocol,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+    )
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+async def _until_started(apis: list[tuple[_Api, socket.socket]], tasks: list[asyncio.Task[None]]) -> None:
+    while not all(api.started for api, _ in apis):
+        if any(task.done() for task in tasks):
+            return
+        await asyncio.sleep(0.01)
+
+
+async def _watchdog() -> None:
+    interval = watchdog_interval_s()
+    while True:
+        await asyncio.sleep(interval or 3600.0)
+        if interval:
+            notify("WATCHDOG=1")
+
+
+def _site_ca(config: ServeConfig) -> SiteCa:
+    issuing = config.issuing_ca
+    return SiteCa(
+        ca=config.tls.ca,
+        crl=config.tls.crl,
+        issuing_certificate=issuing.certificate if issuing else None,
+        issuing_key=issuing.key if issuing else None,
+    )
+
+
+def _settings(config: ServeConfig) -> ServerSettings:
+    return ServerSettings(
+        address=config.grpc.address, port=config.grpc.port, trust_domain=config.trust_domain,
+        certificate=config.tls.certificate, key=config.tls.key, ca=config.tls.ca, crl=config.tls.crl,
+    )  # fmt: skip
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

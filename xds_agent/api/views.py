@@ -1,0 +1,166 @@
+"""What the API shows: status, history, one revision, explanations. A socket of some tenants sees theirs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from xds_agent.explain.request import explain
+from xds_agent.rollout import material
+from xds_agent.rollout.change import Conflict, NotEntitled
+from xds_agent.rollout.pipeline import Pipeline
+from xds_agent.store import audit, nodes, revisions
+from xds_agent.store.revisions import Stored
+
+_OF_TENANT = ("domains", "services", "mappings")
+
+
+class View:
+    """Reads for one socket; `tenants` None shows everything."""
+
+    def __init__(self, pipeline: Pipeline, name: str, tenants: frozenset[str] | None) -> None:
+        self._pipeline = pipeline
+        self._name = name
+        self._tenants = tenants
+
+    async def status(self) -> dict[str, Any]:
+        """The live revision, every proxy, certificates, the audit's end."""
+        pipeline = self._pipeline
+        live = pipeline.live
+        stored, known, newest = await asyncio.to_thread(self._read_status, live.number if live else None)
+        fleet = {}
+        for name, node in pipeline.publisher.nodes().items():
+            if not self._sees_host(name):
+                continue
+            kept = known.get(name, {})
+            snapshot = pipeline.publisher.snapshots[name]
+            fleet[name] = {
+                **node.as_dict(),
+                "wanted": snapshot.revision,
+                # What it last acknowledged, also when it is away now.
+                "revision": node.revision or kept.get("acknowledged", ""),
+                "error": node.error or kept.get("last_error", ""),
+                "facts": kept.get("facts", {}),
+                "last_seen": kept.get("last_seen"),
+                "certificate_until": kept.get("certificate_until"),
+            }
+        ends = material.expiries(live.material) if live else {}
+        return {
+            "name": self._name,
+            "revision": _summary(stored, with_lines=self._tenants is None) if stored else None,
+            "trouble": pipeline.trouble,
+            "applying": pipeline.who_applies(),
+            "nodes": fleet,
+            "certificates": {
+                name: until.isoformat(timespec="seconds")
+                for name, until in sorted(ends.items())
+                if self._sees_certificate(name)
+            },
+            "notes": [note.render() for note in live.site.not_acted_on] if live and not self._tenants else [],
+            "audit": newest,
+        }
+
+    async def history(self, limit: int, before: int | None) -> list[dict[str, Any]]:
+        def read() -> list[Stored]:
+            with self._pipeline.store.read() as session:
+                return revisions.history(session, limit, before)
+
+        rows = await asyncio.to_thread(read)
+        return [_summary(row, with_lines=self._tenants is None) for row in rows]
+
+    async def revision(self, number: int) -> dict[str, Any] | None:
+        """One revision with its document; secrets are references."""
+
+        def read() -> Stored | None:
+            with self._pipeline.store.read() as session:
+                return revisions.get(session, number)
+
+        stored = await asyncio.to_thread(read)
+        if stored is None:
+            return None
+        document = self._seen(stored.document)
+        return {**_summary(stored, with_lines=self._tenants is None), "document": document}
+
+    async def explain(
+        self, url: str, *, host: str | None, method: str, headers: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """What a request would meet. Raises Conflict when nothing is live, NotEntitled for others' names."""
+        live = self._pipeline.live
+        if live is None:
+            raise Conflict("nothing is live yet", "run playbooks/routes.yml first")
+        if self._tenants is not None:
+            name = (headers.get("host") or urlsplit(url).hostname or "").lower()
+            domain = live.site.edge.domain_by_name.get(name)
+            if domain is None or domain.tenant not in self._tenants:
+                raise NotEntitled(f"{name} is no domain of this socket's tenants", "ask its owner")
+        found = explain(
+            live.site, live.snapshots, url, host=host, method=method, headers=dict(headers),
+            origin_of=live.compiled.origin_of,
+        )  # fmt: skip
+        return {"explanations": [one.as_dict() for one in found]}
+
+    async def audit(self, limit: int) -> dict[str, Any]:
+        """The newest rows and whether the whole chain holds."""
+
+        def read() -> dict[str, Any]:
+            with self._pipeline.store.read() as session:
+                rows = [
+                    {"seq": r.seq, "at": r.at, "actor": r.actor, "action": r.action, "subject": r.subject,
+                     "detail": r.detail, "hash": r.hash}
+                    for r in audit.newest(session, limit)
+                ]  # fmt: skip
+                return {"rows": rows, "broken": audit.verify_chain(session)}
+
+        return await asyncio.to_thread(read)
+
+    def _read_status(self, number: int | None) -> tuple[Stored | None, dict[str, Any], dict[str, Any]]:
+        with self._pipeline.store.read() as session:
+            stored = revisions.get(session, number) if number is not None else None
+            last = audit.newest(session, 1)
+            end = {"rows": last[0].seq, "hash": last[0].hash} if last else {"rows": 0, "hash": ""}
+            return stored, nodes.all_nodes(session), end
+
+    def _sees_host(self, name: str) -> bool:
+        live = self._pipeline.live
+        if self._tenants is None:
+            return True
+        host = live.site.hosts.get(name) if live else None
+        return host is not None and live is not None and bool(live.site.tenants_of(host) & self._tenants)
+
+    def _sees_certificate(self, name: str) -> bool:
+        live = self._pipeline.live
+        if self._tenants is None:
+            return True
+        domains = live.site.edge.domains if live else ()
+        return any(d.certificate == name and d.tenant in self._tenants for d in domains)
+
+    def _seen(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._tenants is None:
+            return document
+        edge = document.get("edge", {})
+        mine = {
+            key: [one for one in edge.get(key, []) if one.get("tenant", "default") in self._tenants]
+            for key in _OF_TENANT
+        }
+        names = {one.get("name") for one in mine["domains"]}
+        mine["routes"] = [r for r in edge.get("routes", []) if names.issuperset(r.get("domains", ()))]
+        return {"schema": document.get("schema"), "edge": mine, "hosts": {}}
+
+
+def _summary(stored: Stored, *, with_lines: bool) -> dict[str, Any]:
+    """A revision without its document; its words only for who may read of every tenant."""
+    return {
+        "number": stored.number,
+        "revision": stored.id,
+        "author": stored.author,
+        "reason": stored.reason,
+        "commit": stored.commit,
+        "created": stored.created.isoformat(timespec="seconds"),
+        "kind": stored.kind,
+        "outcome": stored.outcome,
+        "summary": stored.summary if with_lines else "",
+        "lines": list(stored.lines) if with_lines else [],
+        "words": stored.words if with_lines else "",
+    }

@@ -1,0 +1,72 @@
+"""What is asked of the pipeline and what it answers: values, and the errors each HTTP status stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from xds_agent.model import Problem
+from xds_agent.rollout.publisher import NodeView
+
+
+@dataclass(frozen=True)
+class Change:
+    """A site document somebody wants live. `tenants` is whose edge the asker may touch; None is all."""
+
+    document: Mapping[str, Any] = field(repr=False)
+    author: str
+    reason: str = ""
+    commit: str = ""
+    dry_run: bool = False
+    allow_removal: tuple[str, ...] = ()
+    timeout_s: float = 60.0
+    tenants: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How it went. `outcome` is dry-run, unchanged, live or refused."""
+
+    outcome: Literal["dry-run", "unchanged", "live", "refused"]
+    revision: str
+    number: int | None
+    changed: bool
+    lines: Sequence[Mapping[str, Any]] = ()
+    summary: str = ""
+    nodes: Mapping[str, NodeView] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
+    reverted_to: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome,
+            "revision": self.revision,
+            "number": self.number,
+            "changed": self.changed,
+            "lines": [dict(line) for line in self.lines],
+            "summary": self.summary,
+            "nodes": {name: node.as_dict() for name, node in self.nodes.items()},
+            "notes": list(self.notes),
+            "problems": [problem.as_dict() for problem in self.problems],
+            "reverted_to": self.reverted_to,
+        }
+
+
+class Conflict(Exception):
+    """The change is valid and still may not go ahead now; `remedy` is what to do."""
+
+    def __init__(self, error: str, remedy: str) -> None:
+        super().__init__(f"{error}; {remedy}")
+        self.error = error
+        self.remedy = remedy
+
+
+class NotEntitled(Exception):
+    """The change touches what the asker's socket does not speak for."""
+
+    def __init__(self, error: str, remedy: str) -> None:
+        super().__init__(f"{error}; {remedy}")
+        self.error = error
+        self.remedy = remedy

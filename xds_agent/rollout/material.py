@@ -1,0 +1,139 @@
+"""Key pairs and trusts a site is compiled with: issued by the site's CA, or given in the inventory."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from xds_agent.compile import KeyPair, Material, Trust
+from xds_agent.model import ModelError, Problem, Site
+from xds_agent.pki.issuer import IssueError, Issuer
+from xds_agent.rollout.preflight import authority_faults, key_pair_faults
+from xds_agent.store import certificates
+from xds_agent.store.certificates import Issued
+
+SITE_CA = "site-ca"
+
+
+@dataclass(frozen=True)
+class SiteCa:
+    """The site's own authority: what clients and backends are verified with, and what issues."""
+
+    ca: Path
+    crl: Path | None
+    issuing_certificate: Path | None = None
+    issuing_key: Path | None = None
+
+    def trust(self) -> Trust:
+        """Raises OSError when the files of the pki role cannot be read."""
+        crl = self.crl.read_bytes() if self.crl is not None and self.crl.exists() else None
+        return Trust(ca=self.ca.read_bytes(), crl=crl or None)
+
+    def issuer(self) -> Issuer:
+        """Raises IssueError."""
+        if self.issuing_certificate is None or self.issuing_key is None:
+            raise IssueError("this control host has no issuing CA: set issuing_ca in serve.yml (roles/pki)")
+        return Issuer.load(self.issuing_certificate, self.issuing_key)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What to compile with; `issued` is new and must be stored with the revision, with the reason of each."""
+
+    material: Material
+    issued: tuple[Issued, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+def names_by_certificate(site: Site) -> dict[str, list[str]]:
+    """Certificate name -> the names it is issued for: its domains, its own `names`, or else its own name."""
+    names: dict[str, set[str]] = {one.name: set(one.names) for one in site.edge.certificates}
+    for domain in site.edge.domains:
+        names.setdefault(domain.certificate, set()).add(domain.name)
+    # A certificate that only proves the edge to backends serves no domain.
+    return {name: sorted(found or {name}) for name, found in names.items()}
+
+
+def prepare(site: Site, ca: SiteCa, held: Mapping[str, Issued], *, now: dt.datetime) -> Prepared:
+    """Collect the material of a site, issuing what is missing or due.
+
+    Raises ModelError naming every certificate and authority that Envoy would accept and regret.
+    """
+    problems: list[Problem] = []
+    names = names_by_certificate(site)
+    pairs: dict[str, KeyPair] = {}
+    issued: list[Issued] = []
+    reasons: list[str] = []
+    issuer: Issuer | None = None
+    for one in site.edge.certificates:
+        path = f"certificates[{one.name}]"
+        if one.source == "pem":
+            chain = one.certificate or ""
+            key = one.private_key.get_secret_value() if one.private_key is not None else ""
+            domains = [d.name for d in site.edge.domains if d.certificate == one.name]
+            for field, (what, fix) in key_pair_faults(chain, key, domains, now):
+                problems.append(_problem(site, f"{path}.{field}", what, fix))
+            pairs[one.name] = KeyPair(chain=chain.encode(), key=key.encode())
+            continue
+        current = held.get(one.name)
+        if one.source == "acme" and current is not None:
+            pairs[one.name] = KeyPair(chain=current.chain, key=current.key)
+            continue
+        # Until an ACME order has succeeded the site's CA stands in.
+        try:
+            issuer = issuer or ca.issuer()
+            reason = certificates.why_new(current, names[one.name], issuer, now, one.key_type)
+            if current is None or reason is not None:
+                current = certificates.issue(
+                    issuer, one.name, names[one.name], now=now, key_type=one.key_type
+                )
+                issued.append(current)
+                reasons.append(f"certificate {one.name}: {reason}")
+            pairs[one.name] = KeyPair(chain=current.chain, key=current.key)
+        except IssueError as error:
+            problems.append(_problem(site, path, str(error), "run site.yml --tags pki for the control hosts"))
+    trusts = _trusts(site, ca, problems, now)
+    if problems:
+        raise ModelError(problems)
+    return Prepared(Material(pairs, trusts), tuple(issued), tuple(reasons))
+
+
+def stand_in_notes(site: Site) -> list[str]:
+    """What is modelled and not acted on yet, said so that nobody takes it for done."""
+    return [
+        f"certificates[{one.name}]: ACME orders are not made by this version yet; the site's own CA stands in"
+        for one in site.edge.certificates
+        if one.source == "acme"
+    ]
+
+
+def expiries(material: Material) -> dict[str, dt.datetime]:
+    """Certificate name -> end of its leaf, for metrics and status."""
+    ends = {}
+    for name, pair in material.key_pairs.items():
+        ends[name] = x509.load_pem_x509_certificates(pair.chain)[0].not_valid_after_utc
+    return ends
+
+
+def _trusts(site: Site, ca: SiteCa, problems: list[Problem], now: dt.datetime) -> dict[str, Trust]:
+    trusts: dict[str, Trust] = {}
+    try:
+        trusts[SITE_CA] = ca.trust()
+    except OSError as error:
+        problems.append(
+            Problem(SITE_CA, f"control cannot read its own CA ({error})", "run site.yml --tags pki", None)
+        )
+    for one in site.edge.authorities:
+        for field, (what, fix) in authority_faults(one.certificate, one.crl, now):
+            problems.append(_problem(site, f"authorities[{one.name}].{field}", what, fix))
+        crl = one.crl.encode() if one.crl else None
+        trusts[one.name] = Trust(ca=one.certificate.encode(), crl=crl)
+    return trusts
+
+
+def _problem(site: Site, path: str, message: str, fix: str) -> Problem:
+    return Problem(path=path, message=message, fix=fix, origin=site.origin(path))

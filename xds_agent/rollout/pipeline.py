@@ -1,0 +1,413 @@
+"""From a site document to acknowledged proxies: validate, compile, say it, store, publish, wait.
+
+One change at a time. What is served is always a whole stored revision: the new one is stored before it is
+published, becomes "live" when no proxy refused it, and is the one served at the next boot only from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xds_agent.compile import Compiled, Compiler, Material
+from xds_agent.explain.changes import Changes, describe
+from xds_agent.model import Problem, Site, join_secrets, load_site, split_secrets
+from xds_agent.protocol.control import Refused
+from xds_agent.rollout import completeness, entitlement, material
+from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
+from xds_agent.rollout.material import Prepared, SiteCa
+from xds_agent.rollout.publisher import Publisher
+from xds_agent.snapshot.resource import SHORT, Snapshot
+from xds_agent.store import Store, audit, certificates, revisions, secrets
+from xds_agent.store.revisions import Draft, Kind, Stored, content_id
+
+log = logging.getLogger(__name__)
+
+# A host that joins the site has been refused until now and comes back within its own back-off.
+NEWCOMER_GRACE_S = 5.0
+# Proxies revert by themselves in milliseconds; this bounds the wait for their word.
+REVERT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is served: one stored revision and all that was made of it."""
+
+    number: int
+    id: str
+    document: Mapping[str, Any]
+    fingerprints: Mapping[str, str]
+    site: Site
+    material: Material
+    compiled: Compiled
+    snapshots: Mapping[str, Snapshot]
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A document after everything that can be done without changing anything."""
+
+    id: str
+    document: Mapping[str, Any]
+    values: Mapping[str, str]
+    fingerprints: Mapping[str, str]
+    site: Site
+    prepared: Prepared
+    compiled: Compiled
+    snapshots: Mapping[str, Snapshot]
+    lines: Sequence[Mapping[str, Any]]
+    summary: str
+
+
+@dataclass(frozen=True)
+class _Holder:
+    who: str
+    since: dt.datetime
+
+
+def _utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+class Pipeline:
+    """The one way to a new revision. Methods run in the event loop; heavy work goes to a thread."""
+
+    def __init__(
+        self, store: Store, publisher: Publisher, ca: SiteCa, *, now: Callable[[], dt.datetime] = _utc_now
+    ) -> None:
+        self.store = store
+        self.publisher = publisher
+        self.ca = ca
+        self.now = now
+        self.live: Live | None = None
+        # Why nothing is served although a revision is stored; empty when all is well.
+        self.trouble = ""
+        self._compiler = Compiler()
+        self._compiling = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        self._holder: _Holder | None = None
+
+    async def boot(self) -> None:
+        """Serve the last good revision. A revision that was being published when control died is not it."""
+        stored = await asyncio.to_thread(self._last_good)
+        if stored is None:
+            return
+        try:
+            await self._serve_again(stored)
+        except Exception as error:
+            # Proxies keep what they have, and the next change can still repair this: stay up.
+            self.trouble = f"revision {stored.number} could not be loaded: {error}"
+            log.exception("revision %d could not be loaded; nothing is published", stored.number)
+
+    async def apply(self, change: Change) -> Answer:
+        """Bring a document live, or say what that would change.
+
+        Raises ModelError or CompileError with every problem, Conflict, NotEntitled, StoreFull, StoreError.
+        """
+        if change.dry_run:
+            built = await self._build(change.document)
+            self._check(built.site, change)
+            unchanged = self.live is not None and built.id == self.live.id
+            outcome = self._unchanged() if unchanged else self._dry(built)
+            return replace(outcome, notes=self._notes(built.site))
+        async with self._my_turn(change.author):
+            built = await self._build(change.document)
+            if self.live is not None and built.id == self.live.id:
+                await self._note_moved_lines(built)
+                return replace(self._unchanged(), notes=self._notes(built.site))
+            self._check(built.site, change)
+            draft = self._draft(built, change)
+            number = await asyncio.to_thread(self._keep, draft, built)
+            return await self._publish(built, number, change)
+
+    async def rollback(self, number: int, change: Change) -> Answer:
+        """Bring back what revision `number` said, as a new revision. `change.document` is not looked at."""
+        stored, values = await asyncio.to_thread(self._recall, number)
+        if stored is None:
+            raise Conflict(f"there is no revision {number}", "`xds-agent history` lists them")
+        document = join_secrets(stored.document, values)
+        reason = f"rollback to revision {number}" + (f": {change.reason}" if change.reason else "")
+        # Whoever names a revision to return to has seen what it holds: removals are meant.
+        allowed = ()
+        if self.live is not None:
+            target = await asyncio.to_thread(load_site, document)
+            allowed = tuple(one.name for one in completeness.removals(self.live.site, target))
+        return await self.apply(
+            replace(change, document=document, reason=reason, commit=stored.commit, allow_removal=allowed)
+        )
+
+    async def refresh(self, reason: str) -> bool:
+        """Serve the same site with material that is due for renewal or changed on disk; True if it did.
+
+        An operational update: stored with its reason, exempt from waves.
+        """
+        if self.live is None:
+            return False
+        async with self._my_turn("control", wait=True):
+            live = self.live
+            built = await self._build(
+                join_secrets(live.document, await asyncio.to_thread(self._values, live.fingerprints))
+            )
+            if _same(built.snapshots, live.snapshots):
+                return False
+            words = "; ".join(built.prepared.reasons) or reason
+            draft = self._draft(
+                built, Change(document={}, author="control", reason=words), kind="operational"
+            )
+            number = await asyncio.to_thread(self._keep, draft, built)
+            change = Change(document={}, author="control", reason=words, timeout_s=30.0)
+            answer = await self._publish(built, number, change)
+            return answer.outcome == "live"
+
+    def who_applies(self) -> str:
+        """Who is applying since when; empty when nobody is."""
+        return f"{self._holder.who} since {self._holder.since:%H:%M:%S} UTC" if self._holder else ""
+
+    # --- steps ---------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _my_turn(self, who: str, *, wait: bool = False) -> AsyncIterator[None]:
+        operational = self._holder is not None and self._holder.who == "control"
+        if self._turn.locked() and not wait and not operational:
+            raise Conflict(
+                f"{self.who_applies()} is applying a change", "wait until it has ended and run again"
+            )
+        async with self._turn:
+            self._holder = _Holder(who, self.now())
+            try:
+                yield
+            finally:
+                self._holder = None
+
+    async def _build(self, document: Mapping[str, Any]) -> _Built:
+        async with self._compiling:
+            return await asyncio.to_thread(self._build_now, document)
+
+    def _build_now(self, document: Mapping[str, Any]) -> _Built:
+        site = load_site(document)
+        without, values = split_secrets(document)
+        prints = secrets.fingerprints(self.store.sealer, values)
+        with self.store.read() as session:
+            held = certificates.load(session, self.store.sealer)
+        prepared = material.prepare(site, self.ca, held, now=self.now())
+        compiled = self._compiler.compile(site, prepared.material)
+        snapshots = compiled.snapshots()
+        old = self.live
+        changes = describe(old.site if old else None, site, old.snapshots if old else None, snapshots)
+        return _Built(
+            id=content_id(without, prints),
+            document=without,
+            values=values,
+            fingerprints=prints,
+            site=site,
+            prepared=prepared,
+            compiled=compiled,
+            snapshots=snapshots,
+            lines=_lines(changes),
+            summary=changes.summary,
+        )
+
+    def _check(self, site: Site, change: Change) -> None:
+        live = self.live
+        if change.tenants is not None:
+            outside = entitlement.beyond(live.site if live else None, site, change.tenants)
+            if outside:
+                raise NotEntitled(
+                    f"this socket speaks for tenant {', '.join(sorted(change.tenants)) or 'none'} only, the "
+                    f"change also touches {'; '.join(outside)}",
+                    "use the socket of all tenants, or ask who owns them",
+                )
+        if live is None:
+            return
+        refused = completeness.not_allowed(completeness.removals(live.site, site), change.allow_removal)
+        if refused:
+            names = ",".join(dict.fromkeys(one.name for one in refused))
+            raise Conflict(
+                f"{'; '.join(one.text for one in refused)}: an incomplete inventory looks the same",
+                f"if it is meant, say so: -e allow_removal={names}",
+            )
+
+    def _draft(self, built: _Built, change: Change, kind: Kind = "change") -> Draft:
+        return Draft(
+            document=built.document,
+            fingerprints=built.fingerprints,
+            author=change.author,
+            reason=change.reason,
+            commit=change.commit,
+            lines=built.lines,
+            summary=built.summary,
+            kind=kind,
+        )
+
+    def _keep(self, draft: Draft, built: _Built) -> int:
+        """Everything a revision needs, in one transaction."""
+        now = self.now()
+        with self.store.write() as session:
+            number = revisions.add(session, draft, now=now)
+            secrets.keep(session, self.store.sealer, built.values, now=now)
+            certificates.keep(session, self.store.sealer, built.prepared.issued)
+            detail = {
+                "id": draft.id,
+                "reason": draft.reason,
+                "commit": draft.commit,
+                "summary": draft.summary,
+            }
+            if built.prepared.reasons:
+                detail["certificates"] = list(built.prepared.reasons)  # type: ignore[assignment]
+            audit.append(
+                session, actor=draft.author, action=f"revision.{draft.kind}", subject=str(number),
+                detail=detail, now=now,
+            )  # fmt: skip
+        return number
+
+    async def _publish(self, built: _Built, number: int, change: Change) -> Answer:
+        """Publish, wait, and either keep it or put back what was there."""
+        before = self.live
+        newcomers = built.snapshots.keys() - (before.snapshots.keys() if before else set())
+        # The place of the shadow and of waves: later everything below is per wave.
+        self.publisher.publish(built.snapshots, number)
+        grace_s = NEWCOMER_GRACE_S if newcomers else 0.0
+        await self.publisher.settle(timeout_s=change.timeout_s, expected=newcomers, grace_s=grace_s)
+        refusals = dict(self.publisher.refusals)
+        if refusals:
+            return await self._revert(built, number, change, refusals)
+        nodes = self.publisher.nodes()
+        await asyncio.to_thread(self._finish, number, "live", "", change.author)
+        self.live = _live_of(built, number)
+        self.trouble = ""
+        return Answer(
+            outcome="live", revision=built.id, number=number, changed=True, lines=built.lines,
+            summary=built.summary, nodes=nodes, notes=self._notes(built.site),
+        )  # fmt: skip
+
+    async def _revert(
+        self, built: _Built, number: int, change: Change, refusals: Mapping[str, Refused]
+    ) -> Answer:
+        nodes = self.publisher.nodes()
+        problems = [p for name in sorted(refusals) for p in _problems(built, name, refusals[name])]
+        before = self.live
+        if before is not None:
+            self.publisher.publish(before.snapshots, before.number)
+            await self.publisher.settle(timeout_s=min(change.timeout_s, REVERT_TIMEOUT_S))
+        else:
+            self.publisher.publish({}, number)
+        words = "; ".join(problem.render() for problem in problems)
+        log.warning("revision %d was refused: %s", number, words)
+        await asyncio.to_thread(self._finish, number, "refused", words, change.author)
+        return Answer(
+            outcome="refused", revision=before.id if before else "", number=number, changed=False,
+            lines=built.lines, summary=built.summary, nodes=nodes, notes=self._notes(built.site),
+            problems=problems, reverted_to=before.number if before else None,
+        )  # fmt: skip
+
+    def _finish(self, number: int, outcome: revisions.Outcome, words: str, actor: str) -> None:
+        with self.store.write() as session:
+            revisions.finish(session, number, outcome, words)
+            audit.append(
+                session, actor=actor, action=f"revision.{outcome}", subject=str(number),
+                detail={"words": words} if words else {}, now=self.now(),
+            )  # fmt: skip
+
+    def _dry(self, built: _Built) -> Answer:
+        return Answer(
+            outcome="dry-run", revision=built.id, number=None, changed=True, lines=built.lines,
+            summary=built.summary, nodes=self.publisher.nodes(),
+        )  # fmt: skip
+
+    def _unchanged(self) -> Answer:
+        assert self.live is not None
+        return Answer(
+            outcome="unchanged", revision=self.live.id, number=self.live.number, changed=False,
+            summary="nothing changes", nodes=self.publisher.nodes(),
+        )  # fmt: skip
+
+    async def _note_moved_lines(self, built: _Built) -> None:
+        """The same content on other lines: remember where, so that later refusals point there."""
+        live = self.live
+        assert live is not None
+        if built.document.get("origins") == live.document.get("origins"):
+            return
+
+        def keep() -> None:
+            with self.store.write() as session:
+                revisions.update_origins(session, live.number, built.document.get("origins", {}))
+
+        await asyncio.to_thread(keep)
+        self.live = replace(live, document=built.document, site=built.site)
+
+    def _notes(self, site: Site) -> list[str]:
+        return [note.render() for note in site.not_acted_on]
+
+    # --- at boot -------------------------------------------------------------------------------------
+
+    def _last_good(self) -> Stored | None:
+        with self.store.write() as session:
+            for number in revisions.interrupt_pending(session):
+                log.warning("revision %d was being published when control ended; it is not served", number)
+                audit.append(
+                    session, actor="control", action="revision.interrupted", subject=str(number), detail={},
+                    now=self.now(),
+                )  # fmt: skip
+            return revisions.last_good(session)
+
+    async def _serve_again(self, stored: Stored) -> None:
+        values = await asyncio.to_thread(self._values, stored.fingerprints)
+        async with self._compiling:
+            built = await asyncio.to_thread(self._build_now, join_secrets(stored.document, values))
+        if built.prepared.issued:
+
+            def keep() -> None:
+                with self.store.write() as session:
+                    certificates.keep(session, self.store.sealer, built.prepared.issued)
+
+            await asyncio.to_thread(keep)
+        self.live = replace(_live_of(built, stored.number), id=stored.id)
+        self.publisher.publish(built.snapshots, stored.number)
+
+    def _values(self, fingerprints: Mapping[str, str]) -> dict[str, str]:
+        with self.store.read() as session:
+            return secrets.reveal(session, self.store.sealer, fingerprints)
+
+    def _recall(self, number: int) -> tuple[Stored | None, dict[str, str]]:
+        with self.store.read() as session:
+            stored = revisions.get(session, number)
+            values = secrets.reveal(session, self.store.sealer, stored.fingerprints) if stored else {}
+        return stored, values
+
+
+def _live_of(built: _Built, number: int) -> Live:
+    return Live(
+        number=number, id=built.id, document=built.document, fingerprints=built.fingerprints,
+        site=built.site, material=built.prepared.material, compiled=built.compiled, snapshots=built.snapshots,
+    )  # fmt: skip
+
+
+def _same(one: Mapping[str, Snapshot], other: Mapping[str, Snapshot]) -> bool:
+    return {n: s.revision for n, s in one.items()} == {n: s.revision for n, s in other.items()}
+
+
+def _lines(changes: Changes) -> list[dict[str, Any]]:
+    return [{"proxies": list(line.proxies), "text": line.text} for line in changes.lines]
+
+
+def _problems(built: _Built, node: str, refusal: Refused) -> list[Problem]:
+    """Envoy's words, once per resource it names, each with the inventory line it came from."""
+    kind = SHORT.get(refusal.type_url, refusal.type_url)
+    if not refusal.names:
+        return [Problem(path="", message=f"{node} refused the revision: {refusal.words}")]
+    problems = []
+    for name in refusal.names:
+        path = built.compiled.origin_of(refusal.type_url, name) or ""
+        problems.append(
+            Problem(
+                path=path,
+                message=f"{node} refused {kind} {name}: {refusal.words}",
+                origin=built.site.origin(path),
+            )
+        )
+    return problems
