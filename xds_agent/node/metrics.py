@@ -105,7 +105,7 @@ class MetricsServer:
         self._refresh = refresh
         config = uvicorn.Config(
             self._app, host=address, port=port, loop="none", lifespan="off", log_config=None,
-            access_log=False,            server_header=False, limit_concurrency=64, timeout_keep_alive=15, ws="none",
+            access_log=False, server_header=False, limit_concurrency=64, timeout_keep_alive=15, ws="none",
         )  # fmt: skip
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
@@ -126,7 +126,7 @@ class MetricsServer:
     async def stop(self) -> None:
         self._server.should_exit = True
         if self._task is not None:
-            await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The Report stream: who this host is (Hello), and how it does (Heartbeat, every 10 s and on every change)."""
+"""The Report stream: who this host is (Hello) and how it does (Heartbeat, every 10 s and on changes)."""
 
 from __future__ import annotations
 

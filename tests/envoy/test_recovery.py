@@ -1,0 +1,144 @@
+"""Agent, Envoy and control die, alone and together; requests do not notice, nothing unchanged is resent."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.processes import ask
+from tests.support.resources import cluster, endpoints, replaced, routes, site
+from xds_agent.protocol.control import Acknowledged
+
+pytestmark = pytest.mark.envoy
+
+
+class Load:
+    """Requests one after the other for as long as it runs; remembers every one that failed."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.answered = 0
+        self.failed: list[str] = []
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                status, _, _ = await ask(self.port, "shop")
+                if status != 200:
+                    self.failed.append(str(status))
+            except (OSError, EOFError) as error:
+                self.failed.append(repr(error))
+            self.answered += 1
+            await asyncio.sleep(0.002)
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+@pytest.fixture
+async def big(control, node, backends, listen):
+    """Fifty services, live on edge1."""
+    services = {"shop": [backends[0].port]} | {f"s{n}": [backends[1].port] for n in range(50)}
+    snapshot = site(listen, services)
+    assert isinstance(await control.apply("edge1", snapshot), Acknowledged)
+    return snapshot
+
+
+async def sent(node) -> float:
+    """Resources this agent process has sent to Envoy since it started."""
+    _, _, body = await ask(node.config.metrics.port, "any", "/metrics")
+    for line in body.splitlines():
+        if line.startswith("marchproxy_resources_sent_total "):
+            return float(line.split()[1])
+    raise AssertionError("no marchproxy_resources_sent_total")
+
+
+async def connected(control, node_name="edge1", count=1):
+    from xds_agent.protocol.control import Connected
+
+    async with asyncio.timeout(20):
+        while len([o for o in control.outcomes if isinstance(o, Connected) and o.node == node_name]) < count:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_killed_agent_comes_back_and_resends_nothing(control, node, big, listen):
+    load = Load(listen)
+    await node.agent.kill()
+    await asyncio.sleep(0.2)
+    await node.start_agent()
+    await connected(control, count=2)
+    async with asyncio.timeout(20):
+        while (await ask(node.config.metrics.port, "any", "/healthz"))[0] != 200:
+            await asyncio.sleep(0.05)
+    assert await sent(node) == 0
+    await load.stop()
+    assert load.failed == []
+    assert load.answered > 10
+
+
+async def test_an_agent_killed_in_mid_push_ends_on_the_new_set(control, node, big, backends, listen):
+    load = Load(listen)
+    snapshot = big
+    for number in range(6):
+        snapshot = replaced(
+            snapshot,
+            cluster("shop", connect_timeout_ms=1001 + number),
+            endpoints("shop", backends[number % 2].port),
+            routes("edge", {"shop": "shop"}, mark=f"n{number}"),
+        )
+        control.publish({"edge1": snapshot})
+        # Somewhere inside the push: between the first frame and Envoy's last answer.
+        await asyncio.sleep(0.001 * number)
+        await node.agent.kill()
+        await node.start_agent()
+        assert isinstance(await control.answer("edge1", snapshot), Acknowledged)
+        assert await sent(node) <= 6
+    await load.stop()
+    assert load.failed == []
+    assert (await ask(listen, "shop"))[1]["x-mark"] == "n5"
+
+
+async def test_envoy_restarted_alone_is_served_at_once(control, node, big, listen):
+    await node.envoy.kill()
+    await node.envoy.start()
+    await node.envoy.live()
+    assert (await ask(listen, "shop"))[::2] == (200, "one")
+
+
+async def test_with_control_dead_a_rebooted_host_serves_its_last_good_set(control, node, big, backends, listen):
+    await control.stop()
+    await node.envoy.kill()
+    await node.agent.kill()
+    await node.start()
+    await node.envoy.live()
+    assert (await ask(listen, "shop"))[::2] == (200, "one")
+    await control.start()
+    moved = replaced(big, endpoints("shop", backends[1].port))
+    assert isinstance(await control.apply("edge1", moved), Acknowledged)
+    assert (await ask(listen, "shop"))[::2] == (200, "two")
+
+
+async def test_a_refused_revision_is_not_what_a_reboot_serves(control, node, big, listen):
+    from xds_agent.protocol.control import Refused
+
+    bad = replaced(big, routes("edge", {"shop": "shop"}, regex="(bad"))
+    assert isinstance(await control.apply("edge1", bad), Refused)
+    await control.stop()
+    await node.envoy.kill()
+    await node.agent.kill()
+    await node.start()
+    await node.envoy.live()
+    assert (await ask(listen, "shop"))[::2] == (200, "one")
+
+
+async def test_control_restarted_sends_nothing_that_did_not_change(control, node, big, listen):
+    before = await sent(node)
+    await control.stop()
+    await control.start()
+    control.publish({"edge1": big})
+    await connected(control, count=2)
+    assert isinstance(await control.answer("edge1", big), Acknowledged)
+    assert await sent(node) == before

