@@ -4,7 +4,7 @@ Problems of form come from pydantic, problems of meaning from `checks`. So that 
 hide ten others, what is wrong is cut out of a copy and the rest goes through the checks all the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -20,6 +20,9 @@ from xds_agent.model.words import explain, is_secret
 
 SCHEMA = 1
 """Version of the site document this model reads."""
+
+FAILED = "$failed"
+"""Key of the mark that stands for a value which could not be read."""
 
 _ROUNDS = 50
 
@@ -86,6 +89,24 @@ def path_of(document: Any, loc: tuple[int | str, ...]) -> str:
     return text
 
 
+def _failed(node: Any, loc: tuple[int | str, ...] = ()) -> Iterator[tuple[int | str, ...]]:
+    """Places whose template or vault value could not be read: gathering has complained about them already."""
+    if isinstance(node, Mapping):
+        if FAILED in node:
+            yield loc
+            return
+        for key, value in node.items():
+            yield from _failed(value, (*loc, key))
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _failed(value, (*loc, index))
+
+
+def _later_first(loc: tuple[int | str, ...]) -> list[tuple[bool, int, str]]:
+    """Sort key: with reverse=True, later list items come first, so that cutting moves no other place."""
+    return [(isinstance(step, str), step if isinstance(step, int) else 0, str(step)) for step in loc]
+
+
 def _cuts(errors: list[ErrorDetails], fragment: _Fragment) -> list[tuple[int | str, ...]]:
     """The smallest things to take out so that the rest may pass; later list items first."""
     places: set[tuple[int | str, ...]] = set()
@@ -98,11 +119,7 @@ def _cuts(errors: list[ErrorDetails], fragment: _Fragment) -> list[tuple[int | s
         if loc:
             places.add(loc)
     minimal = [loc for loc in places if not any(loc[:n] in places for n in range(1, len(loc)))]
-    return sorted(
-        minimal,
-        key=lambda loc: [(isinstance(s, str), s if isinstance(s, int) else 0, str(s)) for s in loc],
-        reverse=True,
-    )
+    return sorted(minimal, key=_later_first, reverse=True)
 
 
 def _form(model: type[BaseModel], fragment: _Fragment) -> tuple[Any, list[ErrorDetails]]:
@@ -187,16 +204,24 @@ def load_site(document: Mapping[str, Any]) -> Site:
     origins: Mapping[str, str] = document.get("origins") or {}
     collector = _Collector(origins, frozenset(document.get("secret_paths") or ()))
     hosts = _load_hosts(document.get("hosts", {}), collector)
+    for one in document.get("problems") or ():
+        collector.problems.append(Problem(**one))
     raw = document.get("edge")
     if not isinstance(raw, Mapping):
+        if collector.problems:
+            raise ModelError(collector.problems)
         message = "the inventory says nothing about the edge"
         fix = "write edge.yml with `plugin: marchproxy.edge.edge` beside the hosts, and services below edge/"
         collector.add("", message, fix)
         raise ModelError(collector.problems)
     fragment = _Fragment(raw)
+    if collector.problems:
+        for loc in sorted(_failed(raw), key=_later_first, reverse=True):
+            fragment.cut(loc)
     edge, errors = _form(Edge, fragment)
     collector.add_errors(errors, Edge, raw)
-    if edge is not None:
+    # A file that could not be read may hold what seems to be missing: say nothing about names then.
+    if edge is not None and not document.get("incomplete"):
         context = Context(
             edge=edge, hosts=hosts, raw=raw, kept=fragment.kept, damaged=fragment.damaged, add=collector.add
         )

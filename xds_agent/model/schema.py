@@ -41,7 +41,9 @@ def _with_templates(node: Any) -> Any:
 
 def _or_template(schema: dict[str, Any]) -> dict[str, Any]:
     """``schema``, or a Jinja template in its place where a plain text would be refused."""
-    about: dict[str, Any] = {key: schema[key] for key in ("description", "examples", "default", "title") if key in schema}
+    about: dict[str, Any] = {
+        key: schema[key] for key in ("description", "examples", "default", "title") if key in schema
+    }
     bare = {key: value for key, value in schema.items() if key not in about}
     if bare.get("type") == "string" and "pattern" not in bare and "enum" not in bare:
         return schema
