@@ -50,11 +50,13 @@ environment() {
 
 install_requirements() {
   local python=$1/bin/python uv=$root/.venv/bin/uv
+  # The machine's own authorities count, not only those a package brings along (sites with a proxy of their own).
+  export PIP_CERT=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt} UV_SYSTEM_CERTS=1
   if [ ! -x "$uv" ] && [ -x "$root/.venv/bin/python" ]; then
     "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
       -r "$root/script/lib/uv.txt" >&2 || true
   fi
-  if [ -x "$uv" ] && UV_SYSTEM_CERTS=1 "$uv" pip install --quiet --python "$python" --require-hashes -r "$2" >&2; then
+  if [ -x "$uv" ] && "$uv" pip install --quiet --python "$python" --require-hashes -r "$2" >&2; then
     return 0
   fi
   say "uv is not there or failed; pip takes its place (slower)"
