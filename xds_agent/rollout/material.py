@@ -47,6 +47,8 @@ class Prepared:
     material: Material
     issued: tuple[Issued, ...] = ()
     reasons: tuple[str, ...] = ()
+    # What a new change would be refused for, met in what is served already.
+    faults: tuple[Problem, ...] = ()
 
 
 def names_by_certificate(site: Site) -> dict[str, list[str]]:
@@ -58,10 +60,14 @@ def names_by_certificate(site: Site) -> dict[str, list[str]]:
     return {name: sorted(found or {name}) for name, found in names.items()}
 
 
-def prepare(site: Site, ca: SiteCa, held: Mapping[str, Issued], *, now: dt.datetime) -> Prepared:
+def prepare(
+    site: Site, ca: SiteCa, held: Mapping[str, Issued], *, now: dt.datetime, serving: bool = False
+) -> Prepared:
     """Collect the material of a site, issuing what is missing or due.
 
-    Raises ModelError naming every certificate and authority that Envoy would accept and regret.
+    Raises ModelError naming every certificate and authority that Envoy would accept and regret. With
+    `serving` (a revision that is live already) they are faults to be told, as long as something is there to
+    serve with: a certificate that ran out must not take the other names down with it.
     """
     problems: list[Problem] = []
     names = names_by_certificate(site)
@@ -96,10 +102,13 @@ def prepare(site: Site, ca: SiteCa, held: Mapping[str, Issued], *, now: dt.datet
             pairs[one.name] = KeyPair(chain=current.chain, key=current.key)
         except IssueError as error:
             problems.append(_problem(site, path, str(error), "run site.yml --tags pki for the control hosts"))
+            if current is not None:
+                pairs[one.name] = KeyPair(chain=current.chain, key=current.key)
     trusts = _trusts(site, ca, problems, now)
-    if problems:
+    whole = SITE_CA in trusts and all(one.name in pairs for one in site.edge.certificates)
+    if problems and not (serving and whole):
         raise ModelError(problems)
-    return Prepared(Material(pairs, trusts), tuple(issued), tuple(reasons))
+    return Prepared(Material(pairs, trusts), tuple(issued), tuple(reasons), tuple(problems))
 
 
 def stand_in_notes(site: Site) -> list[str]:

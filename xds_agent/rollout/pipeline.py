@@ -9,22 +9,21 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from xds_agent.compile import Compiled, Compiler, Material
-from xds_agent.explain.changes import Changes, describe
-from xds_agent.model import Problem, Site, join_secrets, load_site, split_secrets
+from xds_agent.model import Site, join_secrets, load_site
 from xds_agent.protocol.control import Refused
-from xds_agent.rollout import completeness, entitlement, material
+from xds_agent.rollout import completeness, entitlement
+from xds_agent.rollout.build import Builder, Built, Live, refusal_problems
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
-from xds_agent.rollout.material import Prepared, SiteCa
+from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.publisher import Publisher
-from xds_agent.snapshot.resource import SHORT, Snapshot
-from xds_agent.store import Store, audit, certificates, revisions, secrets
-from xds_agent.store.revisions import Draft, Kind, Stored, content_id
+from xds_agent.snapshot.resource import Snapshot
+from xds_agent.store import Store, StoreError, audit, certificates, revisions, secrets
+from xds_agent.store.revisions import Draft, Kind, Stored
 
 log = logging.getLogger(__name__)
 
@@ -32,42 +31,6 @@ log = logging.getLogger(__name__)
 NEWCOMER_GRACE_S = 5.0
 # Proxies revert by themselves in milliseconds; this bounds the wait for their word.
 REVERT_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Live:
-    """What is served: one stored revision and all that was made of it."""
-
-    number: int
-    id: str
-    document: Mapping[str, Any]
-    fingerprints: Mapping[str, str]
-    site: Site
-    material: Material
-    compiled: Compiled
-    snapshots: Mapping[str, Snapshot]
-
-
-@dataclass(frozen=True)
-class _Built:
-    """A document after everything that can be done without changing anything."""
-
-    id: str
-    document: Mapping[str, Any]
-    values: Mapping[str, str]
-    fingerprints: Mapping[str, str]
-    site: Site
-    prepared: Prepared
-    compiled: Compiled
-    snapshots: Mapping[str, Snapshot]
-    lines: Sequence[Mapping[str, Any]]
-    summary: str
-
-
-@dataclass(frozen=True)
-class _Holder:
-    who: str
-    since: dt.datetime
 
 
 def _utc_now() -> dt.datetime:
@@ -87,10 +50,11 @@ class Pipeline:
         self.live: Live | None = None
         # Why nothing is served although a revision is stored; empty when all is well.
         self.trouble = ""
-        self._compiler = Compiler()
+        self._builder = Builder(store, ca, now)
         self._compiling = asyncio.Lock()
         self._turn = asyncio.Lock()
-        self._holder: _Holder | None = None
+        # The person whose change is being applied, for the one who comes second.
+        self._asker = ""
 
     async def boot(self) -> None:
         """Serve the last good revision. A revision that was being published when control died is not it."""
@@ -119,6 +83,7 @@ class Pipeline:
             built = await self._build(change.document)
             if self.live is not None and built.id == self.live.id:
                 await self._note_moved_lines(built)
+                await self.publisher.settle(timeout_s=change.timeout_s)
                 return replace(self._unchanged(), notes=self._notes(built.site))
             self._check(built.site, change)
             draft = self._draft(built, change)
@@ -148,11 +113,10 @@ class Pipeline:
         """
         if self.live is None:
             return False
-        async with self._my_turn("control", wait=True):
+        async with self._turn:
             live = self.live
-            built = await self._build(
-                join_secrets(live.document, await asyncio.to_thread(self._values, live.fingerprints))
-            )
+            values = await asyncio.to_thread(self._values, live.fingerprints)
+            built = await self._build(join_secrets(live.document, values), serving=True)
             if _same(built.snapshots, live.snapshots):
                 return False
             words = "; ".join(built.prepared.reasons) or reason
@@ -166,51 +130,25 @@ class Pipeline:
 
     def who_applies(self) -> str:
         """Who is applying since when; empty when nobody is."""
-        return f"{self._holder.who} since {self._holder.since:%H:%M:%S} UTC" if self._holder else ""
+        return self._asker
 
     # --- steps ---------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _my_turn(self, who: str, *, wait: bool = False) -> AsyncIterator[None]:
-        operational = self._holder is not None and self._holder.who == "control"
-        if self._turn.locked() and not wait and not operational:
-            raise Conflict(
-                f"{self.who_applies()} is applying a change", "wait until it has ended and run again"
-            )
-        async with self._turn:
-            self._holder = _Holder(who, self.now())
-            try:
+    async def _my_turn(self, who: str) -> AsyncIterator[None]:
+        """One person at a time: the second is told who is ahead. Control's own updates are waited for."""
+        if self._asker:
+            raise Conflict(f"{self._asker} is applying a change", "wait until it has ended and run again")
+        self._asker = f"{who}, since {self.now():%H:%M:%S} UTC,"
+        try:
+            async with self._turn:
                 yield
-            finally:
-                self._holder = None
+        finally:
+            self._asker = ""
 
-    async def _build(self, document: Mapping[str, Any]) -> _Built:
+    async def _build(self, document: Mapping[str, Any], *, serving: bool = False) -> Built:
         async with self._compiling:
-            return await asyncio.to_thread(self._build_now, document)
-
-    def _build_now(self, document: Mapping[str, Any]) -> _Built:
-        site = load_site(document)
-        without, values = split_secrets(document)
-        prints = secrets.fingerprints(self.store.sealer, values)
-        with self.store.read() as session:
-            held = certificates.load(session, self.store.sealer)
-        prepared = material.prepare(site, self.ca, held, now=self.now())
-        compiled = self._compiler.compile(site, prepared.material)
-        snapshots = compiled.snapshots()
-        old = self.live
-        changes = describe(old.site if old else None, site, old.snapshots if old else None, snapshots)
-        return _Built(
-            id=content_id(without, prints),
-            document=without,
-            values=values,
-            fingerprints=prints,
-            site=site,
-            prepared=prepared,
-            compiled=compiled,
-            snapshots=snapshots,
-            lines=_lines(changes),
-            summary=changes.summary,
-        )
+            return await asyncio.to_thread(self._builder.build, document, self.live, serving=serving)
 
     def _check(self, site: Site, change: Change) -> None:
         live = self.live
@@ -232,7 +170,7 @@ class Pipeline:
                 f"if it is meant, say so: -e allow_removal={names}",
             )
 
-    def _draft(self, built: _Built, change: Change, kind: Kind = "change") -> Draft:
+    def _draft(self, built: Built, change: Change, kind: Kind = "change") -> Draft:
         return Draft(
             document=built.document,
             fingerprints=built.fingerprints,
@@ -244,7 +182,7 @@ class Pipeline:
             kind=kind,
         )
 
-    def _keep(self, draft: Draft, built: _Built) -> int:
+    def _keep(self, draft: Draft, built: Built) -> int:
         """Everything a revision needs, in one transaction."""
         now = self.now()
         with self.store.write() as session:
@@ -265,7 +203,7 @@ class Pipeline:
             )  # fmt: skip
         return number
 
-    async def _publish(self, built: _Built, number: int, change: Change) -> Answer:
+    async def _publish(self, built: Built, number: int, change: Change) -> Answer:
         """Publish, wait, and either keep it or put back what was there."""
         before = self.live
         newcomers = built.snapshots.keys() - (before.snapshots.keys() if before else set())
@@ -277,8 +215,13 @@ class Pipeline:
         if refusals:
             return await self._revert(built, number, change, refusals)
         nodes = self.publisher.nodes()
-        await asyncio.to_thread(self._finish, number, "live", "", change.author)
-        self.live = _live_of(built, number)
+        try:
+            await asyncio.to_thread(self._finish, number, "live", "", change.author)
+        except StoreError:
+            # What cannot be remembered as live must not stay so: the next boot would serve the one before.
+            await self._put_back(change)
+            raise
+        self.live = built.live(number)
         self.trouble = ""
         return Answer(
             outcome="live", revision=built.id, number=number, changed=True, lines=built.lines,
@@ -286,16 +229,12 @@ class Pipeline:
         )  # fmt: skip
 
     async def _revert(
-        self, built: _Built, number: int, change: Change, refusals: Mapping[str, Refused]
+        self, built: Built, number: int, change: Change, refusals: Mapping[str, Refused]
     ) -> Answer:
         nodes = self.publisher.nodes()
-        problems = [p for name in sorted(refusals) for p in _problems(built, name, refusals[name])]
+        problems = [p for name in sorted(refusals) for p in refusal_problems(built, name, refusals[name])]
         before = self.live
-        if before is not None:
-            self.publisher.publish(before.snapshots, before.number)
-            await self.publisher.settle(timeout_s=min(change.timeout_s, REVERT_TIMEOUT_S))
-        else:
-            self.publisher.publish({}, number)
+        await self._put_back(change)
         words = "; ".join(problem.render() for problem in problems)
         log.warning("revision %d was refused: %s", number, words)
         await asyncio.to_thread(self._finish, number, "refused", words, change.author)
@@ -305,6 +244,15 @@ class Pipeline:
             problems=problems, reverted_to=before.number if before else None,
         )  # fmt: skip
 
+    async def _put_back(self, change: Change) -> None:
+        """Publish again what was live before."""
+        before = self.live
+        if before is None:
+            self.publisher.publish({}, 0)
+            return
+        self.publisher.publish(before.snapshots, before.number)
+        await self.publisher.settle(timeout_s=min(change.timeout_s, REVERT_TIMEOUT_S))
+
     def _finish(self, number: int, outcome: revisions.Outcome, words: str, actor: str) -> None:
         with self.store.write() as session:
             revisions.finish(session, number, outcome, words)
@@ -313,7 +261,7 @@ class Pipeline:
                 detail={"words": words} if words else {}, now=self.now(),
             )  # fmt: skip
 
-    def _dry(self, built: _Built) -> Answer:
+    def _dry(self, built: Built) -> Answer:
         return Answer(
             outcome="dry-run", revision=built.id, number=None, changed=True, lines=built.lines,
             summary=built.summary, nodes=self.publisher.nodes(),
@@ -326,7 +274,7 @@ class Pipeline:
             summary="nothing changes", nodes=self.publisher.nodes(),
         )  # fmt: skip
 
-    async def _note_moved_lines(self, built: _Built) -> None:
+    async def _note_moved_lines(self, built: Built) -> None:
         """The same content on other lines: remember where, so that later refusals point there."""
         live = self.live
         assert live is not None
@@ -357,8 +305,7 @@ class Pipeline:
 
     async def _serve_again(self, stored: Stored) -> None:
         values = await asyncio.to_thread(self._values, stored.fingerprints)
-        async with self._compiling:
-            built = await asyncio.to_thread(self._build_now, join_secrets(stored.document, values))
+        built = await self._build(join_secrets(stored.document, values), serving=True)
         if built.prepared.issued:
 
             def keep() -> None:
@@ -366,7 +313,7 @@ class Pipeline:
                     certificates.keep(session, self.store.sealer, built.prepared.issued)
 
             await asyncio.to_thread(keep)
-        self.live = replace(_live_of(built, stored.number), id=stored.id)
+        self.live = replace(built.live(stored.number), id=stored.id)
         self.publisher.publish(built.snapshots, stored.number)
 
     def _values(self, fingerprints: Mapping[str, str]) -> dict[str, str]:
@@ -380,34 +327,5 @@ class Pipeline:
         return stored, values
 
 
-def _live_of(built: _Built, number: int) -> Live:
-    return Live(
-        number=number, id=built.id, document=built.document, fingerprints=built.fingerprints,
-        site=built.site, material=built.prepared.material, compiled=built.compiled, snapshots=built.snapshots,
-    )  # fmt: skip
-
-
 def _same(one: Mapping[str, Snapshot], other: Mapping[str, Snapshot]) -> bool:
     return {n: s.revision for n, s in one.items()} == {n: s.revision for n, s in other.items()}
-
-
-def _lines(changes: Changes) -> list[dict[str, Any]]:
-    return [{"proxies": list(line.proxies), "text": line.text} for line in changes.lines]
-
-
-def _problems(built: _Built, node: str, refusal: Refused) -> list[Problem]:
-    """Envoy's words, once per resource it names, each with the inventory line it came from."""
-    kind = SHORT.get(refusal.type_url, refusal.type_url)
-    if not refusal.names:
-        return [Problem(path="", message=f"{node} refused the revision: {refusal.words}")]
-    problems = []
-    for name in refusal.names:
-        path = built.compiled.origin_of(refusal.type_url, name) or ""
-        problems.append(
-            Problem(
-                path=path,
-                message=f"{node} refused {kind} {name}: {refusal.words}",
-                origin=built.site.origin(path),
-            )
-        )
-    return problems

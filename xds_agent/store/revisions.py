@@ -17,6 +17,9 @@ from xds_agent.store.schema import RevisionRow
 Outcome = Literal["pending", "live", "refused", "interrupted"]
 Kind = Literal["change", "operational"]
 
+# The parts of a site document that say what the edge is; the rest says where that stands.
+CONTENT = ("schema", "edge", "hosts")
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -58,7 +61,7 @@ class Stored:
 
 def content_id(document: Mapping[str, Any], fingerprints: Mapping[str, str]) -> str:
     """64-bit hash (hex) of what the inventory says, without where it says it: moved lines change nothing."""
-    content = {key: value for key, value in document.items() if key not in {"origins", "secret_paths"}}
+    content = {key: document.get(key) for key in CONTENT}
     text = json.dumps(
         [content, dict(fingerprints)], sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
@@ -67,7 +70,7 @@ def content_id(document: Mapping[str, Any], fingerprints: Mapping[str, str]) -> 
 
 def add(session: Session, draft: Draft, *, now: dt.datetime) -> int:
     """Store a draft as "pending"; its number. Nothing is served from it before `finish(... "live")`."""
-    content = {key: value for key, value in draft.document.items() if key != "origins"}
+    content = {key: draft.document.get(key) for key in (*CONTENT, "secret_paths")}
     row = RevisionRow(
         id=draft.id,
         content=content,

@@ -1,0 +1,120 @@
+"""A site document after everything that can be done to it without changing anything."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xds_agent.compile import Compiled, Compiler, Material
+from xds_agent.explain.changes import Changes, describe
+from xds_agent.model import Problem, Site, load_site, split_secrets
+from xds_agent.protocol.control import Refused
+from xds_agent.rollout import material
+from xds_agent.rollout.material import Prepared, SiteCa
+from xds_agent.snapshot.resource import SHORT, Snapshot
+from xds_agent.store import Store, certificates, secrets
+from xds_agent.store.revisions import content_id
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is served: one stored revision and all that was made of it."""
+
+    number: int
+    id: str
+    document: Mapping[str, Any]
+    fingerprints: Mapping[str, str]
+    site: Site
+    material: Material
+    compiled: Compiled
+    snapshots: Mapping[str, Snapshot]
+
+
+@dataclass(frozen=True)
+class Built:
+    """Validated, compiled, compared with what is live, and said in words."""
+
+    id: str
+    document: Mapping[str, Any]
+    values: Mapping[str, str]
+    fingerprints: Mapping[str, str]
+    site: Site
+    prepared: Prepared
+    compiled: Compiled
+    snapshots: Mapping[str, Snapshot]
+    lines: Sequence[Mapping[str, Any]]
+    summary: str
+
+    def live(self, number: int) -> Live:
+        """What is served once this is stored revision `number`."""
+        return Live(
+            number=number, id=self.id, document=self.document, fingerprints=self.fingerprints,
+            site=self.site, material=self.prepared.material, compiled=self.compiled,
+            snapshots=self.snapshots,
+        )  # fmt: skip
+
+
+class Builder:
+    """Builds, one document at a time; the compiler remembers services that did not change."""
+
+    def __init__(self, store: Store, ca: SiteCa, now: Callable[[], dt.datetime]) -> None:
+        self._store = store
+        self._ca = ca
+        self._now = now
+        self._compiler = Compiler()
+
+    def build(self, document: Mapping[str, Any], old: Live | None, *, serving: bool = False) -> Built:
+        """Raises ModelError or CompileError with every problem. Blocks; run it in a thread.
+
+        `serving`: the document is live already, see `material.prepare`.
+        """
+        site = load_site(document)
+        without, values = split_secrets(document)
+        prints = secrets.fingerprints(self._store.sealer, values)
+        with self._store.read() as session:
+            held = certificates.load(session, self._store.sealer)
+        prepared = material.prepare(site, self._ca, held, now=self._now(), serving=serving)
+        for fault in prepared.faults:
+            log.error("served all the same: %s", fault.render())
+        compiled = self._compiler.compile(site, prepared.material)
+        snapshots = compiled.snapshots()
+        changes = describe(old.site if old else None, site, old.snapshots if old else None, snapshots)
+        return Built(
+            id=content_id(without, prints),
+            document=without,
+            values=values,
+            fingerprints=prints,
+            site=site,
+            prepared=prepared,
+            compiled=compiled,
+            snapshots=snapshots,
+            lines=_lines(changes),
+            summary=changes.summary,
+        )
+
+
+def _lines(changes: Changes) -> list[dict[str, Any]]:
+    return [{"proxies": list(line.proxies), "text": line.text} for line in changes.lines]
+
+
+def refusal_problems(built: Built, node: str, refusal: Refused) -> list[Problem]:
+    """Envoy's words, once per resource it names, each with the inventory line it came from."""
+    kind = SHORT.get(refusal.type_url, refusal.type_url)
+    if not refusal.names:
+        return [Problem(path="", message=f"{node} refused the revision: {refusal.words}")]
+    problems = []
+    for name in refusal.names:
+        path = built.compiled.origin_of(refusal.type_url, name) or ""
+        problems.append(
+            Problem(
+                path=path,
+                message=f"{node} refused {kind} {name}: {refusal.words}",
+                origin=built.site.origin(path),
+            )
+        )
+    return problems
