@@ -1,0 +1,67 @@
+"""Words about proxies themselves: new ones, ones that leave, and bytes that change without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from xds_agent.explain.said import listed, plural
+from xds_agent.snapshot.resource import CLUSTER, LISTENER, ROUTES, SECRET, SHORT, TYPES, Snapshot
+
+# What a person asks about a new proxy; endpoint sets follow clusters, runtime and extensions are ours.
+_COUNTED = ((LISTENER, "listener"), (ROUTES, "route table"), (CLUSTER, "cluster"), (SECRET, "secret"))
+
+_REMADE = "other bytes for the same inventory, as another version of the compiler makes"
+
+ByText = dict[str, list[str]]
+
+
+def arrivals(old: Mapping[str, Snapshot], new: Mapping[str, Snapshot]) -> ByText:
+    """Text -> proxies, for those that come and those that leave."""
+    found: ByText = {}
+    for name in sorted(new.keys() - old.keys()):
+        counts = [plural(len(new[name].of_type(kind)), word) for kind, word in _COUNTED]
+        found.setdefault(f"new proxy, gets {listed(counts)}", []).append(name)
+    for name in sorted(old.keys() - new.keys()):
+        text = (
+            "leaves the site: control closes its stream and sends it nothing more; it serves what it last had"
+        )
+        found.setdefault(text, []).append(name)
+    return found
+
+
+def changed_hosts(old: Mapping[str, Snapshot], new: Mapping[str, Snapshot]) -> frozenset[str]:
+    """Proxies whose configuration is not the same bytes as before, new ones and leaving ones included."""
+    return frozenset(
+        name
+        for name in old.keys() | new.keys()
+        if name not in old or name not in new or old[name].revision != new[name].revision
+    )
+
+
+def unexplained(
+    old: Mapping[str, Snapshot], new: Mapping[str, Snapshot], explained: Collection[str]
+) -> ByText:
+    """Text -> proxies whose bytes change while no line of the inventory's words reaches them."""
+    found: ByText = {}
+    for name in sorted(old.keys() & new.keys()):
+        if name in explained or old[name].revision == new[name].revision:
+            continue
+        for text in _remade(old[name], new[name]):
+            found.setdefault(text, []).append(name)
+    return found
+
+
+def _remade(old: Snapshot, new: Snapshot) -> Iterator[str]:
+    for type_url in TYPES:
+        before, after = old.of_type(type_url), new.of_type(type_url)
+        word = SHORT[type_url]
+        changed = sorted(n for n in before if n in after and before[n].version != after[n].version)
+        if changed and type_url == SECRET:
+            yield f"{word} {listed(changed)}: renewed, the inventory says the same"
+        elif changed:
+            yield f"{word} {listed(changed)}: {_REMADE}"
+        gone, come = sorted(before.keys() - after.keys()), sorted(after.keys() - before.keys())
+        if gone:
+            yield f"{word} {listed(gone)}: no longer sent, the inventory says the same"
+        if come:
+            yield f"{word} {listed(come)}: now sent, the inventory says the same"
