@@ -1,0 +1,45 @@
+"""A real PostgreSQL, a real `xds-agent serve` in a process of its own, and inventories to drive it with."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+
+def _as_postgres(*command: str) -> list[str]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() == 0:
+        return ["runuser", "-u", "postgres", "--", *command]
+    return list(command)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory):
+    """A cluster of Debian's PostgreSQL on a Unix socket in a folder of its own, gone after the tests."""
+    if not DEBIAN:
+        pytest.skip("Debian's postgresql package is not installed (script/test installs it)")
+    bin_dir = DEBIAN[0]
+    folder = tmp_path_factory.mktemp("postgres")
+    data = folder / "data"
+    # The server runs as another user: it must be able to walk here, and to write below.
+    for parent in (folder, *folder.parents[:3]):
+        if parent.stat().st_uid == os.geteuid() and str(parent) != "/":
+            parent.chmod(parent.stat().st_mode | 0o011)
+    folder.chmod(0o777)
+    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off -c max_connections=40"
+    try:
+        for command in (
+            [bin_dir / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"],
+            [bin_dir / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"],
+        ):
+            done = subprocess.run(_as_postgres(*map(str, command)), capture_output=True, text=True, cwd="/")
+            assert done.returncode == 0, done.stdout + done.stderr
+        yield f"postgresql://postgres@/postgres?host={folder}"
+    finally:
+        stop = [bin_dir / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"]
+        subprocess.run(_as_postgres(*map(str, stop)), capture_output=True, cwd="/")
+        shutil.rmtree(folder, ignore_errors=True)
