@@ -20,6 +20,10 @@ from tests.lab.conftest import Lab
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1800)]
 
 SHOP = "shop.example.com"
+PROMISED = (
+    "redirects", "TLS", "a partner", "no certificate", "strict Host", "gRPC", "WebSocket", "TCP",
+    "weighted split", "failover",
+)  # fmt: skip
 HALVES = """
 routes:
   - name: {name}
@@ -49,8 +53,7 @@ def test_every_request_met_what_it_should(lab: Lab) -> None:
     rows = lab.said["traffic"]
     assert [row for row in rows if not row["as_expected"]] == []
     checks = {row["check"] for row in rows}
-    for promised in ("redirects", "TLS", "a partner", "no certificate", "strict Host", "gRPC", "WebSocket", "TCP",
-                     "weighted split", "failover"):  # fmt: skip
+    for promised in PROMISED:
         assert any(promised in check for check in checks), promised
     assert {row["proxy"] for row in rows} == {"edge-aws1", "edge-aws2", "edge-gcp1", "edge-azure1"}
     assert lab.code == 0
