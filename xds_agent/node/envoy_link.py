@@ -19,14 +19,15 @@ from xds_agent.node.admin import Admin, AdminError
 from xds_agent.protocol.boundary import Action
 from xds_agent.protocol.local import (
     Active,
+    Complained,
     EnvoyConnected,
     EnvoyGone,
     LocalCore,
-    Outcome,
+    LocalOutcome,
     PollRejected,
     Refused,
 )
-from xds_agent.snapshot.resource import Snapshot
+from xds_agent.snapshot.resource import SHORT, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class EnvoyLink:
         self._transport.carry_out(self.core.set_target(target, changed))
         return await verdict
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: LocalOutcome) -> None:
         """LocalCore's callback: only notes and starts tasks, since the core is still at work."""
         match outcome:
             case EnvoyConnected(stream=stream):
@@ -111,7 +112,9 @@ class EnvoyLink:
             case Active(snapshot=snapshot):
                 self._settle(snapshot, None)
             case Refused(snapshot=snapshot, type_url=type_url, names=names, words=words):
-                self._settle(snapshot, Refusal(type_url, tuple(names), words))
+                self._settle(snapshot, Refusal(type_url, names, words))
+            case Complained(type_url=type_url, names=names, words=words):
+                log.error("Envoy: %s %s: %s", SHORT.get(type_url, type_url), ", ".join(names), words)
 
     def _settle(self, snapshot: Snapshot, refusal: Refusal | None) -> None:
         verdict = self._verdict
