@@ -12,6 +12,7 @@ import pytest
 from lab import place
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+MESSAGE = "{{ [ansible_podman_container, ansible_host, address, cloud | default('')] | to_json }}"
 
 
 @pytest.mark.parametrize("inventory", ["inventories/lab/hosts.yml", "molecule/resources/inventory/hosts.yml"])
@@ -20,7 +21,7 @@ def test_hosts_have_the_same_names_and_addresses(inventory: str) -> None:
         [
             ROOT / ".venv/bin/ansible", "lab", "--inventory", inventory, "--one-line",
             "--module-name", "ansible.builtin.debug",
-            "--args", "msg={{ [ansible_podman_container, ansible_host, address, cloud | default('')] | to_json }}",
+            "--args", f"msg={MESSAGE}",
         ],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
