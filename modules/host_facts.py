@@ -159,6 +159,19 @@ def certificate(text: str) -> dict[str, Any]:
     }
 
 
+def kernel_parameters(keys: list[str], root: str = "/proc/sys") -> dict[str, str]:
+    """Values of those parameters that this host has and may set: a container sees some that it may not."""
+    found = {}
+    for key in keys:
+        path = Path(root, *key.split("."))
+        try:
+            if path.stat().st_mode & 0o200:
+                found[key] = " ".join(path.read_text(encoding="ascii").split())
+        except OSError:
+            continue
+    return found
+
+
 def _text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
@@ -210,11 +223,7 @@ def gather(run: Run, params: dict[str, Any]) -> dict[str, Any]:
         "packages": installed_packages(_text("/var/lib/dpkg/status")),
         "users": [line.split(":", 1)[0] for line in _text("/etc/passwd").splitlines()],
         "now": _output(run, "date", "--utc", "+%Y-%m-%d %H:%M:%SZ").strip(),
-        "sysctl": {
-            key: " ".join(_text(f"/proc/sys/{key.replace('.', '/')}").split())
-            for key in params["sysctl"]
-            if Path(f"/proc/sys/{key.replace('.', '/')}").exists()
-        },
+        "sysctl": kernel_parameters(params["sysctl"]),
         "stamps": {path: _stamp(path) for path in params["stamps"]},
         "certificates": {path: _certificate(run, path) for path in params["certificates"]},
     }

@@ -13,6 +13,7 @@ description:
   - A handler is lost when a run fails between the change and its end. Here the need is found by comparison -
     a unit whose C(ExecStartPre=) writes C(sha256sum) lines of what it starts with to
     C(/run/marchproxy/started/UNIT) is restarted, or reloaded, exactly when one of those files is another now.
+  - A unit that writes no such lines (one of the distribution's) is when a file is younger than its start.
 options:
   units:
     description: The units, brought to their state in this order.
@@ -85,7 +86,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload"
+PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestamp"
 # `enable` comes before `start` in every plan, so that a failed start is not lost at boot.
 ENABLED = {"enabled", "enabled-runtime", "static", "alias", "indirect", "generated"}
 
@@ -110,13 +111,17 @@ class Action:
 
 @dataclass(frozen=True)
 class State:
-    """A unit as systemd sees it, and the digests it was started with (None: unknown)."""
+    """A unit as systemd sees it.
+
+    `started_with` holds digests of what it was started with (None: it writes none), `started_at` Unix time.
+    """
 
     load: str
     active: str
     file_state: str
     needs_daemon_reload: bool
     started_with: dict[str, str] | None
+    started_at: int
 
 
 def read_record(path: Path) -> dict[str, str] | None:
@@ -127,6 +132,14 @@ def read_record(path: Path) -> dict[str, str] | None:
         return None
     pairs = (line.split(maxsplit=1) for line in lines)
     return {pair[1].lstrip("*"): pair[0] for pair in pairs if len(pair) == 2}
+
+
+def changed_at(path: str) -> int:
+    """Unix time of a file's last change; 0 where there is none."""
+    try:
+        return int(Path(path).stat().st_mtime)
+    except OSError:
+        return 0
 
 
 def digest(path: str) -> str:
@@ -149,7 +162,7 @@ def parse_show(text: str) -> dict[str, dict[str, str]]:
 
 def gather(names: list[str], run: Run, started_dir: Path) -> dict[str, State]:
     """The units' states by one call of systemctl."""
-    code, out, err = run(["systemctl", "show", "--property", PROPERTIES, "--", *names])
+    code, out, err = run(["systemctl", "show", "--timestamp=unix", "--property", PROPERTIES, "--", *names])
     if code:
         raise UnitsError(f"systemctl show: {err.strip() or out.strip()}; does this host run systemd?")
     shown = parse_show(out)
@@ -160,6 +173,7 @@ def gather(names: list[str], run: Run, started_dir: Path) -> dict[str, State]:
             file_state=shown.get(name, {}).get("UnitFileState", ""),
             needs_daemon_reload=shown.get(name, {}).get("NeedDaemonReload") == "yes",
             started_with=read_record(started_dir / name),
+            started_at=int(shown.get(name, {}).get("ExecMainStartTimestamp", "").lstrip("@") or 0),
         )
         for name in names
     }
@@ -195,11 +209,12 @@ def _renewal(unit: dict[str, Any], state: State, digest_of: Callable[[str], str]
     watched = [*unit["restart_on"], *unit["reload_on"]]
     if not watched:
         return None
-    if state.started_with is None:
-        return Action("restart", unit["name"], "what it was started with is not known")
     known = state.started_with
     for verb, paths in (("restart", unit["restart_on"]), ("reload", unit["reload_on"])):
-        changed = [path for path in paths if known.get(path, "") != digest_of(path)]
+        if known is None:
+            changed = [path for path in paths if changed_at(path) > state.started_at]
+        else:
+            changed = [path for path in paths if known.get(path, "") != digest_of(path)]
         if changed:
             return Action(verb, unit["name"], f"{', '.join(changed)} changed since it started")
     return None
