@@ -111,6 +111,8 @@ def _yaml_fix(text, line):
         return "use spaces, not tabs"
     if ": {{" in found or "- {{" in found:
         return "put the template in quotes"
+    if found.startswith("---"):
+        return "write one document per file"
     return "see this line and the one before it"
 
 

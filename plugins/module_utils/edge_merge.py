@@ -30,7 +30,7 @@ def nearest(word, known):
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if found:
         return f"did you mean '{found[0]}'?"
-    return "known: {}".format(", ".join(sorted(known))) if len(known) <= 20 else ""
+    return f"known: {', '.join(sorted(known))}" if 0 < len(known) <= 20 else ""
 
 
 def _no_origin(value):

@@ -51,7 +51,7 @@ def site_document(task_vars, templar=None):
     return _Gatherer(loader, hostvars, task_vars["groups"]).document()
 
 
-def build_from_inventory(path, vault_ids=(), vault_password_files=(), extra_vars=()):
+def build_from_inventory(path, vault_ids=(), vault_password_files=()):
     """The document of an inventory (folder or file), without a play. For `xds-agent validate`.
 
     The caller has run `ansible.plugins.loader.init_plugin_loader([".../.collections"])` before it imported
@@ -59,29 +59,17 @@ def build_from_inventory(path, vault_ids=(), vault_password_files=(), extra_vars
     """
     if not Path(path).exists():
         return _nothing(f"there is no inventory at {path}", "name the folder that holds edge.yml")
-    from ansible.cli import CLI
     from ansible.inventory.manager import InventoryManager
     from ansible.parsing.dataloader import DataLoader
-    from ansible.utils.vars import load_extra_vars
     from ansible.vars.hostvars import HostVars
     from ansible.vars.manager import VariableManager
 
     _prepare_ansible()
     loader = DataLoader()
-    loader.set_vault_secrets(
-        CLI.setup_vault_secrets(
-            loader,
-            vault_ids=list(vault_ids),
-            vault_password_files=list(vault_password_files),
-            ask_vault_pass=False,
-            auto_prompt=False,
-        )
-    )
     try:
+        _open_vaults(loader, vault_ids, vault_password_files)
         inventory = InventoryManager(loader=loader, sources=[path])
         variables = VariableManager(loader=loader, inventory=inventory)
-        if extra_vars:
-            variables._extra_vars = _extra_vars(loader, extra_vars, load_extra_vars)
         groups = inventory.get_groups_dict()
         hostvars = HostVars(inventory, variables, loader)
         return _Gatherer(loader, hostvars, groups).document()
@@ -89,6 +77,25 @@ def build_from_inventory(path, vault_ids=(), vault_password_files=(), extra_vars
         return _nothing(
             f"Ansible cannot read the inventory: {error}", f"see: ansible-inventory -i {path} --list"
         )
+
+
+def _open_vaults(loader, vault_ids, password_files):
+    """Gives loader and templates the passwords. Raises AnsibleError for a file that cannot be read."""
+    from ansible.cli import CLI
+    from ansible.parsing.vault import VaultSecretsContext
+
+    secrets = CLI.setup_vault_secrets(
+        loader,
+        vault_ids=list(vault_ids),
+        vault_password_files=list(password_files),
+        ask_vault_pass=False,
+        auto_prompt=False,
+        initialize_context=False,
+    )
+    loader.set_vault_secrets(secrets)
+    # Inline vault values look here. Ansible allows it once in a process; we gather as often as we are asked.
+    VaultSecretsContext._current = None
+    VaultSecretsContext.initialize(VaultSecretsContext(secrets))
 
 
 def _nothing(message, fix):
@@ -112,21 +119,6 @@ def _prepare_ansible():
         manager.IGNORED = re.compile(b"^edge$|" + manager.IGNORED.pattern)
     if PLUGIN not in constants.INVENTORY_ENABLED:
         constants.INVENTORY_ENABLED = [PLUGIN, *constants.INVENTORY_ENABLED]
-
-
-def _extra_vars(loader, extra_vars, load_extra_vars):
-    from ansible import context
-    from ansible.module_utils.common.collections import ImmutableDict
-
-    previous = context.CLIARGS
-    context.CLIARGS = ImmutableDict(extra_vars=tuple(extra_vars))
-    try:
-        # The function caches its answer; a second inventory in one process needs its own.
-        if hasattr(load_extra_vars, "extra_vars"):
-            del load_extra_vars.extra_vars
-        return load_extra_vars(loader)
-    finally:
-        context.CLIARGS = previous
 
 
 class _Gatherer:

@@ -66,7 +66,8 @@ class Authority(Model):
     )
     crl: CrlPem | None = Field(
         default=None,
-        description="PEM of the revocation lists. With one, every CA of the bundle needs its own: a client of "
+        description="PEM of the revocation lists. With one, every CA of the bundle needs its own: a "
+        "client of "
         "a CA without a list would be refused.",
         examples=["{{ lookup('file', 'partners.crl') }}"],
     )

@@ -24,7 +24,8 @@ class Domain(Model):
     )
     client_ca: Name | None = Field(
         default=None,
-        description="Authority that client certificates must come from: a name in `authorities`, or `site-ca`.",
+        description="Authority that client certificates must come from: a name in `authorities`, or "
+        "`site-ca`.",
         examples=["partners"],
     )
     client_names: tuple[Text, ...] = Field(

@@ -10,7 +10,8 @@ class Endpoint(Model):
 
     address: Address | None = Field(
         default=None,
-        description="IP address or DNS name. A name is resolved by the proxy; if the resolver fails, the last "
+        description="IP address or DNS name. A name is resolved by the proxy; if the resolver fails, the "
+        "last "
         "answer stays.",
         examples=["10.1.0.11", "shop.internal.example.com"],
     )
@@ -27,7 +28,8 @@ class Endpoint(Model):
     zone: str | None = Field(default=None, description="Zone (with `address`).", examples=["us-east-1a"])
     weight: Weight = Field(
         default=1,
-        description="Share of requests against the service's other endpoints in the same place; 0 takes it out.",
+        description="Share of requests against the service's other endpoints in the same place; 0 takes "
+        "it out.",
         examples=[1, 0],
     )
 
@@ -37,7 +39,8 @@ class UpstreamTls(Model):
 
     ca: Name | None = Field(
         default=None,
-        description="Authority the backend's certificate must come from: a name in `authorities`, or `site-ca`. "
+        description="Authority the backend's certificate must come from: a name in `authorities`, or "
+        "`site-ca`. "
         "None: the system's authorities.",
         examples=["site-ca"],
     )

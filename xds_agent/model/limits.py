@@ -86,6 +86,7 @@ class ProxyLimits(Model):
     )
     connection_duration: Duration = Field(
         default=timedelta(minutes=15),
-        description="Longest life of a connection, after which it is drained: a revoked client is cut off; 0s: no limit.",
+        description="Longest life of a connection, after which it is drained: a revoked client is cut "
+        "off; 0s: no limit.",
         examples=["15m"],
     )

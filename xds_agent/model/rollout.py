@@ -15,7 +15,8 @@ class Rollout(Model):
     waves: tuple[Wave, ...] = Field(
         default=("100%",),
         min_length=1,
-        description="Sizes of the waves: a number of proxies of each role and cloud, or a share of all. The last is "
+        description="Sizes of the waves: a number of proxies of each role and cloud, or a share of all. "
+        "The last is "
         '"100%".',
         examples=[[1, "25%", "100%"]],
     )

@@ -202,7 +202,7 @@ class Route(Model):
 
     @property
     def destinations(self) -> tuple[tuple[str, int], ...]:
-        """(service, percent) pairs that requests go to, sorted by name; empty for redirects and fixed answers."""
+        """(service, percent) pairs, sorted by name; empty for redirects and fixed answers."""
         if self.service is not None:
             return ((self.service, 100),)
         return tuple(sorted((self.split or {}).items()))

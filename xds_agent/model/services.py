@@ -46,7 +46,8 @@ class Listen(Model):
     )
     sni: tuple[DomainName, ...] = Field(
         default=(),
-        description="TLS names that choose this service on a shared port (tcp). The TLS is passed through, not "
+        description="TLS names that choose this service on a shared port (tcp). The TLS is passed "
+        "through, not "
         "opened.",
         examples=[["db.example.com"]],
     )
@@ -71,7 +72,8 @@ class Auth(Model):
     )
     tokens: dict[Name, SecretStr] = Field(
         default_factory=dict,
-        description="Tokens by the name of their holder (token). Keep them as vault values; they are never shown.",
+        description="Tokens by the name of their holder (token). Keep them as vault values; they are "
+        "never shown.",
         examples=[{"partner-a": "{{ vault_partner_a_token }}"}],
     )
 
@@ -90,7 +92,8 @@ class Service(Model):
     )
     listen: Listen | None = Field(
         default=None,
-        description="Where clients connect. tcp, udp and icmp services need it; the others use the edge's own ports.",
+        description="Where clients connect. tcp, udp and icmp services need it; the others use the "
+        "edge's own ports.",
         examples=[{"address": "edge", "port": 7000}],
     )
     endpoints: tuple[Endpoint, ...] = Field(
@@ -126,7 +129,8 @@ class Service(Model):
     )
     timeout: Duration = Field(
         default=timedelta(seconds=15),
-        description="Time for a whole answer; 0s: no limit. grpc and websocket services have no limit unless this is given.",
+        description="Time for a whole answer; 0s: no limit. grpc and websocket services have no limit "
+        "unless this is given.",
         examples=["15s"],
     )
     idle_timeout: Duration | None = Field(

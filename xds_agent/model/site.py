@@ -81,7 +81,7 @@ class Site:
         return frozenset({"default", *(tenant.name for tenant in self.edge.tenants)})
 
     def endpoints_of(self, service: Service) -> tuple[ResolvedEndpoint, ...]:
-        """Backends of ``service`` in the order of the inventory; groups become their hosts, sorted by name."""
+        """Backends of ``service`` in the inventory's order; groups become their hosts, sorted by name."""
         found: list[ResolvedEndpoint] = []
         for one in service.endpoints:
             if one.address is not None:

@@ -15,7 +15,8 @@ class Steering(Model):
     )
     mode: Literal["active-active", "active-passive"] | None = Field(
         default=None,
-        description="`active-passive`: the first healthy cloud of `order` takes everything. `active-active`: all "
+        description="`active-passive`: the first healthy cloud of `order` takes everything. "
+        "`active-active`: all "
         "share. None: passive when there is an `order`.",
         examples=["active-passive"],
     )

@@ -17,7 +17,8 @@ Words = tuple[str, str]
 _PATTERNS: dict[str, Words] = {
     base.NAME_PATTERN: (
         "is not a name",
-        "use lower-case letters, digits, '.', '-' and '_', at most 63, beginning and ending with a letter or digit",
+        "use lower-case letters, digits, '.', '-' and '_', at most 63, beginning and ending with a "
+        "letter or digit",
     ),
 }
 
@@ -70,7 +71,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def instead_of(word: str, known: Iterable[str], what: str = "") -> str:
-    """A fix for an unknown word: the nearest known one, else all of them (a few), else the place to add it."""
+    """A fix for an unknown word: the nearest known one, else all of them when they are few."""
     candidates = sorted(known)
     if near := nearest(word, candidates):
         return f"did you mean '{near}'?"

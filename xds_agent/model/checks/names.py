@@ -15,7 +15,7 @@ _NAMED = (
 
 
 def check_duplicates(context: Context) -> None:
-    """Two items of one list with one name: the inventory plugin names both places, this guards other callers."""
+    """Two items of one list with one name: the plugin names both places, this guards other callers."""
     for section in _NAMED:
         items = getattr(context.edge, section)
         if len(context.names(section)) == len(items):

@@ -45,10 +45,7 @@ def why_not_re2(expression: str) -> str | None:
         SchemaValidator(core_schema.str_schema(pattern=expression, regex_engine="rust-regex"))
     except SchemaError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = next(
-            (line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[-1]
-        )
-        return reason
+        return next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[-1])
     return None
 
 

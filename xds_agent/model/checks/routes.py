@@ -71,7 +71,7 @@ def _check_targets(context: Context, path: str, route: Route) -> None:
             message = (
                 f"service {name} is {service.protocol}; a route leads to http, grpc or websocket services"
             )
-            context.add(where, message, f"reach it on its own port ({context.edge.listen_port(service)})")
+            context.add(where, message, "reach it on its own port")
             continue
         protocols.setdefault(service.protocol == "grpc", name)
         if len(tenants) == 1 and service.tenant not in tenants:
@@ -80,7 +80,8 @@ def _check_targets(context: Context, path: str, route: Route) -> None:
             )
             context.add(where, message, "a domain and what it leads to belong to one tenant")
     if len(protocols) > 1:
-        message = f"mixes grpc ({protocols[True]}) and http ({protocols[False]}), which are served on different ports"
+        message = f"mixes grpc ({protocols[True]}) and http ({protocols[False]}), which are served on "
+        "different ports"
         context.add(path, message, "write a route for each")
 
 
