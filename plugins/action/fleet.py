@@ -13,10 +13,7 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import diff_text, problems_text
-from ansible_collections.marchproxy.edge.plugins.module_utils.site_document import (
-    SiteDocumentError,
-    site_document,
-)
+from ansible_collections.marchproxy.edge.plugins.module_utils.site_document import site_document
 from ansible_collections.marchproxy.edge.plugins.module_utils.site_model import check, first_change
 from ansible_collections.marchproxy.edge.plugins.module_utils.where_control_is import who_runs
 
@@ -24,7 +21,8 @@ from ansible_collections.marchproxy.edge.plugins.module_utils.where_control_is i
 class ActionModule(ActionBase):
     """Options and results are documented in modules/fleet.py."""
 
-    TRANSFERS_FILES = True
+    # True would connect before the first line below, also to a host that is not there yet.
+    TRANSFERS_FILES = False
     _requires_connection = True
     _supports_check_mode = True
     _supports_diff = True
@@ -55,7 +53,7 @@ class ActionModule(ActionBase):
         if args.get("rollback_to") not in (None, ""):
             return self._hide(dict(result, **self._execute_module(module_args=args, task_vars=task_vars)))
 
-        document = self._gather(task_vars)
+        document = site_document(task_vars, self._templar)
         problems = check(document)
         if problems:
             return dict(result, **failed(problems))
@@ -70,18 +68,14 @@ class ActionModule(ActionBase):
             answer = self._before_control(document, answer)
         return self._hide(dict(result, **answer))
 
-    def _gather(self, task_vars):
-        try:
-            return site_document(task_vars, self._templar)
-        except SiteDocumentError as error:
-            raise AnsibleActionFail(problems_text(error.problems)) from error
-
     def _send(self, document, args, task_vars):
         """Copy the document to a file that only the remote user can read, and run the module on it."""
         handle, local = tempfile.mkstemp(prefix="fleet-", suffix=".json")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(document, file, separators=(",", ":"))
+            if not self._connection._shell.tmpdir:
+                self._make_tmp_path()
             remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "document.json")
             self._transfer_file(local, remote)
         finally:

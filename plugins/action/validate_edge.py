@@ -5,10 +5,7 @@ from __future__ import annotations
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import problems_text
-from ansible_collections.marchproxy.edge.plugins.module_utils.site_document import (
-    SiteDocumentError,
-    site_document,
-)
+from ansible_collections.marchproxy.edge.plugins.module_utils.site_document import site_document
 from ansible_collections.marchproxy.edge.plugins.module_utils.site_model import ModelMissing, check, notes
 from ansible_collections.marchproxy.edge.plugins.module_utils.where_control_is import who_runs
 
@@ -31,8 +28,6 @@ class ActionModule(ActionBase):
             document = site_document(task_vars, self._templar)
             problems = check(document)
             said = [] if problems else notes(document)
-        except SiteDocumentError as error:
-            problems, said = error.problems, []
         except ModelMissing as error:
             raise AnsibleActionFail(str(error)) from error
         if problems:
@@ -44,5 +39,5 @@ class ActionModule(ActionBase):
             changed=False,
             notes=said,
             counts=counts,
-            msg=f"the inventory is valid: {counts.get('services', 0)} services; hosts: {len(document['hosts'])}",
+            msg=f"the edge is valid: {counts.get('services', 0)} services, {len(document['hosts'])} hosts",
         )

@@ -27,8 +27,8 @@ def who_runs(task_vars):
     if limit and not _reached(control, task_vars):
         return Where(
             control=control,
-            problem=f"--limit {limit} leaves out control ({', '.join(control)}), without which no change of the "
-            f"edge can be published; run without --limit, or with --limit '{limit},control'",
+            problem=f"--limit {limit} leaves out control ({', '.join(control)}), without which no change "
+            f"of the edge can be published; run without --limit, or with --limit '{limit},control'",
         )
     return Where(control=control, chosen=(chosen or control)[0])
 

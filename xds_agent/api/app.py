@@ -93,11 +93,13 @@ def create_app(
 
     @app.get("/v1/explain")
     async def get_explain(
-        url: str, host: str | None = None, method: str = "GET",
+        url: str, host: str | None = None, method: str = "GET", client_certificate: bool = False,
         header: Annotated[list[str] | None, Query()] = None,
     ) -> dict[str, Any]:  # fmt: skip
         headers = dict(_split(one) for one in header or [])
-        return await view.explain(url, host=host, method=method, headers=headers)
+        return await view.explain(
+            url, host=host, method=method, headers=headers, client_certificate=client_certificate
+        )
 
     @app.get("/v1/audit")
     async def get_audit(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from xds_agent.protocol.control import Acknowledged, Outcome, Refused
+from xds_agent.protocol.outcomes import Acknowledged, Outcome, Refused
 from xds_agent.rollout import material
 from xds_agent.rollout.pipeline import Pipeline
 

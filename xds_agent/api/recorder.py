@@ -14,7 +14,7 @@ from typing import Any
 from xds_agent.ads.gate import Refusal
 from xds_agent.ads.reports import Offline, Report
 from xds_agent.proto import marchproxy_pb2 as pb
-from xds_agent.protocol.control import Acknowledged, Connected, Disconnected, Outcome, Refused
+from xds_agent.protocol.outcomes import Acknowledged, Connected, Orphan, Outcome, Refused
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.store import Store, StoreError, audit, nodes
 
@@ -39,6 +39,10 @@ class Recorder:
     def heard(self, outcome: Outcome) -> None:
         """Listener of the publisher."""
         now = dt.datetime.now(dt.UTC)
+        if isinstance(outcome, Orphan):
+            # Its certificate is ours, but the live revision does not hold its name.
+            self._turned_away(now, outcome.node, "", outcome.reason)
+            return
         note = self._notes.setdefault(outcome.node, {})
         note["last_seen"] = now
         snapshot = self._publisher.snapshots.get(outcome.node)
@@ -52,10 +56,6 @@ class Recorder:
             self._events.append((now, outcome.node, "node.refused", outcome.node, detail))
         elif isinstance(outcome, Connected):
             self._publisher.silent.discard(outcome.node)
-        elif isinstance(outcome, Disconnected) and snapshot is None:
-            # An orphan: its certificate is ours, but the live revision does not hold its name.
-            del self._notes[outcome.node]
-            self._turned_away(now, outcome.node, "", outcome.reason)
 
     def reported(self, name: str, report: Report) -> None:
         """`on_report` of the ADS server."""

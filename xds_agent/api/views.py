@@ -84,7 +84,7 @@ class View:
         return {**_summary(stored, with_lines=self._tenants is None), "document": document}
 
     async def explain(
-        self, url: str, *, host: str | None, method: str, headers: Mapping[str, str]
+        self, url: str, *, host: str | None, method: str, headers: Mapping[str, str], client_certificate: bool
     ) -> dict[str, Any]:
         """What a request would meet. Raises Conflict when nothing is live, NotEntitled for others' names."""
         live = self._pipeline.live
@@ -97,6 +97,7 @@ class View:
                 raise NotEntitled(f"{name} is no domain of this socket's tenants", "ask its owner")
         found = explain(
             live.site, live.snapshots, url, host=host, method=method, headers=dict(headers),
+            client_certificate=client_certificate,
             origin_of=live.compiled.origin_of,
         )  # fmt: skip
         return {"explanations": [one.as_dict() for one in found]}

@@ -11,7 +11,7 @@ from typing import Any
 from xds_agent.compile import Compiled, Compiler, Material
 from xds_agent.explain.changes import Changes, describe
 from xds_agent.model import Problem, Site, load_site, split_secrets
-from xds_agent.protocol.control import Refused
+from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout import material
 from xds_agent.rollout.material import Prepared, SiteCa
 from xds_agent.snapshot.resource import SHORT, Snapshot

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from xds_agent.model import Site, join_secrets, load_site
-from xds_agent.protocol.control import Refused
+from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout import completeness, entitlement
 from xds_agent.rollout.build import Builder, Built, Live, refusal_problems
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled

@@ -9,10 +9,10 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from xds_agent.protocol.boundary import Action
-from xds_agent.protocol.control import Acknowledged, Connected, ControlCore, Disconnected, Outcome, Refused
+from xds_agent.protocol.control import ControlCore
+from xds_agent.protocol.outcomes import Acknowledged, NodeState, Outcome, Refused
 from xds_agent.snapshot.resource import Snapshot
 
 Listener = Callable[[Outcome], None]
@@ -104,7 +104,7 @@ class Publisher:
             except TimeoutError:
                 continue
 
-    def _view(self, name: str, wanted: str, node: Any) -> NodeView:
+    def _view(self, name: str, wanted: str, node: NodeState | None) -> NodeView:
         refusal = self.refusals.get(name)
         active = node.active if node is not None else ""
         if refusal is not None:
@@ -122,7 +122,6 @@ class Publisher:
             snapshot = self.snapshots.get(outcome.node)
             if snapshot is not None and snapshot.revision == outcome.revision:
                 self.refusals.pop(outcome.node, None)
-        if isinstance(outcome, Acknowledged | Refused | Connected | Disconnected):
-            self._changed.set()
+        self._changed.set()
         for listener in self.listeners:
             listener(outcome)

@@ -3,9 +3,12 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.support.small_site import SmallSite
 
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
@@ -43,3 +46,16 @@ def postgres_url(tmp_path_factory):
         stop = [bin_dir / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"]
         subprocess.run(_as_postgres(*map(str, stop)), capture_output=True, cwd="/")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def short_folder():
+    """A folder whose path is short: a Unix socket's may have 107 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="mpc-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def small_site(tmp_path, short_folder):
+    return SmallSite(tmp_path / "site", short_folder / "control.sock")
