@@ -41,7 +41,8 @@ class Converge:
     """Drives `stream` through `stages` until `done` or `verdict`.
 
     `view` is what the Envoy is to hold now, from which subscriptions are answered; it moves towards `goal`
-    stage by stage. NACKs of responses up to nonce `floor` belong to what went before: they are only heard (trap 1).
+    stage by stage. NACKs of responses up to nonce `floor` belong to what went before: they are only heard
+    (trap 1).
     """
 
     def __init__(

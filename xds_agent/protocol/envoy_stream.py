@@ -48,6 +48,7 @@ class EnvoyStream:
         self._nonces = nonces
         self._queue: deque[bytes] = deque()
         self._writing = False
+        self.resources_sent = 0
 
     def state(self, type_url: str) -> DeltaState:
         state = self.types.get(type_url)
@@ -91,6 +92,7 @@ class EnvoyStream:
             for resource in found:
                 if not state.subscription.wants(resource.name):
                     self._ahead[resource.name] = resource.version
+        self.resources_sent += len(found)
         state.sent(nonce, {resource.name: resource.version for resource in found}, gone)
         self._queue.append(delta_response(type_url, nonce, (resource.raw for resource in found), gone))
         return nonce

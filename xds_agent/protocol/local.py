@@ -113,6 +113,8 @@ class LocalCore:
         self._rejections: int | None = None
         self._counter_asked = False
         self._poll_in = poll_s
+        # By streams that are gone.
+        self._sent_before = 0
 
     @property
     def held(self) -> Snapshot:
@@ -127,6 +129,11 @@ class LocalCore:
         if self._work is not None and self._work.kind is not _Kind.RESYNC:
             return self._work.target
         return None
+
+    @property
+    def resources_sent(self) -> int:
+        """Resources put into responses since the start."""
+        return self._sent_before + sum(stream.resources_sent for stream in self._streams.values())
 
     @property
     def connected(self) -> bool:
@@ -204,7 +211,10 @@ class LocalCore:
     def _closed(self, number: int, reason: str) -> None:
         stream = self._streams.pop(number, None)
         self._timers.cancel(("write", number))
-        if stream is None or stream is not self._primary:
+        if stream is None:
+            return
+        self._sent_before += stream.resources_sent
+        if stream is not self._primary:
             return
         if self._work is not None and self._work.kind is _Kind.APPLY:
             self._losses += 1

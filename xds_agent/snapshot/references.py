@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2 as _router  # noqa: F401  known to the pool
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
@@ -31,6 +32,8 @@ def references(resource: Resource) -> frozenset[Reference]:
         return frozenset(_of_cluster(cluster_pb2.Cluster.FromString(resource.body.value)))
     if resource.type_url == LISTENER:
         return frozenset(_walk(listener_pb2.Listener.FromString(resource.body.value)))
+    if resource.type_url == EXTENSION:
+        return frozenset(_walk(extension_pb2.TypedExtensionConfig.FromString(resource.body.value)))
     return frozenset()
 
 
