@@ -21,6 +21,7 @@ from xds_agent.model import Site
 from xds_agent.snapshot.resource import Snapshot
 
 NOTHING = "nothing changes"
+REWRITTEN = "the inventory says the same in another form; no proxy holds anything else than before"
 _LATER = " (this version does not act on it yet)"
 
 
@@ -76,6 +77,9 @@ def describe(
     ]
     closed = closings(before, new_snapshots)
     lines += list(_closing_lines(closed))
+    if not lines and old is not None and (old.edge, old.hosts) != (new.edge, new.hosts):
+        # No difference without a word, even of a field whose words somebody forgot.
+        lines.append(Line((), REWRITTEN))
     if not lines:
         return Changes((), (), NOTHING)
     return Changes(tuple(_unique(lines)), closed, _summary(said, later, changed, closed))

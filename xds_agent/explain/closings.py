@@ -57,6 +57,7 @@ def _of_snapshot(old: Snapshot, new: Snapshot) -> Iterator[tuple[str, str]]:
 def _of_listener(old: Resource, new: Resource) -> Iterator[str]:
     before, after = _listener(old), _listener(new)
     chains = (_chains(before), _chains(after))
+    default_only = not after.filter_chains
     for listener in (before, after):
         for field in _CHAIN_FIELDS:
             listener.ClearField(field)
@@ -66,7 +67,7 @@ def _of_listener(old: Resource, new: Resource) -> Iterator[str]:
     if before.address.socket_address.protocol == _UDP:
         yield "a UDP listener starts anew whenever it changes"
         return
-    if not after.filter_chains:
+    if default_only:
         yield "a listener with a default chain only starts anew whenever it changes"
         return
     gone = [name for name in chains[0] if name not in chains[1]]
