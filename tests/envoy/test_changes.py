@@ -130,7 +130,9 @@ def _now():
 
 
 def _first(chain: bytes) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(chain.decode().split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----")
+    return ssl.PEM_cert_to_DER_cert(
+        chain.decode().split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----"
+    )
 
 
 async def _leaf(port: int, pki) -> bytes:

@@ -108,7 +108,9 @@ async def test_envoy_restarted_alone_is_served_at_once(control, node, big, liste
     assert (await ask(listen, "shop"))[::2] == (200, "one")
 
 
-async def test_with_control_dead_a_rebooted_host_serves_its_last_good_set(control, node, big, backends, listen):
+async def test_with_control_dead_a_rebooted_host_serves_its_last_good_set(
+    control, node, big, backends, listen
+):
     await control.stop()
     await node.envoy.kill()
     await node.agent.kill()

@@ -70,9 +70,9 @@ async def test_a_bad_update_of_a_live_cluster_beside_a_good_new_one(control, nod
     await still_takes_changes(control, good, backends, listen)
 
 
-async def test_a_route_to_a_cluster_nobody_has_never_reaches_envoy(control, node, good, listen):
-    """Trap 5: Envoy would acknowledge it and answer 503 (references are checked when a revision is whole)."""
-    bad = replaced(good, routes("edge", {"shop": "nowhere"}, validate=False))
+async def test_a_route_to_a_cluster_nobody_has_is_refused(control, node, good, listen):
+    """Trap 5: without validate_clusters Envoy would acknowledge it and answer 503."""
+    bad = replaced(good, routes("edge", {"shop": "nowhere"}))
     answer = await control.apply("edge1", bad)
     assert isinstance(answer, Refused)
     assert "nowhere" in answer.words

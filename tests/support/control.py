@@ -51,27 +51,31 @@ class Control:
         assert self.server is not None
         self.server.carry_out(self.core.publish(dict(snapshots)))
 
-    async def until(self, kind: type, *, node: str, revision: str = "", patience_s: float = 30.0) -> Any:
-        """The newest outcome of this kind for the node (and revision), waited for."""
+    async def until(
+        self, kind: Any, *, node: str, revision: str = "", since: int = 0, patience_s: float = 30.0
+    ) -> Any:
+        """The newest outcome of this kind for the node (and revision), from number `since` on, waited for."""
         async with asyncio.timeout(patience_s):
             while True:
-                for outcome in reversed(self.outcomes):
+                for outcome in reversed(self.outcomes[since:]):
                     right = isinstance(outcome, kind) and outcome.node == node
                     if right and (not revision or outcome.revision == revision):
                         return outcome
                 self._news.clear()
                 await self._news.wait()
 
-    async def answer(self, node: str, snapshot: Snapshot, patience_s: float = 30.0) -> Any:
+    async def answer(self, node: str, snapshot: Snapshot, *, since: int = 0, patience_s: float = 30.0) -> Any:
         """Acknowledged or Refused for this very set."""
+        kinds = (Acknowledged, Refused)
         return await self.until(
-            (Acknowledged, Refused), node=node, revision=snapshot.revision, patience_s=patience_s  # type: ignore[arg-type]
+            kinds, node=node, revision=snapshot.revision, since=since, patience_s=patience_s
         )
 
     async def apply(self, node: str, snapshot: Snapshot, patience_s: float = 30.0) -> Any:
         """Publish to one node alone and wait for its answer."""
+        since = len(self.outcomes)
         self.publish({node: snapshot})
-        return await self.answer(node, snapshot, patience_s)
+        return await self.answer(node, snapshot, since=since, patience_s=patience_s)
 
     def _note(self, outcome: Any) -> None:
         self.outcomes.append(outcome)

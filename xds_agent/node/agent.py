@@ -31,7 +31,8 @@ from xds_agent.node.metrics import Figures, MetricsServer
 from xds_agent.node.notify import notify, watchdog_interval_s
 from xds_agent.node.report import GATE_PATTERN, Reporter, gate_counters
 from xds_agent.proto import marchproxy_pb2 as pb
-from xds_agent.protocol.assembly import Assembly, Complete, ProtocolError
+from xds_agent.protocol.assembly import Assembly, Complete
+from xds_agent.protocol.wire import ProtocolError
 from xds_agent.snapshot.resource import SHORT, TYPES
 
 log = logging.getLogger(__name__)
@@ -179,40 +180,45 @@ class Agent:
 
     async def _apply(self, complete: Complete) -> None:
         started = time.perf_counter()
-        words = await self._bring(complete)
-        if words:
-            log.error("refused revision %s: %s", complete.snapshot.revision, words)
-            self.figures.applied.labels("refused").inc()
-            frame = self.assembly.refuse(complete, words)
-        else:
+        refusal = await self._bring(complete)
+        if refusal is None:
             self.figures.applied.labels("active").inc()
             self.figures.apply_seconds.observe(time.perf_counter() - started)
             frame = self.assembly.accept(complete)
-        self.last_error = words
+            self.last_error = ""
+        else:
+            self.last_error = _sentence(refusal)
+            log.error("refused revision %s: %s", complete.snapshot.revision, self.last_error)
+            self.figures.applied.labels("refused").inc()
+            frame = self.assembly.refuse(complete, refusal.words, refusal.type_url, refusal.names)
         await self._send(frame)
         self.reporter.changed()
 
-    async def _bring(self, complete: Complete) -> str:
-        """To the journal and to Envoy; "" once it is live in both, else why it is in neither."""
+    async def _bring(self, complete: Complete) -> Refusal | None:
+        """To the journal and to Envoy; None once it is live in both, else why it is in neither."""
         target = complete.snapshot
         try:
             synced = await self.journal.prepare(target, complete.changed)
         except OSError as error:
-            return f"the node's journal cannot take it: {error}"
+            return Refusal("", (), f"the node's journal cannot take it: {error}")
         refusal = await self.envoy.apply(target, complete.changed)
         try:
             await synced
             if refusal is None:
                 self.journal.commit()
-                return ""
         except OSError as error:
-            words = f"the node's journal cannot take it: {error}"
             if refusal is None:
-                again = await self.envoy.apply(self.journal.snapshot)
-                words += f"; going back failed: {_words(again)}" if again else ""
-                refusal = Refusal("", (), words)
-        self.journal.abandon()
-        return _words(refusal)
+                refusal = await self._go_back(f"the node's journal cannot take it: {error}")
+        if refusal is not None:
+            self.journal.abandon()
+        return refusal
+
+    async def _go_back(self, words: str) -> Refusal:
+        """Envoy took what the disk then would not keep: back to the set that is on disk."""
+        failure = await self.envoy.apply(self.journal.snapshot)
+        if failure is not None:
+            words += f"; taking Envoy back failed too: {_sentence(failure)}"
+        return Refusal("", (), words)
 
     # ---- what others are told
 
@@ -279,9 +285,7 @@ def run(config: NodeConfig) -> None:
     uvloop.run(main())
 
 
-def _words(refusal: Refusal | None) -> str:
-    if refusal is None:
-        return ""
+def _sentence(refusal: Refusal) -> str:
     if not refusal.names:
         return refusal.words
     return f"{SHORT.get(refusal.type_url, 'resource')} {', '.join(refusal.names)}: {refusal.words}"

@@ -92,7 +92,8 @@ class EnvoyLink:
     ) -> Refusal | None:
         """Bring Envoy to `target`; None once it is active and LIVE, else why not (and Envoy is back on the
         set before). Waits for an Envoy that is away or starting."""
-        verdict = self._verdict = asyncio.get_running_loop().create_future()
+        verdict: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+        self._verdict = verdict
         self._awaited = target.revision
         self._transport.carry_out(self.core.set_target(target, changed))
         return await verdict

@@ -104,7 +104,7 @@ class MetricsServer:
         self._healthy = healthy
         self._refresh = refresh
         config = uvicorn.Config(
-            self._app, host=address, port=port, loop="none", lifespan="off", log_config=None,
+            self._app, host=address, port=port, loop="none", interface="asgi3", lifespan="off", log_config=None,
             access_log=False, server_header=False, limit_concurrency=64, timeout_keep_alive=15, ws="none",
         )  # fmt: skip
         self._server = _Server(config)

@@ -10,7 +10,8 @@ from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2 as _router  # noqa: F401  known to the pool
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as _tls  # noqa: F401  known to the pool
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
@@ -19,7 +20,7 @@ from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, EXTENSION, LISTENER,
 Reference = tuple[str, str]
 
 _ANY = "google.protobuf.Any"
-_SDS = tls_pb2.SdsSecretConfig.DESCRIPTOR.full_name
+_SDS = secret_pb2.SdsSecretConfig.DESCRIPTOR.full_name
 _RDS = http_connection_manager_pb2.Rds.DESCRIPTOR.full_name
 _ECDS = "envoy.config.core.v3.ExtensionConfigSource"
 _EDS_CLUSTER = cluster_pb2.Cluster.DiscoveryType.Value("EDS")
