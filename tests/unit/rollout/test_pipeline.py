@@ -1,0 +1,373 @@
+"""The pipeline with the real store, compiler and protocol core; nodes are the agents' own Assembly."""
+
+import asyncio
+import copy
+import datetime as dt
+import sqlite3
+
+import pytest
+
+from tests.support.fake_fleet import FakeFleet, Refuse
+from tests.support.site_pki import SitePki, key_pem
+from xds_agent.model import ModelError
+from xds_agent.rollout import pipeline as module
+from xds_agent.rollout.change import Change, Conflict, NotEntitled
+from xds_agent.rollout.material import SiteCa
+from xds_agent.rollout.pipeline import Pipeline
+from xds_agent.rollout.publisher import Publisher
+from xds_agent.snapshot.resource import CLUSTER, SECRET
+from xds_agent.store import Store, StoreFull, audit, revisions
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    pki = SitePki(tmp_path_factory.mktemp("pki"))
+    (pki.folder / "issuing.crt").write_bytes(pki.issuer.pem)
+    (pki.folder / "issuing.key").write_bytes(key_pem(pki.issuer.key))
+    return pki
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch):
+    monkeypatch.setattr(module, "NEWCOMER_GRACE_S", 0.0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = dt.datetime.now(dt.UTC)
+
+    def __call__(self) -> dt.datetime:
+        return self.at
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def control(tmp_path, pki, clock):
+    """control() starts a control host on the same database, as after a restart."""
+    stores = []
+    ca = SiteCa(
+        pki.folder / "ca.crt", pki.folder / "crl.pem", pki.folder / "issuing.crt", pki.folder / "issuing.key"
+    )
+
+    def start() -> Pipeline:
+        store = Store.open(f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key")
+        stores.append(store)
+        return Pipeline(store, Publisher(), ca, now=clock)
+
+    yield start
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+async def pipeline(control):
+    return control()
+
+
+@pytest.fixture
+async def fleet(pipeline):
+    return FakeFleet(pipeline.publisher)
+
+
+def change(document, **more):
+    return Change(document=document, author="ada", timeout_s=5.0, **more)
+
+
+def edited(document):
+    new = copy.deepcopy(document)
+    new["edge"]["services"][0]["endpoints"][0]["port"] = 9090
+    return new
+
+
+def history(pipeline):
+    with pipeline.store.read() as session:
+        return [(r.number, r.outcome) for r in reversed(revisions.history(session))]
+
+
+async def settled(pipeline):
+    await pipeline.publisher.settle(timeout_s=5.0)
+    return {name: view.state for name, view in pipeline.publisher.nodes().items()}
+
+
+async def test_a_first_revision_reaches_every_proxy(pipeline, fleet, document):
+    nodes = [fleet.connect(name) for name in ("edge1", "edge2")]
+    answer = await pipeline.apply(change(document))
+    assert (answer.outcome, answer.number, answer.changed) == ("live", 1, True)
+    assert {name: view.state for name, view in answer.nodes.items()} == {"edge1": "active", "edge2": "active"}
+    assert [node.holds for node in nodes] == [
+        pipeline.publisher.snapshots[node.name].revision for node in nodes
+    ]
+    assert history(pipeline) == [(1, "live")]
+
+
+async def test_a_proxy_that_is_away_is_offline_and_takes_it_on_return(pipeline, fleet, document):
+    fleet.connect("edge1")
+    answer = await pipeline.apply(change(document))
+    assert answer.outcome == "live"
+    assert answer.nodes["edge2"].state == "offline"
+    fleet.connect("edge2")
+    await asyncio.sleep(0)
+    assert await settled(pipeline) == {"edge1": "active", "edge2": "active"}
+
+
+async def test_equal_content_is_no_new_revision(pipeline, fleet, document):
+    node = fleet.connect("edge1")
+    first = await pipeline.apply(change(document))
+    moved = copy.deepcopy(document)
+    moved["origins"] = {"edge.services[shop]": "edge/shop.yml:77:5"}
+    again = await pipeline.apply(change(moved))
+    assert (again.outcome, again.changed, again.revision) == ("unchanged", False, first.revision)
+    assert len(node.received) == 1
+    assert history(pipeline) == [(1, "live")]
+    assert pipeline.live.site.origin("services[shop]") == "edge/shop.yml:77:5"
+
+
+async def test_a_dry_run_changes_nothing_and_says_the_same(pipeline, fleet, document):
+    node = fleet.connect("edge1")
+    dry = await pipeline.apply(change(document, dry_run=True))
+    assert (dry.outcome, dry.number, dry.changed) == ("dry-run", None, True)
+    assert history(pipeline) == []
+    assert node.received == []
+    assert list(pipeline.publisher.snapshots) == []
+    wet = await pipeline.apply(change(document))
+    assert (dry.lines, dry.summary) == (wet.lines, wet.summary)
+
+
+async def test_a_refusal_brings_the_one_before_back(pipeline, fleet, document):
+    good = fleet.connect("edge1")
+    picky = fleet.connect("edge2")
+    await pipeline.apply(change(document))
+    before = pipeline.publisher.snapshots["edge1"].revision
+    name = next(iter(pipeline.publisher.snapshots["edge1"].of_type(CLUSTER)))
+    held = picky.holds
+    picky.decide = lambda complete: (
+        None if complete.snapshot.revision == held else Refuse("ring too big", CLUSTER, (name,))
+    )
+    answer = await pipeline.apply(change(edited(document)))
+    assert (answer.outcome, answer.changed, answer.reverted_to) == ("refused", False, 1)
+    assert answer.nodes["edge2"].state == "refused"
+    [problem] = answer.problems
+    assert "edge2 refused cluster" in problem.message
+    assert "ring too big" in problem.message
+    assert problem.origin == "edge/shop.yml:3:5"
+    assert history(pipeline) == [(1, "live"), (2, "refused")]
+    assert pipeline.live.number == 1
+    assert await settled(pipeline) == {"edge1": "active", "edge2": "active"}
+    assert good.holds == before
+    # The next change is compared with what is live, and may be the same again.
+    picky.decide = lambda complete: None
+    assert (await pipeline.apply(change(edited(document)))).outcome == "live"
+
+
+async def test_a_refused_first_revision_leaves_nothing_published(pipeline, fleet, document):
+    fleet.connect("edge1", lambda complete: Refuse("no"))
+    answer = await pipeline.apply(change(document))
+    assert (answer.outcome, answer.reverted_to, answer.revision) == ("refused", None, "")
+    assert pipeline.live is None
+    assert list(pipeline.publisher.snapshots) == []
+
+
+async def test_a_proxy_that_says_nothing_is_pending_when_time_is_up(pipeline, fleet, document):
+    fleet.connect("edge1", lambda complete: "silent")
+    answer = await pipeline.apply(Change(document=document, author="ada", timeout_s=0.05))
+    assert (answer.outcome, answer.nodes["edge1"].state) == ("live", "pending")
+
+
+async def test_the_second_person_is_told_who_is_ahead(pipeline, fleet, document):
+    published = asyncio.Event()
+
+    def silent(complete):
+        published.set()
+        return "silent"
+
+    fleet.connect("edge1", silent)
+    first = asyncio.create_task(pipeline.apply(change(document)))
+    await published.wait()
+    with pytest.raises(Conflict, match=r"ada, since .* is applying a change"):
+        await pipeline.apply(Change(document=edited(document), author="bob"))
+    # Looking is always allowed.
+    assert (await pipeline.apply(change(edited(document), dry_run=True))).outcome == "dry-run"
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_problems_stop_everything_and_none_is_hidden(pipeline, document):
+    document["edge"]["services"][0]["endpoints"][0]["port"] = 99999
+    document["edge"]["routes"][0]["service"] = "nowhere"
+    with pytest.raises(ModelError) as caught:
+        await pipeline.apply(change(document))
+    assert len(caught.value.problems) == 2
+    assert history(pipeline) == []
+
+
+async def test_removal_must_be_named(pipeline, fleet, document):
+    await pipeline.apply(change(document))
+    less = copy.deepcopy(document)
+    del less["hosts"]["edge2"]
+    for dry_run in (True, False):
+        with pytest.raises(Conflict, match="-e allow_removal=edge2"):
+            await pipeline.apply(change(less, dry_run=dry_run))
+    answer = await pipeline.apply(change(less, allow_removal=("edge2",)))
+    assert answer.outcome == "live"
+    assert list(pipeline.publisher.snapshots) == ["edge1"]
+
+
+async def test_a_removed_proxy_is_an_orphan(pipeline, fleet, document):
+    node = fleet.connect("edge2")
+    await pipeline.apply(change(document))
+    del document["hosts"]["edge2"]
+    await pipeline.apply(change(document, allow_removal=("edge2",)))
+    await asyncio.sleep(0)
+    assert "no host of this name" in node.closed
+
+
+async def test_a_socket_of_one_tenant_changes_its_own_only(pipeline, document):
+    await pipeline.apply(change(document))
+    mine = edited(document)
+    assert (await pipeline.apply(change(mine, tenants=frozenset({"retail"})))).outcome == "live"
+    theirs = copy.deepcopy(mine)
+    theirs["edge"]["services"][1]["endpoints"][0]["port"] = 1
+    with pytest.raises(NotEntitled, match=r"tenant retail only.*service vault \(of tenant bank\)"):
+        await pipeline.apply(change(theirs, tenants=frozenset({"retail"})))
+
+
+async def test_rollback_is_a_new_revision_with_the_old_content(pipeline, fleet, document):
+    node = fleet.connect("edge1")
+    first = await pipeline.apply(change(document))
+    held = node.holds
+    await pipeline.apply(change(edited(document)))
+    answer = await pipeline.rollback(1, Change(document={}, author="bob", reason="INC-1", timeout_s=5.0))
+    assert (answer.outcome, answer.number, answer.revision) == ("live", 3, first.revision)
+    assert node.holds == held
+    with pipeline.store.read() as session:
+        assert revisions.get(session, 3).reason == "rollback to revision 1: INC-1"
+    with pytest.raises(Conflict, match="no revision 99"):
+        await pipeline.rollback(99, Change(document={}, author="bob"))
+
+
+async def test_the_last_good_revision_is_served_after_a_restart(control, fleet, pipeline, document):
+    node = fleet.connect("edge1")
+    answer = await pipeline.apply(change(document))
+    held = node.holds
+    again = control()
+    await again.boot()
+    assert (again.live.number, again.live.id) == (1, answer.revision)
+    # The same content has the same versions: the node has nothing to fetch.
+    newer = FakeFleet(again.publisher)
+    node.received.clear()
+    newer.reconnect(node)
+    await asyncio.sleep(0)
+    assert await settled(again) == {"edge1": "active", "edge2": "offline"}
+    assert (node.received, node.holds) == ([], held)
+
+
+async def test_what_was_being_published_when_control_died_is_not_served(control, pipeline, document):
+    await pipeline.apply(change(document))
+    new = await pipeline._build(edited(document))
+    await asyncio.to_thread(pipeline._keep, pipeline._draft(new, change(edited(document))), new)
+    again = control()
+    await again.boot()
+    assert again.live.number == 1
+    assert history(again) == [(1, "live"), (2, "interrupted")]
+
+
+async def test_a_revision_that_cannot_be_loaded_leaves_control_up_for_repair(
+    control, pipeline, document, tmp_path
+):
+    await pipeline.apply(change(document))
+    with sqlite3.connect(tmp_path / "control.db") as connection:
+        connection.execute("UPDATE revisions SET content = json_remove(content, '$.edge')")
+    again = control()
+    await again.boot()
+    assert again.live is None
+    assert again.trouble.startswith("revision 1 could not be loaded")
+    assert (await again.apply(change(document))).outcome == "live"
+    assert again.trouble == ""
+
+
+async def test_a_full_disk_publishes_nothing(pipeline, fleet, document):
+    node = fleet.connect("edge1")
+    await pipeline.apply(change(document))
+    with pipeline.store.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+    pipeline.store.engine.dispose()
+
+    from sqlalchemy import event
+
+    @event.listens_for(pipeline.store.engine, "connect")
+    def no_more_room(connection, record):
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    big = edited(document)
+    big["edge"]["services"][0]["description"] = "x" * 100_000
+    with pytest.raises(StoreFull, match="the disk of the control database is full: nothing was stored"):
+        await pipeline.apply(change(big))
+    assert len(node.received) == 1
+    assert pipeline.live.number == 1
+
+
+async def test_service_certificates_are_issued_once_and_renewed_in_time(pipeline, fleet, document, clock):
+    node = fleet.connect("edge1")
+    await pipeline.apply(change(document))
+    secrets = dict(node.received[-1].snapshot.of_type(SECRET))
+    assert await pipeline.refresh("nothing is due") is False
+    clock.at += dt.timedelta(days=21)
+    assert await pipeline.refresh("renewal") is True
+    renewed = dict(node.received[-1].snapshot.of_type(SECRET))
+    assert secrets.keys() == renewed.keys()
+    assert secrets != renewed
+    with pipeline.store.read() as session:
+        newest = revisions.history(session, 1)[0]
+    assert (newest.kind, newest.author, newest.outcome) == ("operational", "control", "live")
+    assert "certificate shop: two thirds of its life are over" in newest.reason
+    # The person's next run of the same inventory finds nothing to do.
+    assert (await pipeline.apply(change(document))).outcome == "unchanged"
+
+
+async def test_an_expired_pem_is_refused_with_its_line_but_does_not_stop_a_boot(
+    control, pipeline, document, pki, clock
+):
+    from tests.support.site_pki import new_key
+
+    key = new_key()
+    chain = pki.issuer.sign_service(key.public_key(), names=["shop.example.com"], now=clock.at)
+    document["edge"]["certificates"][0] = {
+        "name": "shop", "source": "pem", "certificate": chain.decode(), "private_key": key_pem(key).decode(),
+    }  # fmt: skip
+    document["origins"]["edge.certificates[shop].certificate"] = "edge/certificates.yml:4:7"
+    await pipeline.apply(change(document))
+    clock.at += dt.timedelta(days=31)
+    again = control()
+    await again.boot()
+    assert again.live.number == 1
+    with pytest.raises(ModelError) as caught:
+        await again.apply(change(edited(document)))
+    assert any(
+        "expired on" in p.message and p.origin == "edge/certificates.yml:4:7" for p in caught.value.problems
+    )
+
+
+async def test_everything_is_audited_and_no_secret_is(pipeline, fleet, document, pki, clock, tmp_path):
+    from tests.support.site_pki import new_key
+
+    key = new_key()
+    chain = pki.issuer.sign_service(key.public_key(), names=["shop.example.com"], now=clock.at)
+    planted = key_pem(key).decode()
+    document["edge"]["certificates"][0] = {
+        "name": "shop", "source": "pem", "certificate": chain.decode(), "private_key": planted,
+    }  # fmt: skip
+    answer = await pipeline.apply(change(document))
+    line = planted.splitlines()[2]
+    assert line not in str(answer.as_dict())
+    assert pipeline.live is not None
+    assert line not in str(pipeline.live.document)
+    with pipeline.store.read() as session:
+        actions = [row.action for row in reversed(audit.newest(session))]
+        assert audit.verify_chain(session) is None
+    assert actions == ["revision.change", "revision.live"]
+    for file in tmp_path.glob("control.db*"):
+        assert line.encode() not in file.read_bytes()
