@@ -7,13 +7,14 @@ root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd -P)
 . "$root/script/lib/environment.sh"
 cd "$root" || exit 1
 enter_environment
+[ -t 1 ] || export NO_COLOR=1
 
 lint_ruff() { ruff check . && ruff format --check .; }
 lint_mypy() { mypy; }
 lint_yamllint() { yamllint --strict .; }
 lint_ansible-lint() { ansible-lint --offline --profile production; }
-# Words that are wrong on purpose: keys a test misspells to see them suggested.
-lint_codespell() { codespell --skip "*/requirements/*.txt" --ignore-words-list datbase,servcies,adress,endpionts .; }
+# Tests misspell keys on purpose, to see the right ones suggested.
+lint_codespell() { codespell --skip "*/requirements/*.txt,./tests" .; }
 lint_shellcheck() {
   local scripts
   # By their first line: scripts have no ending.
