@@ -64,6 +64,7 @@ ansible_facts:
       type: dict
 """
 
+import hashlib
 import os
 import platform
 import re
@@ -146,7 +147,7 @@ def input_rules(nft: str, iptables: str) -> dict[str, Any]:
 
 
 def certificate(text: str) -> dict[str, Any]:
-    """Output of `openssl x509 -dates -issuer -subject -serial -ext subjectAltName` as a mapping."""
+    """Output of `openssl x509` as a mapping: dates, issuer, subject, serial, names, keys."""
     pairs = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and ":" not in line[:8])
     names = re.search(r"Subject Alternative Name:.*\n\s*(.+)", text)
     return {
@@ -156,7 +157,14 @@ def certificate(text: str) -> dict[str, Any]:
         "subject": pairs.get("subject", ""),
         "serial": pairs.get("serial", ""),
         "names": [name.strip() for name in names[1].split(",")] if names else [],
+        "key": _key_identifier(text, "Subject"),
+        "issuer_key": _key_identifier(text, "Authority"),
     }
+
+
+def _key_identifier(text: str, whose: str) -> str:
+    found = re.search(rf"X509v3 {whose} Key Identifier:.*\n\s*(?:keyid:)?([0-9A-F:]+)", text)
+    return found[1] if found else ""
 
 
 def kernel_parameters(keys: list[str], root: str = "/proc/sys") -> dict[str, str]:
@@ -196,9 +204,13 @@ def _certificate(run: Run, path: str) -> dict[str, Any] | None:
         return None
     text = _output(
         run, "openssl", "x509", "-in", path, "-noout", "-dates", "-issuer", "-subject", "-serial",
-        "-dateopt", "iso_8601", "-ext", "subjectAltName",
+        "-dateopt", "iso_8601", "-ext",
+        "subjectAltName,subjectKeyIdentifier,authorityKeyIdentifier",
     )  # fmt: skip
-    return certificate(text) if text else None
+    if not text:
+        return None
+    content = _text(path).strip().encode()
+    return certificate(text) | {"file_sha256": hashlib.sha256(content).hexdigest()}
 
 
 def gather(run: Run, params: dict[str, Any]) -> dict[str, Any]:
