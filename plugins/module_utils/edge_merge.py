@@ -69,6 +69,8 @@ class Merger:
         self._origin_of = origin_of
         self._lists = {}
         self._mappings = {}
+        # Section names as first written: they carry their own origin.
+        self._keys = {}
         self.problems = []
 
     def add(self, document, source):
@@ -93,9 +95,9 @@ class Merger:
         edge = {}
         for section in SECTIONS:
             if section in self._lists:
-                edge[section] = sorted(self._lists[section], key=_order)
+                edge[self._keys[section]] = sorted(self._lists[section], key=_order)
             elif section in self._mappings:
-                edge[section] = self._mappings[section]
+                edge[self._keys[section]] = self._mappings[section]
         return edge
 
     def _say(self, path, message, fix="", at=None, source=None):
@@ -141,6 +143,7 @@ class Merger:
             elif key in MAPPINGS and not isinstance(value, dict):
                 self._say(key, f"is {_kind(value)}, not a mapping", "write keys below it", value, source)
             else:
+                self._keys.setdefault(key, key)
                 yield key, value
 
     def _add_items(self, section, items, source):

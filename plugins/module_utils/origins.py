@@ -26,7 +26,8 @@ def origin_of(value):
     if tag is None:
         return None
     if not tag.path:
-        return str(tag)
+        # "<CLI option '-e'>" says something; the name of an inventory plugin does not.
+        return None if str(tag).startswith("<inventory plugin") else str(tag)
     text = shown_path(tag.path)
     if tag.line_num:
         text += f":{tag.line_num}"

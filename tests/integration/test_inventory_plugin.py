@@ -133,9 +133,9 @@ def test_an_overlay_removes(inventory: SiteInventory) -> None:
     )
     assert inventory.report() == [
         "domains[shop.example.co]: there is nothing to remove; edge/overlays/x.yml:2",
-        "certificates[shop].state: 'gone' is not a state; use present or absent; edge/overlays/x.yml:3",
         "certificates: an overlay item has no name; an overlay finds what it changes by name: add it; "
         "edge/overlays/x.yml:3",
+        "certificates[shop].state: 'gone' is not a state; use present or absent; edge/overlays/x.yml:3",
     ]
 
 

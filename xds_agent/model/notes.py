@@ -9,6 +9,21 @@ from xds_agent.model.site import Site, find_origin
 LATER = "it is checked and kept, but this version does not act on it"
 
 
+LATER_KEYS = frozenset(
+    {
+        "Tenant.logging",
+        "Edge.mappings",
+        "Edge.protection",
+        "Edge.clouds",
+        "Edge.maintenance",
+        "Edge.rollout",
+        "Service.qos",
+        "Service.bandwidth",
+    }
+)
+"""Keys ('Model.key') on which this version does not act at all; the reference marks them."""
+
+
 def _service_notes(service: Service) -> Iterator[tuple[str, str]]:
     given = service.model_fields_set
     if service.protocol == "icmp":
