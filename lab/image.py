@@ -19,7 +19,10 @@ INCLUDED = (
     "python3-venv", "systemd", "systemd-sysv",
 )  # fmt: skip
 # Fetched but not installed, so that the roles install them as on any host, only quicker.
-FETCHED = ("chrony", "ethtool", "kmod", "nftables", "nginx-light", "python3-cryptography")
+FETCHED = (
+    "chrony", "ethtool", "kmod", "nftables", "nginx-light", "python3-cryptography", "python3-grpcio",
+    "python3-websockets",
+)  # fmt: skip
 # Raise to have every machine build its image anew.
 RECIPE_VERSION = "1"
 

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from lab import traffic
-from lab.checks import SERVING, Check, Met
+from lab.checks import Check, Met, _echoed
 from lab.failover import SETTLED, Watch, _judge
 from lab.place import HostSpec
 
@@ -63,6 +63,8 @@ def test_the_table_counts_what_is_not_as_expected() -> None:
     assert "[refused]" in text.getvalue()
 
 
-def test_a_health_answer_decodes_as_serving() -> None:
-    field, value = SERVING
-    assert (field >> 3, field & 7, value) == (1, 0, 1)
+def test_an_echo_names_the_backend_that_gave_it() -> None:
+    assert _echoed('{"host": "backend-gcp1", "echo": "ping"}', "ping") == Met("echoed by backend-gcp1", True)
+    assert _echoed(b'{"host": "backend-gcp1"}\nping', "ping") == Met("echoed by backend-gcp1", True)
+    assert not _echoed('{"host": "backend-gcp1", "echo": "pong"}', "ping").as_expected
+    assert not _echoed("ping", "ping").as_expected
