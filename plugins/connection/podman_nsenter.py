@@ -7,17 +7,28 @@ name: podman_nsenter
 short_description: Run tasks in a podman container of this machine through nsenter
 author: MarchProxy
 description:
-  - Enters the namespaces of the container's first process. A command starts in about 10 ms, where starting one
-    through the container engine takes 200 to 300 ms.
+  - Enters the namespaces of the container's first process. A command starts in about 10 ms, where starting
+    one through the container engine takes 200 to 300 ms.
   - Needs root on the controller, and the commands C(nsenter) (package C(util-linux)) and C(podman).
   - Meant for the lab and for tests; tasks run as root of the container.
 options:
   container:
-    description: Name of the container.
+    description: Name of the container, where it is not I(prefix) followed by the host's name.
+    vars:
+      - name: ansible_podman_container
+  prefix:
+    description:
+      - What the containers' names start with, before the name of the host in the inventory.
+      - Under C(delegate_to), templates in connection variables see the variables of the host that delegates. A prefix
+        that is the same for all hosts is right for both.
+    default: ''
+    vars:
+      - name: ansible_podman_prefix
+  host:
+    description: Name of the host in the inventory.
     default: inventory_hostname
     vars:
       - name: inventory_hostname
-      - name: ansible_podman_container
   podman_executable:
     description: The command that knows the containers.
     default: podman
@@ -67,7 +78,9 @@ class Connection(ConnectionBase):
 
     def _connect(self) -> Connection:
         if not self._connected:
-            self._container = self.get_option("container")
+            self._container = self.get_option("container") or self.get_option("prefix") + self.get_option(
+                "host"
+            )
             self._enter = ["nsenter", "--target", str(self._pid()), *NAMESPACES, "--", *LOGIN]
             self._connected = True
         return self
@@ -75,8 +88,8 @@ class Connection(ConnectionBase):
     def _pid(self) -> int:
         """Process number of the container's systemd, remembered for the run.
 
-        A process number together with its start time never means another process, so a container that was restarted
-        or replaced between two tasks is noticed.
+        A process number together with its start time never means another process, so a container that was
+        restarted or replaced between two tasks is noticed.
         """
         memory = Path(C.DEFAULT_LOCAL_TMP) / f"nsenter-{self._container}.json"
         try:
@@ -97,19 +110,30 @@ class Connection(ConnectionBase):
 
     def _ask_podman(self) -> int:
         podman = self.get_option("podman_executable")
-        command = [podman, "container", "inspect", "--format", "{{.State.Pid}} {{.State.Status}}", self._container]
+        command = [
+            podman,
+            "container",
+            "inspect",
+            "--format",
+            "{{.State.Pid}} {{.State.Status}}",
+            self._container,
+        ]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+            )
         except FileNotFoundError:
             raise AnsibleConnectionFailure(f"{podman} is not installed (Debian package podman)") from None
         if done.returncode:
             raise AnsibleConnectionFailure(
-                f"there is no container {self._container} ({done.stderr.strip()}); 'script/lab up' makes the lab's hosts"
+                f"there is no container {self._container} ({done.stderr.strip()}); "
+                "'script/lab up' makes the lab's hosts"
             )
         pid, _, status = done.stdout.strip().partition(" ")
         if pid == "0":
             raise AnsibleConnectionFailure(
-                f"container {self._container} is not running (it is {status}); 'script/lab up' starts the lab's hosts"
+                f"container {self._container} is not running (it is {status}); "
+                "'script/lab up' starts the lab's hosts"
             )
         return int(pid)
 
@@ -128,7 +152,9 @@ class Connection(ConnectionBase):
             )
         return done.returncode, done.stdout, done.stderr
 
-    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+    def exec_command(
+        self, cmd: str, in_data: bytes | None = None, sudoable: bool = True
+    ) -> tuple[int, bytes, bytes]:
         """Run ``cmd`` by the container's shell: exit code, output, error output."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         return self._run(["/bin/sh", "-c", cmd], in_data)
@@ -147,7 +173,9 @@ class Connection(ConnectionBase):
                 check=False,
             )
         if done.returncode:
-            raise AnsibleConnectionFailure(f"cannot write {out_path} on {self._container}: {to_text(done.stderr)}")
+            raise AnsibleConnectionFailure(
+                f"cannot write {out_path} on {self._container}: {to_text(done.stderr)}"
+            )
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the container to the controller."""

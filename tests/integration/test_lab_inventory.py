@@ -12,7 +12,7 @@ import pytest
 from lab import place
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MESSAGE = "{{ [ansible_podman_container, address, cloud | default('')] | to_json }}"
+MESSAGE = "{{ [ansible_podman_prefix ~ inventory_hostname, address, cloud | default('')] | to_json }}"
 
 
 @pytest.mark.parametrize("inventory", ["inventories/lab/hosts.yml", "molecule/resources/inventory/hosts.yml"])
