@@ -19,16 +19,19 @@ options:
   prefix:
     description:
       - What the containers' names start with, before the name of the host in the inventory.
-      - Under C(delegate_to), templates in connection variables see the variables of the host that delegates. A prefix
-        that is the same for all hosts is right for both.
+      - Under C(delegate_to), templates in connection variables see the variables of the host that delegates.
+        A prefix that is the same for all hosts is right for both.
     default: ''
     vars:
       - name: ansible_podman_prefix
   host:
-    description: Name of the host in the inventory.
+    description:
+      - Name of the host in the inventory. Under C(delegate_to), Ansible puts the other host's name into
+        C(ansible_host), unless the inventory sets that itself; hosts of this connection better have none.
     default: inventory_hostname
     vars:
       - name: inventory_hostname
+      - name: ansible_host
   podman_executable:
     description: The command that knows the containers.
     default: podman
