@@ -1,7 +1,7 @@
 """Assembly: the node agent as client of control. Puts a host's revision together until it is whole.
 
 Parts arrive by delta and are staged; the Revision that comes last says what the set must count to. It is
-handed on as Complete only if every digest agrees and references close; it is answered when Envoy has it active.
+handed on as Complete only if every digest agrees and references close, and answered once Envoy has it active.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from xds_agent.snapshot.resource import (
 View = dict[str, dict[str, Resource]]
 # What Envoy asks for by name, and only once something it has refers to it.
 _ON_DEMAND = frozenset({SECRET, ROUTES, EXTENSION})
+_ASKED_LATER = frozenset({SECRET, EXTENSION, RUNTIME})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +150,16 @@ class Converge:
             names = [name for name in names if stream.subscribed(kind, name)]
         elif kind not in WILDCARD_TYPES and kind != ENDPOINTS:
             names = [name for name in names if stream.subscribed(kind, name)]
+        if kind in _ON_DEMAND:
+            # Asked for and answered already, on the way here.
+            known = stream.state(kind).known if stream.seen(kind) else {}
+            names = [name for name in names if known.get(name) != self._view[kind][name].version]
         removed = [name for name in push.remove if kind in WILDCARD_TYPES or stream.subscribed(kind, name)]
         nonce = ""
         if names or removed:
             nonce = stream.push(kind, [self._view[kind][name] for name in names], removed)
-        waited = names if kind in _ON_DEMAND - {ROUTES} or kind == RUNTIME else push.update
-        self._need(kind, waited)
+        # What Envoy has not asked for yet is waited for in a later stage, once something refers to it.
+        self._need(kind, names if kind in _ASKED_LATER else push.update)
         for name in removed:
             self._pending[kind, name] = None
         if kind == ENDPOINTS and nonce:

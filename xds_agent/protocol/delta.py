@@ -43,7 +43,7 @@ class DeltaState:
     acked: dict[str, str] = field(default_factory=dict)
     in_flight: dict[str, Versions] = field(default_factory=dict)
     _owed_removals: set[str] = field(default_factory=set)
-    _seen: bool = False
+    seen: bool = False
     _owes_answer: bool = False
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class DeltaState:
     def hear(self, request: Any) -> Heard:
         """Take a DeltaDiscoveryRequest of this type. Its subscription changes count whatever else it says:
         in a NACK (rule 3) and beside a stale nonce (rule 5)."""
-        first, self._seen = not self._seen, True
+        first, self.seen = not self.seen, True
         nonce = request.response_nonce
         answered = self.in_flight.pop(nonce, None) if nonce else None
         refusal = None

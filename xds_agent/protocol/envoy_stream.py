@@ -61,7 +61,7 @@ class EnvoyStream:
 
     def seen(self, type_url: str) -> bool:
         """Whether Envoy has asked for this type on this stream."""
-        return type_url in self.types
+        return type_url in self.types and self.types[type_url].seen
 
     def subscribed(self, type_url: str, name: str) -> bool:
         state = self.types.get(type_url)
@@ -70,7 +70,7 @@ class EnvoyStream:
     @property
     def initialised(self) -> bool:
         """Envoy asks for listeners once its first clusters are warm."""
-        return LISTENER in self.types
+        return self.seen(LISTENER)
 
     def holds(self) -> dict[str, dict[str, str]]:
         """type url -> name -> version: what this Envoy says it has, or was sent since."""

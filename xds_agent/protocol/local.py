@@ -286,23 +286,24 @@ class LocalCore:
         view = self._view.setdefault(type_url, {})
         if self._work is not None and type_url not in (CLUSTER,):
             self._fetch_from_goal(type_url, heard)
+        under_way = self._under_way(stream, heard) if type_url == ENDPOINTS else set()
         if heard.first or state.subscription.wildcard or heard.asked.narrowed:
             update, gone = state.due(view)
         else:
-            names = set(heard.asked.names)
-            if type_url == ENDPOINTS:
-                for name in heard.asked.names & view.keys():
-                    version = view[name].version
-                    if stream.sent_ahead(name, version):
-                        state.known[name] = version
-                        names.discard(name)
-            update, gone = state.due_of(view, names)
+            update, gone = state.due_of(view, heard.asked.names - under_way)
         if type_url == EXTENSION:
             gone = []  # Rule 26.
         if type_url == SECRET:
             gone = [name for name in gone if not state.known.get(name)]  # Rule 19: it would open the port.
         if update or gone or state.owes_answer:
             stream.push(type_url, [view[name] for name in update], gone)
+
+    def _under_way(self, stream: EnvoyStream, heard: Heard) -> set[str]:
+        """Endpoint sets asked for now that went out behind their cluster: no second answer (trap 9)."""
+        state, view = stream.state(ENDPOINTS), self._view[ENDPOINTS]
+        found = {n for n in heard.asked.names if n in view and stream.sent_ahead(n, view[n].version)}
+        state.known.update((name, view[name].version) for name in found)
+        return found
 
     def _fetch_from_goal(self, type_url: str, heard: Heard) -> None:
         """Envoy asks for what something new refers to: it may have it before its stage."""
@@ -368,9 +369,7 @@ class LocalCore:
         if self._waiting is None or stream is None or not self._live or stream.phase is Phase.GATHERING:
             return False
         if self._rejections is None and not self._counter_asked:
-            if not self._timers.running("settle"):
-                self._timers.set("settle", _SETTLE_S)
-                self._tell(PollRejected())
+            self._ask_counter()
             return False
         (target, changed), self._waiting = self._waiting, None
         stream.phase = Phase.SYNCED
@@ -378,6 +377,12 @@ class LocalCore:
         stages = Plan.of(diff, target.resources).stages
         self._work = _Work(_Kind.APPLY, self._converge(stages, target), target)
         return True
+
+    def _ask_counter(self) -> None:
+        """Have Envoy's count of refusals before the next apply; an admin that is silent is not waited for."""
+        if not self._timers.running("settle"):
+            self._timers.set("settle", _SETTLE_S)
+            self._tell(PollRejected())
 
     def _converge(self, stages: Iterable[Stage], goal: Snapshot, *, floor: int = 0) -> Converge:
         assert self._primary is not None
@@ -437,6 +442,7 @@ class LocalCore:
         # What was withheld has been counted by now, and must not be held against the next target.
         self._rejections, self._counter_asked = None, False
         self._tell(Refused(work.target, blame.type_url, names, words))
+        self._ask_counter()
 
     def _resync(self) -> None:
         stream = self._primary
