@@ -99,7 +99,8 @@ def _up(options: argparse.Namespace) -> int:
 def _down(options: argparse.Namespace) -> int:
     gone = site.tear_down(place.load(options.inventory), forget=options.all)
     err.print(
-        f"removed {len(gone['containers'])} hosts, {len(gone['networks'])} networks, {gone['rules']} routing rule(s)"
+        f"removed {len(gone['containers'])} hosts, {len(gone['networks'])} networks, "
+        f"{gone['rules']} routing rule(s)"
     )
     return 0
 

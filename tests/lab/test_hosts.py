@@ -124,3 +124,18 @@ def test_files_come_and_go_whole(bare_checkout: Checkout, tmp_path: Path) -> Non
         "-a", f"src='/root/it came' dest='{tmp_path}/back' flat=true",
     )  # fmt: skip
     assert (tmp_path / "back").read_bytes() == content
+
+
+def test_a_delegated_task_runs_on_the_other_host(bare_checkout: Checkout, tmp_path: Path) -> None:
+    up(bare_checkout)
+    (tmp_path / "play.yml").write_text(
+        "- hosts: ingress\n"
+        "  gather_facts: false\n"
+        "  tasks:\n"
+        "    - {ansible.builtin.command: hostname, delegate_to: control1, register: there}\n"
+        "    - {ansible.builtin.command: hostname, register: here}\n"
+        "    - ansible.builtin.assert:\n"
+        "        that: [there.stdout == 'control1', here.stdout == inventory_hostname]\n"
+    )
+    done = bare_checkout.playbook("-i", "inventories/lab/hosts.yml", str(tmp_path / "play.yml"))
+    assert done.returncode == 0, done.stdout
