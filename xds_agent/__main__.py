@@ -1,0 +1,5 @@
+"""`python -m xds_agent` is `xds-agent`."""
+
+from xds_agent.cli import main
+
+main()

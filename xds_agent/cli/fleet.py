@@ -1,0 +1,211 @@
+"""Commands about what is live: status, history, explain, rollback."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from xds_agent.cli import options, output
+from xds_agent.cli.control import ANSWER_S, Control
+from xds_agent.cli.errors import FAILED, CliError
+
+
+def status(socket: options.Socket = options.SOCKET_DEFAULT, as_json: options.Json = False) -> None:
+    """Show every proxy: what it should hold, what it holds, since when, and until when it survives alone.
+
+    Exit: 0 every connected proxy is up to date, 1 one is refusing or control is in trouble, 3 no control.
+
+    [dim]Examples:[/dim]
+      xds-agent status
+      xds-agent status --json | jq '.nodes[] | select(.state != "active")'
+    """
+    answer = Control(socket).get("/v1/status")
+    if as_json:
+        output.show_json(answer)
+    else:
+        _status(answer)
+    refused = any(node.get("state") == "refused" for node in answer.get("nodes", {}).values())
+    if refused or answer.get("trouble"):
+        raise typer.Exit(FAILED)
+
+
+def _status(answer: dict[str, Any]) -> None:
+    live = answer.get("revision")
+    if live:
+        words = f"revision {live['number']} ({live['revision']}) of {output.moment(live.get('created'))} UTC"
+        who, what = live.get("author") or "unknown", live.get("summary") or ""
+        typer.echo(f"{answer.get('name', 'control')}: {words} by {who}: {what}")
+    else:
+        typer.echo(f"{answer.get('name', 'control')}: nothing is live yet; run playbooks/routes.yml")
+    if answer.get("trouble"):
+        output.show_error(str(answer["trouble"]))
+    if answer.get("applying"):
+        typer.echo(f"{answer['applying']} is applying a change")
+    nodes = answer.get("nodes", {})
+    if not nodes:
+        return
+    headings = (
+        "PROXY",
+        "ROLES",
+        "CLOUD",
+        "STATE",
+        "WANTED",
+        "ACTIVE",
+        "SINCE",
+        "CERTIFICATE UNTIL",
+        "ALONE UNTIL",
+        "LAST ERROR",
+    )
+    output.show_table(headings, [_node_row(name, nodes[name]) for name in sorted(nodes)])
+
+
+def _node_row(name: str, node: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        name,
+        ",".join(node.get("roles", ())),
+        node.get("cloud"),
+        node.get("state"),
+        node.get("wanted"),
+        node.get("revision"),
+        output.moment(node.get("since") or node.get("last_seen")),
+        output.moment(node.get("certificate_until")),
+        output.moment(node.get("survives_until")),
+        node.get("error"),
+    )
+
+
+def history(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many revisions.")] = 20,
+    socket: options.Socket = options.SOCKET_DEFAULT,
+    as_json: options.Json = False,
+) -> None:
+    """List revisions, newest first: who, when, why, and how it went.
+
+    [dim]Examples:[/dim]
+      xds-agent history
+      xds-agent history -n 1 --json | jq -r '.revisions[0].lines[].text'
+    """
+    answer = Control(socket).get("/v1/history", {"limit": limit})
+    if as_json:
+        output.show_json(answer)
+        return
+    rows = answer.get("revisions", [])
+    if not rows:
+        typer.echo("there is no revision yet; run playbooks/routes.yml")
+        return
+    headings = ("NUMBER", "WHEN (UTC)", "AUTHOR", "OUTCOME", "REASON", "COMMIT", "WHAT")
+    output.show_table(headings, [_revision_row(row) for row in rows])
+
+
+def _revision_row(row: dict[str, Any]) -> tuple[object, ...]:
+    what = row.get("words") or row.get("summary")
+    when = output.moment(row.get("created"))
+    commit = str(row.get("commit") or "")[:12]
+    return (row.get("number"), when, row.get("author"), row.get("outcome"), row.get("reason"), commit, what)
+
+
+def explain(
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="https://shop.example.com/api, grpc://..., wss://..., tcp://edge:7000"
+        ),
+    ],
+    proxy: Annotated[str | None, typer.Option("--proxy", help="Only this proxy.")] = None,
+    method: Annotated[str, typer.Option("--method", "-X", help="Method of the request.")] = "GET",
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="Header 'name: value'. Repeatable.")
+    ] = None,
+    client_certificate: Annotated[
+        bool, typer.Option("--client-cert", help="The client shows a certificate of the right authority.")
+    ] = False,
+    socket: options.Socket = options.SOCKET_DEFAULT,
+    as_json: options.Json = False,
+) -> None:
+    """Say what a request would meet, from listener to endpoints, and which inventory lines say so.
+
+    Nothing is sent. It is read from the very configuration the proxies hold, with Envoy's own matching rules.
+
+    [dim]Examples:[/dim]
+      xds-agent explain https://shop.example.com/api/items
+      xds-agent explain https://partners.example.com/ --client-cert
+      xds-agent explain https://shop.example.com/ -H 'x-beta: yes' --proxy edge-aws1
+      xds-agent explain grpc://grpc.example.com/shop.Cart/Get
+      xds-agent explain tcp://edge:7000
+    """
+    headers = [_header(one) for one in header or ()]
+    query = {"url": url, "host": proxy, "method": method, "header": headers}
+    answer = Control(socket).get("/v1/explain", {**query, "client_certificate": int(client_certificate)})
+    if as_json:
+        output.show_json(answer)
+        return
+    explanations = answer.get("explanations", [])
+    if not explanations:
+        typer.echo("no proxy listens on anything yet; xds-agent status shows them")
+    for one in explanations:
+        _explanation(one)
+
+
+def _header(text: str) -> str:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise CliError(f"--header '{text}' is no header", "write it as 'name: value'")
+    return f"{name.strip().lower()}:{value.strip()}"
+
+
+def _explanation(one: dict[str, Any]) -> None:
+    typer.secho(f"{', '.join(one['proxies'])}:", bold=True)
+    typer.echo(f"  {one['request']}: {one['sentence']}")
+    for step in one.get("steps", ()):
+        text = f" ({step['text']})" if step.get("text") else ""
+        source = ", ".join(part for part in (step.get("path"), step.get("origin")) if part)
+        typer.echo(f"    {step['kind']:<9} {step['name']}{text}" + (f"  <- {source}" if source else ""))
+    for backend in one.get("backends", ()):
+        of = f" of {backend['cluster']}" if backend.get("cluster") else ""
+        notes = [f"priority {backend['priority']}", f"weight {backend['weight']}"]
+        notes += [part for part in (backend.get("place"), backend.get("health")) if part]
+        typer.echo(f"    endpoint  {backend['address']}{of} ({', '.join(notes)})")
+
+
+def rollback(
+    number: Annotated[int, typer.Argument(help="Revision to return to; `xds-agent history` lists them.")],
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for the history.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait for the proxies.")
+    ] = 60.0,
+    socket: options.Socket = options.SOCKET_DEFAULT,
+    as_json: options.Json = False,
+) -> None:
+    """Bring an earlier revision back, as a new one, and wait until the proxies have it.
+
+    The inventory is not touched: correct it too, or the next run brings the fault back.
+    Exit: 0 live everywhere it is connected, 1 refused or not acknowledged in time, 3 no control.
+
+    [dim]Examples:[/dim]
+      xds-agent rollback 41 --dry-run
+      xds-agent rollback 41 --reason INC-2207
+    """
+    from xds_agent.cli.inventory import author
+
+    body = {"number": number, "author": author(), "reason": reason, "dry_run": dry_run, "timeout_s": timeout}
+    answer = Control(socket).post("/v1/rollback", body, timeout_s=timeout + ANSWER_S)
+    if as_json:
+        output.show_json(answer)
+    else:
+        output.show_changes(answer)
+        _outcome(answer)
+    states = {node.get("state") for node in answer.get("nodes", {}).values()}
+    if answer.get("outcome") == "refused" or (not dry_run and "pending" in states):
+        raise typer.Exit(FAILED)
+
+
+def _outcome(answer: dict[str, Any]) -> None:
+    if answer.get("outcome") == "refused":
+        output.show_error(f"the revision was refused; revision {answer.get('reverted_to')} is live again")
+        output.show_problems(answer.get("problems", ()))
+    elif answer.get("outcome") == "live":
+        waiting = sorted(name for name, node in answer["nodes"].items() if node.get("state") != "active")
+        tail = f"; not yet on {', '.join(waiting)}" if waiting else ""
+        typer.echo(f"revision {answer.get('number')} is live{tail}")
