@@ -24,7 +24,7 @@ from xds_agent.protocol.boundary import (
 )
 from xds_agent.protocol.converge import Converge, Verdict, View
 from xds_agent.protocol.delta import Heard
-from xds_agent.protocol.envoy_stream import EnvoyStream, Nonces, Phase
+from xds_agent.protocol.envoy_stream import WILDCARD_TYPES, EnvoyStream, Nonces, Phase
 from xds_agent.protocol.local_outcomes import (
     Active,
     Complained,
@@ -66,6 +66,7 @@ _STALLED_WRITE_S = 30.0
 _STALL_PER_RESOURCE_S = 0.002
 _POLL_MAX_S = 1.0
 _SETTLE_S = 1.0
+_UNHEARD_S = 0.25
 # A target under which Envoy goes away this often is refused: it may be what kills it.
 _LOSSES_MAX = 3
 
@@ -262,11 +263,17 @@ class LocalCore:
             stream.phase = Phase.GATHERING
         if stream.phase is Phase.GATHERING:
             if stream is self._primary:
-                self._timers.set("quiet", self._quiet_s)
+                self._await_quiet(stream)
             return
         self._answer(stream, request.type_url, heard)
         if stream is self._primary:
             self._judge(request.type_url, heard)
+
+    def _await_quiet(self, stream: EnvoyStream) -> None:
+        """Silence ends the gathering, but not before Envoy spoke of every type it must have something of: on
+        a busy host its first requests can lie further apart, and a type unheard looks like one it lacks."""
+        unheard = any(self._held.of_type(t) and not stream.seen(t) for t in TYPES)
+        self._timers.set("quiet", _UNHEARD_S if unheard else self._quiet_s)
 
     def _judge(self, type_url: str, heard: Heard) -> None:
         if self._work is not None:
@@ -368,6 +375,9 @@ class LocalCore:
         stream = self._primary
         if self._waiting is None or stream is None or not self._live or stream.phase is Phase.GATHERING:
             return False
+        if not all(stream.seen(t) for t in WILDCARD_TYPES):
+            # LIVE and connected, but its first requests, which say what it has, are still on their way.
+            return False
         if self._rejections is None and not self._counter_asked:
             self._ask_counter()
             return False
@@ -384,9 +394,13 @@ class LocalCore:
             self._timers.set("settle", _SETTLE_S)
             self._tell(PollRejected())
 
-    def _converge(self, stages: Iterable[Stage], goal: Snapshot, *, floor: int = 0) -> Converge:
+    def _converge(
+        self, stages: Iterable[Stage], goal: Snapshot, *, floor: int = 0, asked_only: bool = False
+    ) -> Converge:
         assert self._primary is not None
-        return Converge(self._primary, self._view, tuple(stages), goal.resources, floor=floor)
+        return Converge(
+            self._primary, self._view, tuple(stages), goal.resources, floor=floor, asked_only=asked_only
+        )
 
     def _start_stage(self, work: _Work) -> None:
         self._start_stall_timer(work.converge)
@@ -456,7 +470,8 @@ class LocalCore:
             self._view[answer.type_url].update((resource.name, resource) for resource in resources)
         diff = Diff.of_resources(self._view, self._held.resources)
         stages = Plan.of(diff, self._held.resources).stages
-        self._work = _Work(_Kind.RESYNC, self._converge(stages, self._held), self._held)
+        converge = self._converge(stages, self._held, asked_only=True)
+        self._work = _Work(_Kind.RESYNC, converge, self._held)
 
 
 def _copy(snapshot: Snapshot) -> View:
