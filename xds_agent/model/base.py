@@ -4,9 +4,9 @@ Types here are built from constraints that pydantic checks in compiled code, nev
 Python functions, because a large site holds a hundred thousand of these values.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
 
 
 class Model(BaseModel):
@@ -52,6 +52,14 @@ DomainName = Annotated[
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9!#$%&'*+.^_`|~-]+$", to_lower=True)]
 PathText = Annotated[str, StringConstraints(pattern=r"^/[^\s?#]*$", max_length=4096)]
 """The path of a URL: starts with a slash, holds no query and no fragment."""
+
+
+def _sorted_by_key(mapping: dict[str, Any]) -> dict[str, Any]:
+    return dict(sorted(mapping.items()))
+
+
+BY_KEY = AfterValidator(_sorted_by_key)
+"""For mappings: their order in the file means nothing, so it must not show in anything made from them."""
 
 
 def is_dns_name(address: str) -> bool:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from xds_agent.model.base import Model, Name
+from xds_agent.model.base import BY_KEY, Model, Name
 
 Usd = Annotated[float, Field(ge=0)]
 
@@ -31,7 +31,7 @@ class Cloud(Model):
         description="Price of a gigabyte out, where the region has none of its own.",
         examples=[0.09],
     )
-    regions: dict[Name, Region] = Field(
+    regions: Annotated[dict[Name, Region], BY_KEY] = Field(
         default_factory=dict,
         description="Its regions.",
         examples=[{"us-east-1": {"egress_usd_per_gb": 0.09}}],

@@ -1,10 +1,11 @@
 """The whole language: everything a site's edge does."""
 
 from functools import cached_property
+from typing import Annotated
 
 from pydantic import Field
 
-from xds_agent.model.base import Model, Name
+from xds_agent.model.base import BY_KEY, Model, Name
 from xds_agent.model.certificates import Authority, Certificate
 from xds_agent.model.clouds import Cloud
 from xds_agent.model.domains import Domain
@@ -78,7 +79,7 @@ class Edge(Model):
     protection: Protection | None = Field(
         default=None, description="Packet filter.", examples=[{"deny": ["203.0.113.0/24"]}]
     )
-    clouds: dict[Name, Cloud] = Field(
+    clouds: Annotated[dict[Name, Cloud], BY_KEY] = Field(
         default_factory=dict,
         description="Prices and places.",
         examples=[{"aws": {"regions": {"us-east-1": {"egress_usd_per_gb": 0.09}}}}],

@@ -15,7 +15,6 @@ LATER_KEYS = frozenset(
         "Edge.mappings",
         "Edge.protection",
         "Edge.clouds",
-        "Edge.maintenance",
         "Edge.rollout",
         "Service.qos",
         "Service.bandwidth",
@@ -34,6 +33,8 @@ def _service_notes(service: Service) -> Iterator[tuple[str, str]]:
         yield "steering.algorithm", f"steering by {service.steering.algorithm}"
     if "qos" in given:
         yield "qos", "classes of service"
+    if service.rate_limit is not None and not service.is_http:
+        yield "rate_limit", f"rate limits of {service.protocol} services"
     if service.bandwidth is not None:
         yield "bandwidth", "bandwidth limits"
     if service.auth.type in ("jwt", "token"):
@@ -59,7 +60,5 @@ def notes_on(site: Site) -> Iterator[Problem]:
         yield note("protection", "the packet filter")
     for name in edge.clouds:
         yield note(f"clouds.{name}", "prices and places of clouds")
-    for index, window in enumerate(edge.maintenance):
-        yield note(f"maintenance[{window.name or index}]", "maintenance windows")
     if "rollout" in edge.model_fields_set:
         yield note("rollout", "waves of a rollout (changes go to all proxies at once)")

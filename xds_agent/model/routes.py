@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from xds_agent.model.base import (
+    BY_KEY,
     DomainName,
     Flag,
     HeaderName,
@@ -110,10 +111,10 @@ class Cors(Model):
 class HeaderEdit(Model):
     """Changes to headers on their way through."""
 
-    set: dict[HeaderName, str] = Field(
+    set: Annotated[dict[HeaderName, str], BY_KEY] = Field(
         default_factory=dict, description="Set, replacing what is there.", examples=[{"x-edge": "1"}]
     )
-    add: dict[HeaderName, str] = Field(
+    add: Annotated[dict[HeaderName, str], BY_KEY] = Field(
         default_factory=dict, description="Add beside what is there.", examples=[{"via": "edge"}]
     )
     remove: tuple[HeaderName, ...] = Field(default=(), description="Remove.", examples=[["server"]])
@@ -152,7 +153,7 @@ class Route(Model):
         default=0, description="Highest is tried first.", examples=[10]
     )
     service: Name | None = Field(default=None, description="Service the requests go to.", examples=["shop"])
-    split: dict[Name, Share] | None = Field(
+    split: Annotated[dict[Name, Share], BY_KEY] | None = Field(
         default=None,
         min_length=1,
         description="Services and the percent of requests each gets; together 100.",

@@ -34,8 +34,12 @@ def _with_templates(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     new = {key: _with_templates(value) for key, value in node.items()}
-    if "properties" in new:
-        new["properties"] = {key: _or_template(value) for key, value in new["properties"].items()}
+    for kind in ("properties", "patternProperties"):
+        if kind in new:
+            new[kind] = {key: _or_template(value) for key, value in new[kind].items()}
+    for key in ("additionalProperties", "items"):
+        if isinstance(new.get(key), dict):
+            new[key] = _or_template(new[key])
     return new
 
 

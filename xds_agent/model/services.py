@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, Strict
 
-from xds_agent.model.base import DomainName, Model, Name, Port, Text
+from xds_agent.model.base import BY_KEY, DomainName, Model, Name, Port, Text
 from xds_agent.model.endpoints import Endpoint, UpstreamTls
 from xds_agent.model.health import Ejection, Health
 from xds_agent.model.limits import Bandwidth, QosClass, RateLimit, ServiceLimits
@@ -51,6 +51,12 @@ class Listen(Model):
         "opened.",
         examples=[["db.example.com"]],
     )
+    certificate: Name | None = Field(
+        default=None,
+        description="Open the clients' TLS with this certificate (tcp, without `sni`). None: bytes pass "
+        "as they are.",
+        examples=["shop"],
+    )
 
 
 class Auth(Model):
@@ -70,7 +76,7 @@ class Auth(Model):
         description="Public keys of the issuer, as a JWK set (jwt).",
         examples=["{{ lookup('file', 'jwks.json') }}"],
     )
-    tokens: dict[Name, SecretStr] = Field(
+    tokens: Annotated[dict[Name, SecretStr], BY_KEY] = Field(
         default_factory=dict,
         description="Tokens by the name of their holder (token). Keep them as vault values; they are "
         "never shown.",

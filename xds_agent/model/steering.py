@@ -1,10 +1,10 @@
 """Steering: which cloud a request goes to, and when another takes over."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xds_agent.model.base import Model, Name, Weight
+from xds_agent.model.base import BY_KEY, Model, Name, Weight
 
 
 class Steering(Model):
@@ -25,7 +25,7 @@ class Steering(Model):
         description="Clouds, first choice first. Clouds not named come after all of these.",
         examples=[["aws", "gcp"]],
     )
-    weights: dict[Name, Weight] = Field(
+    weights: Annotated[dict[Name, Weight], BY_KEY] = Field(
         default_factory=dict,
         description="Share of each cloud (`weighted`, active-active). Not named: 1.",
         examples=[{"aws": 3, "gcp": 1}],

@@ -52,6 +52,12 @@ class Context:
     def _names(self) -> dict[str, frozenset[str]]:
         return {}
 
+    def _has_nameless(self, section: str) -> bool:
+        items = self.raw.get(section)
+        if not isinstance(items, list | tuple):
+            return False
+        return any(not isinstance(item, Mapping) or not isinstance(item.get("name"), str) for item in items)
+
     def label(self, section: str, index: int) -> str:
         """Path of item ``index`` of a list: 'services[shop]', or 'routes[3]' for one without a name."""
         item = getattr(self.edge, section)[index]
@@ -65,7 +71,12 @@ class Context:
         return index is None or (section, self.kept[section][index]) not in self.damaged
 
     def unknown(self, path: str, what: str, name: str, known: Iterable[str], section: str) -> None:
-        """Says that ``name`` refers to nothing, and offers the nearest name or the place to add it."""
+        """Says that ``name`` refers to nothing, and offers the nearest name or the place to add it.
+
+        Says nothing while the list is broken itself: what is looked for may be what is broken.
+        """
+        if (section,) in self.damaged or self._has_nameless(section):
+            return
         self._suggested += 1
         fix = instead_of(name, known, section) if self._suggested <= _SUGGESTIONS else ""
         self.add(path, f"there is no {what} '{name}'", fix or f"add it under {section}")

@@ -64,6 +64,9 @@ def _check_http_listen(context: Context, index: int, service: Service) -> None:
     ports = context.edge.ports
     if service.listen.sni:
         context.add(f"{path}.sni", f"has no meaning: protocol is {service.protocol}", "use domains")
+    if service.listen.certificate:
+        fix = "remove it; each domain has its own certificate"
+        context.add(f"{path}.certificate", f"has no meaning: protocol is {service.protocol}", fix)
     if service.listen.port is not None and service.listen.port not in (ports.https, ports.grpc):
         fix = f"remove listen, or use {ports.https} (ports.https) or {ports.grpc} (ports.grpc)"
         message = f"{service.listen.port} is not a port on which {service.protocol} is served"
@@ -75,6 +78,7 @@ def _checked_port(context: Context, index: int, service: Service) -> int | None:
     path = f"{context.label('services', index)}.listen"
     if service.listen.sni and service.protocol != "tcp":
         context.add(f"{path}.sni", f"has no meaning: protocol is {service.protocol}", "remove it")
+    _check_certificate(context, path, service)
     if service.protocol == "icmp":
         if service.listen.port is not None:
             context.add(f"{path}.port", "has no meaning: icmp has no ports", "remove it")
@@ -83,6 +87,21 @@ def _checked_port(context: Context, index: int, service: Service) -> int | None:
         fix = "add the port clients connect to"
         context.add(f"{path}.port", f"is missing: a {service.protocol} service needs it", fix)
     return service.listen.port
+
+
+def _check_certificate(context: Context, path: str, service: Service) -> None:
+    assert service.listen is not None
+    name = service.listen.certificate
+    if name is None:
+        return
+    certificates = context.names("certificates")
+    if name not in certificates:
+        context.unknown(f"{path}.certificate", "certificate", name, certificates, "certificates")
+    if service.protocol != "tcp":
+        context.add(f"{path}.certificate", f"has no meaning: protocol is {service.protocol}", "remove it")
+    elif service.listen.sni:
+        fix = "remove certificate, or sni"
+        context.add(f"{path}.certificate", "TLS that is passed through by sni is not opened", fix)
 
 
 def _check_sharing(context: Context, indices: list[int]) -> None:

@@ -80,8 +80,7 @@ def _check_targets(context: Context, path: str, route: Route) -> None:
             )
             context.add(where, message, "a domain and what it leads to belong to one tenant")
     if len(protocols) > 1:
-        message = f"mixes grpc ({protocols[True]}) and http ({protocols[False]}), which are served on "
-        "different ports"
+        message = f"mixes grpc ({protocols[True]}) and http ({protocols[False]}), served on different ports"
         context.add(path, message, "write a route for each")
 
 

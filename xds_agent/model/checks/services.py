@@ -87,7 +87,7 @@ def _check_endpoints(context: Context, index: int, service: Service) -> None:
     elif weight == 0:
         path = f"{context.label('services', index)}.endpoints"
         context.add(path, "every weight is 0, so nothing can be served", "give one endpoint a weight")
-    if service.steering.order or service.steering.weights:
+    if "steering" in service.model_fields_set:
         _check_steering(context, index, service, clouds)
 
 
@@ -161,7 +161,7 @@ def _check_options(context: Context, index: int, service: Service) -> None:
     if service.ejection.interval <= _NOTHING or service.ejection.time <= _NOTHING:
         context.add(f"{path}.ejection", "interval and time must be longer than 0", "write 1s and 5s")
     if "auth" in given:
-        _check_auth(context, f"{path}.auth", service.auth)
+        _check_auth(context, f"{path}.auth", service, service.auth)
 
 
 def _check_health(context: Context, path: str, service: Service, health: Health) -> None:
@@ -184,7 +184,11 @@ def _check_health(context: Context, path: str, service: Service, health: Health)
         )
 
 
-def _check_auth(context: Context, path: str, auth: Auth) -> None:
+def _check_auth(context: Context, path: str, service: Service, auth: Auth) -> None:
+    if auth.type != "none" and not service.is_http:
+        message = f"a {service.protocol} service has no requests that could carry a proof"
+        context.add(f"{path}.type", message, "use type: none")
+        return
     for key, kind in _AUTH_ONLY.items():
         if key in auth.model_fields_set and auth.type != kind:
             context.add(
@@ -192,6 +196,12 @@ def _check_auth(context: Context, path: str, auth: Auth) -> None:
             )
     if auth.type == "jwt" and auth.issuer is None:
         context.add(f"{path}.issuer", "is missing: type is jwt", "add issuer: https://id.example.com")
+    if auth.type == "mtls":
+        for name in service.domains:
+            domain = context.edge.domain_by_name.get(name)
+            if domain is not None and domain.client_auth != "required":
+                fix = f"give {name} client_auth: required and a client_ca"
+                context.add(f"{path}.type", f"{name} does not require a client certificate", fix)
     if auth.type == "token" and not auth.tokens:
         context.add(
             f"{path}.tokens", "is missing: type is token", "add a token for each holder, as vault values"

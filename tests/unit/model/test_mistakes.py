@@ -1,0 +1,535 @@
+"""One mistake, one sentence: what every single wrong value is answered with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Put = Callable[[str, Any], dict[str, Any]]
+Report = Callable[[dict[str, Any]], list[str]]
+
+PEM = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
+S, R, D, C = "services[shop]", "routes[api]", "domains[shop~example~com]", "certificates[shop]"
+
+FORM = [
+    (f"{S}.endpoints[0].port", 0, "services[shop].endpoints[0].port: 0 is not a port (1 to 65535)"),
+    (
+        f"{S}.endpoints[0].port",
+        "8080",
+        "services[shop].endpoints[0].port: '8080' is text, not a whole number; write it without quotes: 8080 "
+        "(in a template: {{ ... | int }})",
+    ),
+    (
+        f"{S}.endpoints[0].port",
+        True,
+        "services[shop].endpoints[0].port: True is true or false, not a whole number",
+    ),
+    (
+        f"{S}.endpoints[0].port",
+        80.5,
+        "services[shop].endpoints[0].port: 80.5 is a number, not a whole number",
+    ),
+    (f"{S}.healt", {}, "services[shop].healt: unknown key 'healt'; did you mean 'health'?"),
+    (
+        f"{S}.endpoints[0].adress",
+        "x",
+        "services[shop].endpoints[0].adress: unknown key 'adress'; did you mean 'address'?",
+    ),
+    ("protection.zzz", 1, "protection.zzz: unknown key 'zzz'; known keys: allow, deny, per_source"),
+    (
+        f"{S}.endpoints[0]",
+        {"group": "backends"},
+        "services[shop].endpoints[0].port: is missing; add it, for example port: 8080",
+    ),
+    (f"{S}.name", 5, "services[0].name: 5 is a number, not text; write it in quotes: '5'"),
+    (
+        f"{S}.domains",
+        "shop.example.com",
+        "services[shop].domains: 'shop.example.com' is text, not a list; write it as a list: [...]",
+    ),
+    (f"{S}.steering", [], "services[shop].steering: [] is a list, not a mapping"),
+    (
+        f"{S}.protocol",
+        "htttp",
+        "services[shop].protocol: 'htttp' is not one of http, grpc, websocket, "
+        "tcp, udp, icmp; "
+        "did you mean 'http'?",
+    ),
+    (
+        f"{S}.upstream_http",
+        2,
+        "services[shop].upstream_http: 2 is not one of 1.1, 2; write it in quotes: '2'",
+    ),
+    (
+        f"{S}.timeout",
+        30,
+        "services[shop].timeout: 30 is not a duration: it has no unit; write 30s for seconds or 30ms",
+    ),
+    (
+        f"{S}.timeout",
+        "soon",
+        "services[shop].timeout: soon is not a duration; write a number with ms, s, m, h or d, for "
+        "example 250ms, "
+        "5s or 1h30m",
+    ),
+    (
+        f"{S}.bandwidth",
+        {"egress": "100"},
+        "services[shop].bandwidth.egress: 100 is not a bit rate; write a number with bit, kbit, mbit or gbit "
+        "(per second), for example 200mbit",
+    ),
+    (
+        "limits.heap",
+        "2GB",
+        "limits.heap: 2GB is not a size; write a number with B, KiB, MiB or GiB, for example 512MiB",
+    ),
+    (
+        f"{S}.endpoints[0]",
+        {"address": "https://x.example.com", "port": 1},
+        "services[shop].endpoints[0].address: 'https://x.example.com' is not an address; write an IPv4 "
+        "or IPv6 address "
+        "(no port, no brackets) or a DNS name",
+    ),
+    (
+        f"{S}.endpoints[0]",
+        {"address": "300.1.1.1", "port": 1},
+        "services[shop].endpoints[0].address: '300.1.1.1' is not an address; write an IPv4 or IPv6 "
+        "address (no port, "
+        "no brackets) or a DNS name",
+    ),
+    (
+        f"{S}.endpoints[0]",
+        {"address": "10.0.0.1:80", "port": 1},
+        "services[shop].endpoints[0].address: '10.0.0.1:80' is not an address; write an IPv4 or IPv6 "
+        "address (no port, "
+        "no brackets) or a DNS name",
+    ),
+    (
+        f"{S}.endpoints[0]",
+        {"address": "abc::1::2", "port": 1},
+        "services[shop].endpoints[0].address: 'abc::1::2' is not an address; write the address alone; "
+        "the port has a "
+        "key of its own",
+    ),
+    (
+        f"{S}.endpoints[0].weight",
+        -1,
+        "services[shop].endpoints[0].weight: -1 is out of range; use at least 0",
+    ),
+    (f"{S}.retries", 11, "services[shop].retries: 11 is out of range; use at most 10"),
+    (
+        f"{R}.prefix",
+        "api",
+        "routes[api].prefix: 'api' is not a path; begin with / and leave out spaces, ? and #",
+    ),
+    (
+        "tenants[retail].name",
+        "Retail Team",
+        "tenants[Retail Team].name: 'Retail Team' is not a name; use lower-case letters, digits, '.', "
+        "'-' and '_', "
+        "at most 63, beginning and ending with a letter or digit",
+    ),
+    (f"{R}.domains", [], "routes[api].domains: is empty; give at least one"),
+    (
+        "authorities[partners].certificate",
+        "nope",
+        "authorities[partners].certificate: 'nope' is not a certificate in PEM; give the text that "
+        "begins with "
+        "-----BEGIN CERTIFICATE-----",
+    ),
+    (
+        "maintenance",
+        [{"cloud": "aws", "until": "2026-12-01 06:00", "reason": "x"}],
+        "maintenance[0].until: '2026-12-01 06:00' is not a time with a time zone; write it as "
+        '"2026-12-01T06:00Z"',
+    ),
+    (
+        "rollout.waves",
+        ["half", "100%"],
+        "rollout.waves[0]: half is not a wave; write how many proxies of each role and cloud (1) or a "
+        "share of all of "
+        'them ("25%")',
+    ),
+    ("services", {"shop": {}}, "services: {'shop': {}} is a mapping, not a list; write it as a list: [...]"),
+]
+
+MEANING = [
+    (f"{S}.tenant", "retial", "services[shop].tenant: there is no tenant 'retial'; did you mean 'retail'?"),
+    (
+        f"{S}.domains",
+        ["shop.exampel.com"],
+        "services[shop].domains[0]: there is no domain 'shop.exampel.com'; did you mean 'shop.example.com'?",
+    ),
+    (
+        f"{S}.domains",
+        ["bank.example.com"],
+        "services[shop].domains[0]: bank.example.com belongs to tenant bank, not retail; a domain and "
+        "what it leads "
+        "to belong to one tenant",
+    ),
+    (
+        f"{D}.certificate",
+        "shp",
+        "domains[shop.example.com].certificate: there is no certificate 'shp'; did you mean 'shop'?",
+    ),
+    (
+        f"{D}.client_auth",
+        "required",
+        "domains[shop.example.com].client_ca: is missing: client_auth is required; add client_ca: "
+        "site-ca, or a name "
+        "under authorities",
+    ),
+    (
+        f"{D}.client_ca",
+        "partners",
+        "domains[shop.example.com].client_ca: has no meaning: client_auth is none; use client_auth: "
+        "optional or "
+        "required",
+    ),
+    (
+        f"{C}.source",
+        "pem",
+        "certificates[shop].certificate: is missing: source is pem; add certificate, or use source: site-ca",
+    ),
+    (
+        f"{C}.source",
+        "acme",
+        "certificates[shop].directory: is missing: source is acme; add directory: "
+        "https://acme-v02.api.letsencrypt.org/directory",
+    ),
+    (
+        f"{C}.certificate",
+        PEM,
+        "certificates[shop].certificate: has no meaning: source is site-ca; use source: pem, or remove "
+        "certificate",
+    ),
+    (
+        "authorities[partners].name",
+        "site-ca",
+        "authorities[site-ca].name: 'site-ca' is the site's own CA, which always exists; give the "
+        "foreign authority "
+        "another name",
+    ),
+    (
+        f"{S}.endpoints[0].group",
+        "backend",
+        "services[shop].endpoints[0].group: there is no group with hosts 'backend'; did you mean 'backends'?",
+    ),
+    (
+        f"{S}.endpoints[0].group",
+        "unreachable",
+        "services[shop].endpoints[0].group: host bare of group unreachable has no address; give host "
+        "bare the "
+        "variable ansible_host",
+    ),
+    (
+        f"{S}.endpoints[0].cloud",
+        "aws",
+        "services[shop].endpoints[0].cloud: has no meaning with a group; remove it; each host of the "
+        "group has its "
+        "own cloud",
+    ),
+    (
+        f"{S}.endpoints[0].address",
+        "10.0.0.1",
+        "services[shop].endpoints[0]: has both address and group; write one endpoint for each",
+    ),
+    (
+        f"{S}.endpoints[0]",
+        {"port": 1},
+        "services[shop].endpoints[0]: has neither address nor group; add one of them",
+    ),
+    (f"{S}.endpoints", [], "services[shop].endpoints: is empty; add an address or a group"),
+    (
+        f"{S}.endpoints[0].weight",
+        0,
+        "services[shop].endpoints: every weight is 0, so nothing can be served; give one endpoint a weight",
+    ),
+    (
+        f"{S}.steering",
+        {"order": ["aws", "azure"]},
+        "services[shop].steering.order[1]: service shop has no endpoint in azure; add one, or take azure "
+        "out of the "
+        "order (endpoints are in: aws, gcp)",
+    ),
+    (
+        f"{S}.steering",
+        {"order": ["aws", "gcp", "aws"]},
+        "services[shop].steering.order[2]: 'aws' is there twice; remove one",
+    ),
+    (
+        f"{S}.steering",
+        {"mode": "active-passive"},
+        "services[shop].steering.order: is missing: mode is active-passive; add order: [first, second], "
+        "or use mode: "
+        "active-active",
+    ),
+    (
+        f"{S}.steering",
+        {"weights": {"aws": 0, "gcp": 0}},
+        "services[shop].steering.weights: every weight is 0; give one cloud a weight",
+    ),
+    (
+        f"{S}.upstream_tls",
+        {"ca": "partner", "sni": "x.example.com"},
+        "services[shop].upstream_tls.ca: there is no authority 'partner'; did you mean 'partners'?",
+    ),
+    (
+        f"{S}.upstream_tls",
+        {"ca": "site-ca"},
+        "services[shop].upstream_tls: says nothing about the backend's name; add sni (or names), so that "
+        "not every "
+        "certificate of the authority is accepted",
+    ),
+    (
+        f"{S}.upstream_tls",
+        {"sni": "x.example.com", "client_certificate": "edgy"},
+        "services[shop].upstream_tls.client_certificate: there is no certificate 'edgy'; did you mean "
+        "'edge'?",
+    ),
+    (
+        f"{S}.retry_on",
+        ["5xx"],
+        "services[shop].retry_on: has no meaning: retries is 0; add retries: 2, or remove it",
+    ),
+    (
+        f"{R}.per_try_timeout",
+        "1s",
+        "routes[api].per_try_timeout: has no meaning: retries is 0; add retries: 2, or remove it",
+    ),
+    (f"{S}.connect_timeout", "0s", "services[shop].connect_timeout: must be longer than 0; write 1s"),
+    (
+        f"{S}.health",
+        {"type": "tcp", "path": "/x"},
+        "services[shop].health.path: has no meaning: type is tcp; use type: http, or remove it",
+    ),
+    (
+        f"{S}.health",
+        {"type": "grpc"},
+        "services[shop].health.type: a grpc check needs HTTP/2 to the backend; use protocol: grpc or "
+        "upstream_http: "
+        '"2", or type: http',
+    ),
+    (f"{S}.health", {"interval": "0s"}, "services[shop].health.interval: must be longer than 0; write 1s"),
+    (
+        f"{S}.auth",
+        {"type": "jwt"},
+        "services[shop].auth.issuer: is missing: type is jwt; add issuer: https://id.example.com",
+    ),
+    (
+        f"{S}.auth",
+        {"type": "none", "audiences": ["x"]},
+        "services[shop].auth.audiences: has no meaning: type is none; use type: jwt, or remove it",
+    ),
+    (
+        f"{S}.auth",
+        {"type": "mtls"},
+        "services[shop].auth.type: shop.example.com does not require a client certificate; give "
+        "shop.example.com "
+        "client_auth: required and a client_ca",
+    ),
+    (
+        "services[echo].auth",
+        {"type": "jwt", "issuer": "https://id.example.com"},
+        "services[echo].auth.type: a tcp service has no requests that could carry a proof; use type: none",
+    ),
+    (
+        f"{S}.listen",
+        {"port": 8443},
+        "services[shop].listen.port: 8443 is not a port on which http is "
+        "served; remove "
+        "listen, or use 443 (ports.https) or 8080 (ports.grpc)",
+    ),
+    (
+        "services[echo].listen.port",
+        443,
+        "services[echo].listen.port: 443 is the proxies' own port (ports.https); choose another port, or "
+        "move the "
+        "proxies' own with ports.https",
+    ),
+    (
+        "services[echo].listen.certificate",
+        "shp",
+        "services[echo].listen.certificate: there is no certificate 'shp'; did you mean 'shop'?",
+    ),
+    (
+        "services[echo].listen",
+        {"port": 7000, "sni": ["a.example.com"], "certificate": "shop"},
+        "services[echo].listen.certificate: TLS that is passed through by sni is not opened; remove "
+        "certificate, or sni",
+    ),
+    (
+        f"{S}.listen",
+        {"certificate": "shop"},
+        "services[shop].listen.certificate: has no meaning: protocol is http; remove it; each domain has "
+        "its own "
+        "certificate",
+    ),
+    (
+        "services[echo].domains",
+        ["shop.example.com"],
+        "services[echo].domains: has no meaning: protocol is tcp; use listen.sni",
+    ),
+    ("services[echo].retries", 1, "services[echo].retries: has no meaning: protocol is tcp; remove it"),
+    (
+        "ports",
+        {"https": 80},
+        "ports.https: 80 is also ports.http; choose another port for ports.https or ports.http",
+    ),
+    (
+        f"{R}.split",
+        {"shop": 95, "shop-v2": 4},
+        "routes[api].split: adds up to 99 percent; make the shares add up to 100",
+    ),
+    (
+        f"{R}.split",
+        {"shop": 0, "shop-v2": 0},
+        "routes[api].split: adds up to 0 percent; make the shares add up to 100",
+    ),
+    (
+        f"{R}.split",
+        {"shop": 95, "shop-v3": 5},
+        "routes[api].split.shop-v3: there is no service 'shop-v3'; did you mean 'shop-v2'?",
+    ),
+    (
+        f"{R}.split",
+        {"shop": 95, "grpc": 5},
+        "routes[api]: mixes grpc (grpc) and http (shop), served on different ports; write a route for each",
+    ),
+    (
+        f"{R}.split",
+        {"echo": 100},
+        "routes[api].split.echo: service echo is tcp; a route leads to http, grpc or websocket services; "
+        "reach it on "
+        "its own port",
+    ),
+    (
+        f"{R}.service",
+        "shop",
+        "routes[api]: has service and split; keep one of service, split, redirect, respond",
+    ),
+    (f"{R}.exact", "/x", "routes[api]: has prefix and exact; keep one of prefix, exact, regex"),
+    (
+        f"{R}.domains",
+        ["shop.exampl.com"],
+        "routes[api].domains[0]: there is no domain 'shop.exampl.com'; did you mean 'shop.example.com'?",
+    ),
+    (
+        f"{R}.mirror",
+        {"service": "shop-v4"},
+        "routes[api].mirror.service: there is no service 'shop-v4'; did you mean 'shop-v2'?",
+    ),
+    (f"{R}.rewrite", {}, "routes[api].rewrite: changes nothing; add prefix, regex or host"),
+    (
+        f"{R}.rewrite",
+        {"regex": "/a"},
+        "routes[api].rewrite: regex and substitution belong together; add the other one",
+    ),
+    (
+        f"{R}.rewrite",
+        {"regex": "/(a)", "substitution": "/\\2"},
+        "routes[api].rewrite.substitution: refers to group 2, but the expression has 1; add the group to the "
+        "expression, with ( and )",
+    ),
+    (
+        f"{R}.cors",
+        {"origins": ["*"], "credentials": True},
+        'routes[api].cors.origins: browsers refuse "*" together with credentials; name the origins',
+    ),
+    (
+        f"{R}.client_certificate",
+        "required",
+        "routes[api].client_certificate: shop.example.com never asks for a client certificate; give "
+        "shop.example.com "
+        "client_auth: optional and a client_ca",
+    ),
+    (
+        f"{R}.headers",
+        [{"name": "x-a", "exact": "1", "prefix": "2"}],
+        "routes[api].headers[x-a]: has prefix and exact; keep one of them",
+    ),
+    (
+        f"{R}.prefix",
+        "/",
+        "routes[api].prefix: takes every request of shop.example.com, for which service shop answers; remove "
+        "shop.example.com from the domains of service shop, or narrow the route",
+    ),
+    (
+        "protection",
+        {"deny": ["203.0.113.1/24"]},
+        "protection.deny[0]: '203.0.113.1/24' has bits beyond its prefix: the network is 203.0.113.0/24; "
+        "write it as "
+        "203.0.113.0/24",
+    ),
+    (
+        "protection",
+        {"deny": ["10.0.0.0/8"], "allow": ["10.0.0.0/8"]},
+        "protection.deny[0]: 10.0.0.0/8 is also allowed; remove one of the two",
+    ),
+    (
+        "mappings",
+        [
+            {
+                "name": "m",
+                "tenant": "retail",
+                "sources": ["shpo"],
+                "destinations": ["x.example.com"],
+                "protocols": ["https"],
+                "ports": [443],
+            }
+        ],
+        "mappings[m].sources[0]: there is no service or network 'shpo'; did you mean 'shop'?",
+    ),
+    (
+        "mappings",
+        [{"name": "m", "sources": ["shop"], "destinations": ["x.example.com"], "protocols": ["tcp"]}],
+        "mappings[m].ports: is missing; add the ports it may reach, for example [443]",
+    ),
+    (
+        "maintenance",
+        [{"host": "control2", "until": "2026-12-01T06:00Z", "reason": "x"}],
+        "maintenance[0].host: there is no host 'control2'; did you mean 'control1'?",
+    ),
+    (
+        "maintenance",
+        [{"until": "2026-12-01T06:00Z", "reason": "x"}],
+        "maintenance[0]: does not say what is out; add cloud, region, zone or host",
+    ),
+    (
+        "rollout",
+        {"waves": [1, "25%"]},
+        "rollout.waves[1]: the last wave is 25%: some proxies never get the change; end the waves with "
+        '"100%"',
+    ),
+    (
+        "limits",
+        {"headers_timeout": "0s"},
+        "limits.headers_timeout: must be longer than 0: a silent client would hold it for ever; write 5s",
+    ),
+]
+
+
+# These break something else too: a tenant without its name, a domain and its service apart.
+_WITH_MORE = ("tenants[retail].name", f"{S}.tenant", f"{C}.source")
+
+
+@pytest.mark.parametrize(("path", "value", "expected"), FORM, ids=[f"{p}={v!r}"[:60] for p, v, _ in FORM])
+def test_wrong_form(put: Put, report: Report, path: str, value: Any, expected: str) -> None:
+    found = report(put(path, value))
+    assert expected in found
+    assert len(found) == 1 or path in _WITH_MORE
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"), MEANING, ids=[f"{p}={v!r}"[:60] for p, v, _ in MEANING]
+)
+def test_wrong_meaning(put: Put, report: Report, path: str, value: Any, expected: str) -> None:
+    found = report(put(path, value))
+    assert expected in found
+    assert len(found) == 1 or path in _WITH_MORE
+
+
+def test_the_site_these_tests_start_from_is_right(document: dict[str, Any], report: Report) -> None:
+    assert report(document) == []
