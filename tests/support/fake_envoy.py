@@ -147,7 +147,8 @@ class FakeEnvoy:
 
     def request(
         self, type_url: str, *names: str, unsubscribe: Iterable[str] = (),
-        versions: Mapping[str, str] | None = None, version: str = "", nonce: str = "", nack: str | None = None,
+        versions: Mapping[str, str] | None = None, version: str = "", nonce: str = "",
+        nack: str | None = None,
     ) -> FakeEnvoy:  # fmt: skip
         """Delta: subscribe to `names`, with initial_resource_versions. SotW: `names` is the whole list."""
         if self.method is Method.DELTA:
@@ -196,7 +197,9 @@ class FakeEnvoy:
         assert self.closed is None, f"the stream was closed: {self.closed}"
         assert self.inbox, f"expected {SHORT[type_url]} {sorted(names)}, heard nothing"
         self.last = self._decode(self.inbox.popleft())
-        assert self.last.type_url == type_url, f"expected {SHORT[type_url]} {sorted(names)}, heard {self.last}"
+        assert self.last.type_url == type_url, (
+            f"expected {SHORT[type_url]} {sorted(names)}, heard {self.last}"
+        )
         if not any_names:
             assert sorted(self.last.resources) == sorted(names), f"heard {self.last}"
             assert sorted(self.last.removed) == sorted(removed), f"heard {self.last}"

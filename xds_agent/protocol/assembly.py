@@ -45,7 +45,7 @@ class Assembly:
         self._stream = 0
         self._staged: dict[str, dict[str, Resource]] = {t: dict(held.of_type(t)) for t in TYPES}
         self._frozen: dict[str, Mapping[str, Resource]] = {t: held.of_type(t) for t in TYPES}
-        self._digests = digests(held.resources)
+        self._digests = {t: d.copy() for t, d in (held.digests or digests(held.resources)).items()}
         self._dirty: dict[str, set[str]] = {t: set() for t in TYPES}
         self._closure = Closure()
         self._resynced = False
@@ -133,7 +133,8 @@ class Assembly:
             return [self._refusal(REVISION, response.nonce, problem)]
         self._resynced = False
         changed = {t: frozenset(self._differing(t, {})) for t in TYPES}
-        snapshot = Snapshot(MappingProxyType(self._freeze()), identity, number)
+        sums = MappingProxyType({t: digest.copy() for t, digest in self._digests.items()})
+        snapshot = Snapshot(MappingProxyType(self._freeze()), identity, number, sums)
         return [Complete(snapshot, changed, self._stream, response.nonce)]
 
     def _mismatches(self, expected: Mapping[str, Digest]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from xds_agent.snapshot.resource import (
     CLUSTER,
     ENDPOINTS,
     EXTENSION,
+    LISTENER,
     ROUTES,
     RUNTIME,
     SECRET,
@@ -43,18 +44,19 @@ class Converge:
 
     `view` is what the Envoy is to hold now, from which subscriptions are answered; it moves towards `goal`
     stage by stage. NACKs of responses up to nonce `floor` belong to what went before: they are only heard
-    (trap 1).
+    (trap 1). With `asked_only`, types that Envoy has not come to ask for are left to its own first request.
     """
 
     def __init__(
         self, stream: EnvoyStream, view: View, stages: Sequence[Stage],
-        goal: Mapping[str, Mapping[str, Resource]], *, floor: int = 0,
+        goal: Mapping[str, Mapping[str, Resource]], *, floor: int = 0, asked_only: bool = False,
     ) -> None:  # fmt: skip
         self._stream = stream
         self._view = view
         self._stages = list(stages)
         self.goal = goal
         self._floor = floor
+        self._asked_only = asked_only
         self._pending: dict[tuple[str, str], str | None] = {}
         self._fence: tuple[str, tuple[str, ...]] | None = None
         self.stage: Stage | None = None
@@ -133,7 +135,8 @@ class Converge:
         for push in stage.pushes:
             self._push(push, stage)
         for awaited in stage.awaits:
-            self._need(awaited.type_url, awaited.update)
+            if not self._asked_only or self._stream.initialised:
+                self._need(awaited.type_url, awaited.update)
 
     def _move_view(self, push: Push) -> None:
         view = self._view[push.type_url]
@@ -144,6 +147,8 @@ class Converge:
 
     def _push(self, push: Push, stage: Stage) -> None:
         kind, stream = push.type_url, self._stream
+        if self._asked_only and not stream.seen(LISTENER if kind == ROUTES else kind):
+            return
         names: Sequence[str] = push.update
         if kind == ENDPOINTS and not stream.initialised:
             # During initialisation only subscriptions are answered (trap 9).

@@ -16,7 +16,7 @@ _SUM_BYTES = 16
 def revision_resource(snapshot: Snapshot) -> Resource:
     """The Revision of `snapshot`; its version is the snapshot's revision id."""
     message = marchproxy_pb2.Revision(id=snapshot.revision, number=snapshot.number)
-    for type_url, digest in digests(snapshot.resources).items():
+    for type_url, digest in (snapshot.digests or digests(snapshot.resources)).items():
         message.digests.add(
             type_url=type_url, count=digest.count, sum=digest.total.to_bytes(_SUM_BYTES, "big")
         )

@@ -8,14 +8,16 @@ from xds_agent.protocol.boundary import Wake
 
 
 class Timers:
-    """Named deadlines. A timer set between two ticks starts at the next one, which `wake` asks for in time:
-    it never fires early, and late by at most its own length."""
+    """Named deadlines. A timer set while a tick is handled starts there; one set between two ticks starts at
+    the next, which `wake` asks for in time: it never fires early, and late by at most its own length."""
 
     def __init__(self) -> None:
         self._now: float | None = None
         self._due: dict[Hashable, float] = {}
         self._unstarted: dict[Hashable, float] = {}
         self._asked: float | None = None
+        # Between a tick and the wake that ends its handling, the time is known exactly.
+        self._exact = False
 
     @property
     def now(self) -> float:
@@ -24,8 +26,11 @@ class Timers:
 
     def set(self, key: Hashable, after_s: float) -> None:
         """Start or restart a timer."""
-        self._due.pop(key, None)
-        self._unstarted[key] = after_s
+        self.cancel(key)
+        if self._exact:
+            self._due[key] = self.now + after_s
+        else:
+            self._unstarted[key] = after_s
 
     def cancel(self, key: Hashable) -> None:
         self._due.pop(key, None)
@@ -36,7 +41,7 @@ class Timers:
 
     def tick(self, now: float) -> list[Hashable]:
         """Start what waits to be started; return what is over, in the order of the deadlines."""
-        self._now, self._asked = now, None
+        self._now, self._asked, self._exact = now, None, True
         for key, after_s in self._unstarted.items():
             self._due[key] = now + after_s
         self._unstarted.clear()
@@ -47,6 +52,7 @@ class Timers:
 
     def wake(self) -> list[Wake]:
         """The one Wake that is needed now and has not been asked for."""
+        self._exact = False
         times = list(self._due.values())
         if self._unstarted:
             times.append(0.0 if self._now is None else self._now + min(self._unstarted.values()))

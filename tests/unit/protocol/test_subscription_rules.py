@@ -1,4 +1,4 @@
-"""Rules about what a client asks for: who it is, what it names, wildcards, missing names (knowledge: 1 to 11)."""
+"""Rules about what a client asks for: who it is, names, wildcards, missing names (knowledge: 1 to 11)."""
 
 from __future__ import annotations
 
