@@ -66,7 +66,7 @@ _STALLED_WRITE_S = 30.0
 _STALL_PER_RESOURCE_S = 0.002
 _POLL_MAX_S = 1.0
 _SETTLE_S = 1.0
-_UNHEARD_S = 0.25
+_UNHEARD_S = 2.0
 # A target under which Envoy goes away this often is refused: it may be what kills it.
 _LOSSES_MAX = 3
 
