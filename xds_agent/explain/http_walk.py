@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
+from envoy.config.core.v3 import protocol_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 
@@ -16,6 +17,7 @@ from xds_agent.snapshot.resource import ROUTES, Snapshot
 
 _REDIRECT_STATUS = (301, 302, 303, 307, 308)
 _ESCAPED_SLASH = re.compile(r"%2f|%5c", re.IGNORECASE)
+_REJECT_HEADER = protocol_pb2.HttpProtocolOptions.REJECT_REQUEST
 _REJECT = hcm_pb2.HttpConnectionManager.REJECT_REQUEST
 
 
@@ -35,8 +37,15 @@ def route_table(manager: Any, snapshot: Snapshot) -> Any:
     return None if resource is None else route_pb2.RouteConfiguration.FromString(resource.body.value)
 
 
-def rejected_path(manager: Any, path: str) -> bool:
-    """True when the manager answers 400 for an escaped slash before it looks at any route."""
+def rejected(manager: Any, target: Target) -> str:
+    """Why the manager answers 400 before it looks at any route; empty where it does not."""
+    action = manager.common_http_protocol_options.headers_with_underscores_action
+    if action == _REJECT_HEADER and any("_" in name for name in target.headers):
+        return "a header name holds an underscore"
+    return "the path holds an escaped slash" if _escaped_slash(manager, target.path) else ""
+
+
+def _escaped_slash(manager: Any, path: str) -> bool:
     return manager.path_with_escaped_slashes_action == _REJECT and bool(
         _ESCAPED_SLASH.search(path.partition("?")[0])
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from xds_agent.explain.target import Target
 from xds_agent.model import Route, Site
 from xds_agent.snapshot.resource import CLUSTER, LISTENER
 
@@ -41,13 +41,37 @@ class Origins:
     def of_cluster(self, name: str) -> Line:
         return self._line(self._origin_of(CLUSTER, name))
 
-    def of_route(self, name: str, domain: str, path: str, target: Target) -> Line:
-        """The route by its compiled name where that is a path of the inventory, else by what it matches."""
-        if name.startswith(("routes[", "services[")):
-            return self._line(name)
+    def of_route(self, compiled: Any, domain: str) -> Line:
+        """The rule a compiled route was made of, or the service whose domain it is."""
+        kind, _, name = compiled.name.partition(" ")
+        if kind == "service":
+            return self._line(f"services[{name}].domains")
+        for index, rule in enumerate(self._site.edge.routes):
+            if domain in rule.domains and _same(rule, compiled):
+                return self._line(f"routes[{rule.name or index}]")
         return _NONE
 
 
-def label(index: int, route: Route) -> str:
-    """How paths of the inventory call a route."""
-    return f"routes[{route.name or index}]"
+def _same(rule: Route, compiled: Any) -> bool:
+    """True when the compiled route matches what the rule says, by path and the names of its conditions."""
+    match = compiled.match
+    kind = match.WhichOneof("path_specifier")
+    if kind == "safe_regex":
+        path = rule.regex == match.safe_regex.regex
+    elif kind == "path":
+        path = rule.exact == match.path
+    else:
+        path = rule.prefix is not None and rule.prefix == getattr(match, kind or "prefix")
+    names = sorted(one.name for one in match.headers)
+    wanted = sorted([one.name for one in rule.headers] + [":method"] * bool(rule.methods))
+    named = rule.name is None or rule.name == compiled.name
+    return path and names == wanted and named and _methods(match) >= set(rule.methods)
+
+
+def _methods(match: Any) -> set[str]:
+    """Methods a compiled route takes; empty for all."""
+    for one in match.headers:
+        if one.name == ":method":
+            text = one.string_match
+            return {text.exact} if text.exact else set(text.safe_regex.regex.split("|"))
+    return set()

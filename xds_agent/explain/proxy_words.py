@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from xds_agent.explain.said import listed, plural
-from xds_agent.snapshot.resource import CLUSTER, LISTENER, ROUTES, SECRET, SHORT, TYPES, Snapshot
+from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, SHORT, TYPES, Snapshot
 
 # What a person asks about a new proxy; endpoint sets follow clusters, runtime and extensions are ours.
 _COUNTED = ((LISTENER, "listener"), (ROUTES, "route table"), (CLUSTER, "cluster"), (SECRET, "secret"))
 
+_TURNED = "other health or weights for the same inventory, as when a maintenance window begins or ends"
 _REMADE = "other bytes for the same inventory, as another version of the compiler makes"
 
 ByText = dict[str, list[str]]
@@ -58,6 +59,8 @@ def _remade(old: Snapshot, new: Snapshot) -> Iterator[str]:
         changed = sorted(n for n in before if n in after and before[n].version != after[n].version)
         if changed and type_url == SECRET:
             yield f"{word} {listed(changed)}: renewed, the inventory says the same"
+        elif changed and type_url == ENDPOINTS:
+            yield f"{word} of {listed(changed)}: {_TURNED}"
         elif changed:
             yield f"{word} {listed(changed)}: {_REMADE}"
         gone, come = sorted(before.keys() - after.keys()), sorted(after.keys() - before.keys())

@@ -156,8 +156,8 @@ class _Walk:
 
     def _request(self, manager: Any, snapshot: Snapshot, steps: list[Step]) -> Outcome:
         target = self._target
-        if http_walk.rejected_path(manager, target.path):
-            return "answered", "400: the path holds an escaped slash", 400, ()
+        if why := http_walk.rejected(manager, target):
+            return "answered", f"400: {why}", 400, ()
         path = http_walk.normal_path(manager, target.path)
         table = http_walk.route_table(manager, snapshot)
         if table is None:
@@ -178,9 +178,7 @@ class _Walk:
         if route is None:
             return "answered", f"404: no route of {domain} takes {path}", 404, ()
         words = http_walk.match_words(route)
-        steps.append(
-            Step("route", words, route.name, *self._origins.of_route(route.name, domain, path, target))
-        )
+        steps.append(Step("route", words, route.name, *self._origins.of_route(route, domain)))
         if required_by_route(route, candidate, table) and not target.client_certificate:
             return "answered", f"403: route {words} asks for a client certificate and there is none", 403, ()
         return self._act(route, path, snapshot, steps)

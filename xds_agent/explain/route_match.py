@@ -98,13 +98,13 @@ def _header(match: Any, headers: Mapping[str, str]) -> bool:
     if kind == "present_match" or kind is None:
         wanted = match.present_match if kind else True
         found = value is not None
-        return (found == wanted) != match.invert_match
+        return bool((found == wanted) != match.invert_match)
     if value is None:
         # Envoy: a missing header matches nothing, not even inverted, unless it is to count as empty.
         if not match.treat_missing_header_as_empty:
             return False
         value = ""
-    return _specified(match, kind, value) != match.invert_match
+    return bool(_specified(match, kind, value) != match.invert_match)
 
 
 def _specified(match: Any, kind: str, value: str) -> bool:
