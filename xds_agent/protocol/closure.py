@@ -36,16 +36,25 @@ class Closure:
         self._counts: Counter[Reference] | None = None
         self._of: dict[Reference, frozenset[Reference]] = {}
         self._pending: dict[Reference, Resource | None] = {}
+        # References and names to be judged again.
+        self._touched: set[Reference] = set()
+        self._missing: set[Reference] = set()
+        self._unused: set[Reference] = set()
 
     def add(self, resource: Resource) -> None:
         """A resource joined the set, or replaced the one of its name."""
-        if resource.type_url in _REFERRING:
-            self._pending[resource.type_url, resource.name] = resource
+        self._note(resource, resource)
 
     def remove(self, resource: Resource) -> None:
         """A resource left the set."""
+        self._note(resource, None)
+
+    def _note(self, resource: Resource, now: Resource | None) -> None:
+        key = (resource.type_url, resource.name)
         if resource.type_url in _REFERRING:
-            self._pending[resource.type_url, resource.name] = None
+            self._pending[key] = now
+        if resource.type_url in _NAMED:
+            self._touched.add(key)
 
     def problem(self, staged: Mapping[str, Mapping[str, Resource]]) -> str:
         """What does not close, in words; empty when everything does."""
@@ -53,22 +62,27 @@ class Closure:
             counts = self._settle(staged)
         except DecodeError as error:
             return f"a cluster or listener cannot be read: {error}"
-        missing = [r for r in counts if r[1] not in staged.get(r[0], {})]
-        unused = [(t, n) for t in _NAMED for n in staged.get(t, {}) if (t, n) not in counts]
+        for reference in self._touched:
+            held, referred = reference[1] in staged.get(reference[0], {}), reference in counts
+            _put(self._missing, reference, referred and not held)
+            _put(self._unused, reference, held and not referred)
+        self._touched.clear()
         parts = []
-        if missing:
-            parts.append("missing, though referred to: " + _listed(missing))
-        if unused:
-            parts.append("referred to by nothing: " + _listed(unused))
+        if self._missing:
+            parts.append("missing, though referred to: " + _listed(self._missing))
+        if self._unused:
+            parts.append("referred to by nothing: " + _listed(self._unused))
         return "the revision does not close: " + "; ".join(parts) if parts else ""
 
     def _settle(self, staged: Mapping[str, Mapping[str, Resource]]) -> Counter[Reference]:
         if self._counts is None:
             self._counts = Counter()
             self._pending = {(t, name): resource for t in _REFERRING for name, resource in staged[t].items()}
+            self._touched = {(t, name) for t in _NAMED for name in staged[t]}
         for key, resource in self._pending.items():
             after = references(resource) if resource is not None else frozenset()
             before = self._of.pop(key, frozenset())
+            self._touched |= before ^ after
             for reference in before - after:
                 self._counts[reference] -= 1
                 if not self._counts[reference]:
@@ -79,6 +93,13 @@ class Closure:
                 self._of[key] = after
         self._pending = {}
         return self._counts
+
+
+def _put(found: set[Reference], reference: Reference, belongs: bool) -> None:
+    if belongs:
+        found.add(reference)
+    else:
+        found.discard(reference)
 
 
 def _listed(found: Iterable[Reference]) -> str:

@@ -71,16 +71,19 @@ class Fanout:
         return found[2]
 
     def _encode(self, type_url: str, held: Held, wanted: Mapping[str, Resource]) -> bytes:
-        raws = []
-        for name in sorted(wanted):
-            resource, before = wanted[name], held.get(name)
+        changed = []
+        for name, resource in wanted.items():
+            before = held.get(name)
             if before is resource:
                 continue
             version = before.version if isinstance(before, Resource) else before
             if version != resource.version:
-                raws.append(resource.raw)
-        gone = sorted(name for name in held if name not in wanted)
-        return delta_response(type_url, self.nonce(), raws, gone) if raws or gone else b""
+                changed.append(resource)
+        gone = sorted(held.keys() - wanted.keys())
+        if not changed and not gone:
+            return b""
+        raws = [resource.raw for resource in sorted(changed, key=lambda resource: resource.name)]
+        return delta_response(type_url, self.nonce(), raws, gone)
 
     def _revision(self, wanted: Snapshot) -> tuple[str, bytes]:
         found = self._revisions.get(id(wanted))

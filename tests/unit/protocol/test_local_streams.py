@@ -157,7 +157,7 @@ def test_trap_4_an_envoy_in_the_middle_of_warming_gets_what_it_asks_for(local_wi
     envoy = FakeEnvoy(local.wire)
     envoy.request(CLUSTER, versions=versions(held, CLUSTER)).request(ENDPOINTS, "shop", "none")
     envoy.request(SECRET, "s").expect_nothing()
-    local.wire.wait(0.3)
+    local.wire.wait(2.1)
     envoy.expect(SECRET, "s").expect(ENDPOINTS, "shop", removed=["none"]).expect_nothing()
 
 
