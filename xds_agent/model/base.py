@@ -16,6 +16,10 @@ class Model(BaseModel):
         frozen=True, extra="forbid", hide_input_in_errors=True, regex_engine="rust-regex"
     )
 
+    def __hash__(self) -> int:
+        # Also for models that hold mappings; and pydantic copies a default that has no hash, each time.
+        return hash(tuple(tuple(v.items()) if isinstance(v, dict) else v for v in self.__dict__.values()))
+
 
 # Anchored with \z-like $: Rust's regex takes $ as the end of the text, never as "before a newline".
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9_.-]{0,61}[a-z0-9])?$"

@@ -4,7 +4,9 @@ Problems of form come from pydantic, problems of meaning from `checks`. So that 
 hide ten others, what is wrong is cut out of a copy and the rest goes through the checks all the same.
 """
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -79,6 +81,19 @@ def _load_hosts(document: Any, collector: _Collector) -> dict[str, Host]:
     return hosts
 
 
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """No garbage collection meanwhile: a large site makes a million objects and no garbage, and each of
+    the collections on the way would look at all of them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def load_site(document: Mapping[str, Any]) -> Site:
     """Reads and checks a whole site.
 
@@ -106,7 +121,8 @@ def load_site(document: Mapping[str, Any]) -> Site:
     fragment = Fragment(raw)
     if collector.problems:
         fragment.cut_failed()
-    edge, errors = validated(Edge, fragment)
+    with _collection_paused():
+        edge, errors = validated(Edge, fragment)
     collector.add_errors(errors, Edge, raw)
     # A file that could not be read may hold what seems to be missing: say nothing about names then.
     if edge is not None and not document.get("incomplete"):
