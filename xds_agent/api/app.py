@@ -10,6 +10,7 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from xds_agent.api.views import View
 from xds_agent.compile import CompileError
@@ -159,7 +160,7 @@ def _refusals(app: FastAPI, counted: Counted) -> None:
     def answering(status: int, content: Callable[[Any], dict[str, Any]], outcome: str) -> Handler:
         async def handle(_request: Request, error: Any) -> JSONResponse:
             counted(outcome)
-            return JSONResponse(content(error), status_code=status)
+            return JSONResponse(content(error), status_code=status or error.status_code)
 
         return handle
 
@@ -190,7 +191,7 @@ def _refusals(app: FastAPI, counted: Counted) -> None:
         (StoreFull, 507, lambda error: {"error": str(error)}, "disk-full"),
         (StoreError, 500, lambda error: {"error": str(error)}, "store-error"),
         (SealError, 500, lambda error: {"error": str(error)}, "store-error"),
-        (HTTPException, 404, lambda error: {"error": str(error.detail)}, "not-found"),
+        (StarletteHTTPException, 0, lambda error: {"error": str(error.detail)}, "not-found"),
     ]
     for kind, status, content, outcome in table:
         app.add_exception_handler(kind, answering(status, content, outcome))

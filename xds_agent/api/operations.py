@@ -1,4 +1,5 @@
-"""What control does by itself: renews service certificates, keeps its CRL fresh, follows its PKI's files."""
+"""What control does by itself: renews service certificates, keeps its CRL fresh, follows its PKI's files,
+and begins and ends maintenance windows."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 import datetime as dt
 import logging
 
+from xds_agent.compile import next_change
 from xds_agent.pki.issuer import IssueError
 from xds_agent.pki.revocation import refresh
 from xds_agent.rollout.change import Conflict
@@ -14,15 +16,16 @@ from xds_agent.store import StoreError, certificates
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 60.0
+LOOK_S = 5.0
 
 
 class Operations:
-    """Looks once a minute; a failure is logged once and tried again."""
+    """Looks every few seconds; a failure is logged once and tried again."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._seen = self._files()
+        self._looked = pipeline.now()
         self._said = ""
 
     async def run(self) -> None:
@@ -30,10 +33,10 @@ class Operations:
             await self.look()
             await asyncio.sleep(LOOK_S)
 
-    async def look(self, now: dt.datetime | None = None) -> None:
+    async def look(self) -> None:
         """Do what is due now."""
         try:
-            await self._look(now or dt.datetime.now(dt.UTC))
+            await self._look(self._pipeline.now())
             self._said = ""
         except (OSError, ValueError, IssueError, StoreError, Conflict) as error:
             if str(error) != self._said:
@@ -41,29 +44,42 @@ class Operations:
             self._said = str(error)
 
     async def _look(self, now: dt.datetime) -> None:
+        """One refresh serves whatever is due; each reason is a reason of the stored revision."""
         pipeline = self._pipeline
-        ca = pipeline.ca
-        if ca.crl is not None and ca.issuing_key is not None and await asyncio.to_thread(self._sign, now):
-            log.info("the revocation list %s was signed again", ca.crl)
+        reasons = []
+        if await asyncio.to_thread(self._sign, now):
+            log.info("the revocation list %s was signed again", pipeline.ca.crl)
         seen = self._files()
         if seen != self._seen:
-            await pipeline.refresh("the site's authority or its revocation list changed")
-            self._seen = seen
+            reasons.append("the site's authority or its revocation list changed")
         if await asyncio.to_thread(self._due, now):
-            await pipeline.refresh("certificates renewed")
+            reasons.append("certificates are due for renewal")
+        if self._window(now):
+            reasons.append("a maintenance window began or ended")
+        if reasons:
+            await pipeline.refresh("; ".join(reasons))
+        self._seen, self._looked = seen, now
 
     def _sign(self, now: dt.datetime) -> bool:
         ca = self._pipeline.ca
-        return ca.crl is not None and refresh(ca.crl, ca.issuer(), now=now)
+        if ca.crl is None or ca.issuing_key is None:
+            return False
+        return refresh(ca.crl, ca.issuer(), now=now)
 
     def _due(self, now: dt.datetime) -> bool:
         live = self._pipeline.live
         if live is None:
             return False
-        with self._pipeline.store.read() as session:
-            held = certificates.load(session, self._pipeline.store.sealer)
         ours = {one.name for one in live.site.edge.certificates if one.source != "pem"}
-        return any(name in ours for name in certificates.renewals(held, now))
+        with self._pipeline.store.read() as session:
+            return not ours.isdisjoint(certificates.renewals(session, now))
+
+    def _window(self, now: dt.datetime) -> bool:
+        live = self._pipeline.live
+        if live is None:
+            return False
+        change = next_change(live.site, self._looked)
+        return change is not None and change <= now
 
     def _files(self) -> tuple[tuple[int, int], ...]:
         found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from xds_agent.explain.request import explain
 from xds_agent.rollout import material
 from xds_agent.rollout.change import Conflict, NotEntitled
 from xds_agent.rollout.pipeline import Pipeline
+from xds_agent.snapshot.resource import SECRET, Snapshot
 from xds_agent.store import audit, nodes, revisions
 from xds_agent.store.revisions import Stored
 
@@ -30,14 +32,21 @@ class View:
         pipeline = self._pipeline
         live = pipeline.live
         stored, known, newest = await asyncio.to_thread(self._read_status, live.number if live else None)
+        ends = material.expiries(live.material) if live else {}
         fleet = {}
         for name, node in pipeline.publisher.nodes().items():
             if not self._sees_host(name):
                 continue
             kept = known.get(name, {})
             snapshot = pipeline.publisher.snapshots[name]
+            host = live.site.hosts.get(name) if live else None
             fleet[name] = {
                 **node.as_dict(),
+                "roles": sorted(host.roles) if host else [],
+                "cloud": host.cloud if host else None,
+                "since": _iso(pipeline.publisher.since.get(name)),
+                # With control dead it serves TLS until the first of its certificates ends.
+                "survives_until": _iso(_first_end(snapshot, ends)),
                 "wanted": snapshot.revision,
                 # What it last acknowledged, also when it is away now.
                 "revision": node.revision or kept.get("acknowledged", ""),
@@ -46,7 +55,6 @@ class View:
                 "last_seen": kept.get("last_seen"),
                 "certificate_until": kept.get("certificate_until"),
             }
-        ends = material.expiries(live.material) if live else {}
         return {
             "name": self._name,
             "revision": _summary(stored, with_lines=self._tenants is None) if stored else None,
@@ -148,6 +156,15 @@ class View:
         names = {one.get("name") for one in mine["domains"]}
         mine["routes"] = [r for r in edge.get("routes", []) if names.issuperset(r.get("domains", ()))]
         return {"schema": document.get("schema"), "edge": mine, "hosts": {}}
+
+
+def _first_end(snapshot: Snapshot, ends: Mapping[str, dt.datetime]) -> dt.datetime | None:
+    names = (name.removeprefix("certificate/") for name in snapshot.of_type(SECRET))
+    return min((ends[name] for name in names if name in ends), default=None)
+
+
+def _iso(when: dt.datetime | None) -> str | None:
+    return when.isoformat(timespec="seconds") if when else None
 
 
 def _summary(stored: Stored, *, with_lines: bool) -> dict[str, Any]:

@@ -78,10 +78,11 @@ class Builder:
         prints = secrets.fingerprints(self._store.sealer, values)
         with self._store.read() as session:
             held = certificates.load(session, self._store.sealer)
-        prepared = material.prepare(site, self._ca, held, now=self._now(), serving=serving)
+        now = self._now()
+        prepared = material.prepare(site, self._ca, held, now=now, serving=serving)
         for fault in prepared.faults:
             log.error("served all the same: %s", fault.render())
-        compiled = self._compiler.compile(site, prepared.material)
+        compiled = self._compiler.compile(site, prepared.material, now=now)
         snapshots = compiled.snapshots()
         changes = describe(old.site if old else None, site, old.snapshots if old else None, snapshots)
         return Built(

@@ -16,7 +16,7 @@ from typing import Any
 
 from xds_agent.model import Site, join_secrets, load_site
 from xds_agent.protocol.outcomes import Refused
-from xds_agent.rollout import completeness, entitlement
+from xds_agent.rollout import completeness, entitlement, material
 from xds_agent.rollout.build import Builder, Built, Live, refusal_problems
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
 from xds_agent.rollout.material import SiteCa
@@ -98,7 +98,7 @@ class Pipeline:
         document = join_secrets(stored.document, values)
         reason = f"rollback to revision {number}" + (f": {change.reason}" if change.reason else "")
         # Whoever names a revision to return to has seen what it holds: removals are meant.
-        allowed = ()
+        allowed: tuple[str, ...] = ()
         if self.live is not None:
             target = await asyncio.to_thread(load_site, document)
             allowed = tuple(one.name for one in completeness.removals(self.live.site, target))
@@ -289,7 +289,7 @@ class Pipeline:
         self.live = replace(live, document=built.document, site=built.site)
 
     def _notes(self, site: Site) -> list[str]:
-        return [note.render() for note in site.not_acted_on]
+        return [note.render() for note in site.not_acted_on] + material.stand_in_notes(site)
 
     # --- at boot -------------------------------------------------------------------------------------
 

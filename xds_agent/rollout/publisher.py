@@ -6,6 +6,7 @@ Event-loop thread only, as the core and its transport are.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,8 @@ class Publisher:
     refusals: dict[str, Refused] = field(init=False, default_factory=dict)
     # When what a host has not acknowledged yet was published (monotonic seconds).
     published_at: dict[str, float] = field(init=False, default_factory=dict)
+    # When each host last connected, left, answered, or was given something new.
+    since: dict[str, dt.datetime] = field(init=False, default_factory=dict)
     # Hosts whose stream is open but which have said nothing for 30 s.
     silent: set[str] = field(init=False, default_factory=set)
     _carry_out: Callable[[Iterable[Action]], None] | None = field(init=False, default=None)
@@ -66,6 +69,7 @@ class Publisher:
             # Hosts of one view go on sharing one object, hence one encoding.
             fresh[name] = shared.setdefault(id(snapshot), replace(snapshot, number=number))
             self.published_at[name] = now
+            self.since[name] = dt.datetime.now(dt.UTC)
         self.snapshots = fresh
         self.refusals = {}
         actions = self.core.publish(fresh)
@@ -122,6 +126,7 @@ class Publisher:
             snapshot = self.snapshots.get(outcome.node)
             if snapshot is not None and snapshot.revision == outcome.revision:
                 self.refusals.pop(outcome.node, None)
+        self.since[outcome.node] = dt.datetime.now(dt.UTC)
         self._changed.set()
         for listener in self.listeners:
             listener(outcome)

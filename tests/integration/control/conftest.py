@@ -1,5 +1,6 @@
 """A real PostgreSQL, a real `xds-agent serve` in a process of its own, and inventories to drive it with."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_site import SmallSite
+from tests.support.grpc_node import GrpcNode
+from tests.support.serve_process import ServeProcess, free_port
+from tests.support.site_pki import SitePki
+from tests.support.small_site import DOCUMENT, SmallSite
 
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
@@ -59,3 +63,39 @@ def short_folder():
 @pytest.fixture
 def small_site(tmp_path, short_folder):
     return SmallSite(tmp_path / "site", short_folder / "control.sock")
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory):
+    return SitePki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def serve(tmp_path, short_folder, pki):
+    """A control host that is not started yet; killed for good after the test."""
+    process = ServeProcess(
+        tmp_path / "control", pki, short_folder / "control.sock", (free_port(), free_port())
+    )
+    yield process
+    if process.process is not None and process.process.poll() is None:
+        process.kill()
+
+
+@pytest.fixture
+async def node(serve, pki):
+    """node("edge1") connects a node agent without an Envoy to that control host."""
+    started = []
+
+    def connect(name, decide=lambda complete: None):
+        started.append(GrpcNode.start(pki, name, serve.grpc_port, decide))
+        return started[-1]
+
+    yield connect
+    for one in started:
+        await one.close()
+
+
+@pytest.fixture
+def document():
+    """The small site as the controller hands it over."""
+    return copy.deepcopy(DOCUMENT)
