@@ -57,7 +57,11 @@ class Resource:
     @classmethod
     def of(cls, type_url: str, name: str, message: Any) -> Resource:
         """Encode a protobuf message deterministically and version it by content (blake2b, 96 bits)."""
-        value = message.SerializeToString(deterministic=True)
+        return cls.of_bytes(type_url, name, message.SerializeToString(deterministic=True))
+
+    @classmethod
+    def of_bytes(cls, type_url: str, name: str, value: bytes) -> Resource:
+        """As `of`, of a message that is encoded already; equal content must come as equal bytes."""
         version = hashlib.blake2b(value, digest_size=12).hexdigest()
         wrapped = discovery_pb2.Resource(name=name, version=version)
         wrapped.resource.type_url = type_url
@@ -125,6 +129,10 @@ class Snapshot:
     resources: Resources
     revision: str = ""
     number: int = 0
+    # Digest per type; empty when whoever made the snapshot did not keep them.
+    digests: Mapping[str, Digest] = field(
+        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
+    )
 
     @classmethod
     def of(cls, resources: Iterable[Resource], number: int = 0) -> Snapshot:
@@ -136,10 +144,46 @@ class Snapshot:
                 raise ValueError(f"two {SHORT[resource.type_url]} resources are named {resource.name!r}")
             named[resource.name] = resource
         frozen = MappingProxyType({t: MappingProxyType(named) for t, named in by_type.items()})
-        return cls(frozen, revision_id(digests(frozen)), number)
+        sums = digests(frozen)
+        return cls(frozen, revision_id(sums), number, MappingProxyType(sums))
+
+    @classmethod
+    def after(cls, previous: Snapshot, resources: Mapping[str, Mapping[str, Resource]]) -> Snapshot:
+        """`resources` by type and name, most of them objects of `previous`: only the others are hashed.
+
+        Returns `previous` itself when nothing differs. The mappings given must not change afterwards.
+        """
+        named = dict(previous.resources)
+        sums = dict(previous.digests or digests(previous.resources))
+        for type_url, new in resources.items():
+            old = previous.of_type(type_url)
+            gone, come = _exchanged(old, new)
+            if not gone and not come:
+                continue
+            digest = sums.get(type_url, Digest()).copy()
+            for resource in gone:
+                digest.remove(type_url, resource.name, resource.version)
+            for resource in come:
+                digest.add(type_url, resource.name, resource.version)
+            named[type_url], sums[type_url] = MappingProxyType(new), digest
+        if all(named.get(t) is previous.resources.get(t) for t in named):
+            return previous
+        return cls(MappingProxyType(named), revision_id(sums), previous.number, MappingProxyType(sums))
 
     def of_type(self, type_url: str) -> Mapping[str, Resource]:
         return self.resources.get(type_url, MappingProxyType({}))
+
+
+def _exchanged(
+    old: Mapping[str, Resource], new: Mapping[str, Resource]
+) -> tuple[list[Resource], list[Resource]]:
+    """(resources of `old` that `new` has not, those of `new` that `old` has not), by version."""
+    come = [one for name, one in new.items() if old.get(name) is not one]
+    come = [one for one in come if one.name not in old or old[one.name].version != one.version]
+    gone = [old[one.name] for one in come if one.name in old]
+    if len(new) != len(old) + len(come) - len(gone):
+        gone += [one for name, one in old.items() if name not in new]
+    return gone, come
 
 
 def digests(resources: Resources) -> dict[str, Digest]:

@@ -1,0 +1,167 @@
+"""One audience's snapshot, put together from parts that all audiences share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xds_agent.compile import tcp, udp
+from xds_agent.compile.hosts import Frames
+from xds_agent.compile.inputs import Settled
+from xds_agent.compile.listeners import DEFAULT_CHAIN, KINDS, PLAIN, plain_listener, route_name, tls_listener
+from xds_agent.compile.parts import Parts
+from xds_agent.compile.runtime import NAME as RUNTIME_NAME
+from xds_agent.compile.runtime import runtime
+from xds_agent.compile.table import Layout, Table
+from xds_agent.compile.tls import policy_secrets
+from xds_agent.compile.views import Audience
+from xds_agent.compile.virtual_hosts import plain_configuration, route_configuration
+from xds_agent.model import Service
+from xds_agent.snapshot.resource import (
+    CLUSTER,
+    EMPTY,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    RUNTIME,
+    SECRET,
+    Resource,
+    Snapshot,
+)
+
+Named = dict[str, Resource]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything audiences share in one compilation."""
+
+    settled: Settled
+    table: Table
+    parts: Mapping[str, Parts]
+    frames: Frames
+    secrets: Mapping[str, Resource]
+    challenges: Mapping[str, bytes]
+
+
+class Assembly:
+    """Remembers what one audience had, so that what stays is neither encoded nor hashed again."""
+
+    def __init__(self, audience: Audience) -> None:
+        self._audience = audience
+        self._snapshot = EMPTY
+        self._memory: dict[str, tuple[tuple[Any, ...], Resource]] = {}
+
+    def snapshot(self, world: World) -> Snapshot:
+        """The audience's snapshot; the one of before when nothing it holds has changed."""
+        if self._audience.serves:
+            named = self._serving(world)
+        else:
+            named = {t: {} for t in (SECRET, CLUSTER, ENDPOINTS, LISTENER, ROUTES)}
+        limits = world.settled.limits
+        listeners = tuple(name for name in named[LISTENER] if not name.startswith("udp-"))
+        made = self._made(
+            RUNTIME, RUNTIME_NAME, (limits, listeners),
+            lambda: Resource.of(RUNTIME, RUNTIME_NAME, runtime(limits, listeners)),
+        )  # fmt: skip
+        named[RUNTIME] = {RUNTIME_NAME: made}
+        self._snapshot = Snapshot.after(self._snapshot, named)
+        return self._snapshot
+
+    def _serving(self, world: World) -> dict[str, Named]:
+        tenants = self._audience.tenants
+        parts = [one for one in world.parts.values() if one.service.tenant in tenants]
+        layout = world.table.layout(tenants)
+        secrets = {name for one in parts if one.secrets for name in one.secrets}
+        for names in layout.names.values():
+            secrets.update(secret for policy in names for secret in policy_secrets(policy))
+        return {
+            SECRET: {name: world.secrets[name] for name in sorted(secrets)},
+            CLUSTER: {one.cluster.name: one.cluster for one in parts},
+            ENDPOINTS: {one.endpoints.name: one.endpoints for one in parts if one.endpoints is not None},
+            LISTENER: self._listeners(world, layout, parts),
+            ROUTES: self._routes(world, layout),
+        }
+
+    def _listeners(self, world: World, layout: Layout, parts: Iterable[Parts]) -> Named:
+        ports, limits = world.settled.ports, world.settled.limits
+        found: Named = {}
+        if any(layout.names.values()):
+            found[PLAIN] = self._made(
+                LISTENER, PLAIN, (ports.http, limits),
+                lambda: Resource.of(LISTENER, PLAIN, plain_listener(ports.http, limits)),
+            )  # fmt: skip
+        for kind in KINDS:
+            names = layout.names[kind.name]
+            if names:
+                port = getattr(ports, kind.name)
+                found[kind.name] = self._made(
+                    LISTENER, kind.name, (port, names, limits),
+                    lambda k=kind, p=port, n=names: Resource.of(
+                        LISTENER, k.name, tls_listener(k, p, n, limits)
+                    ),
+                )  # fmt: skip
+        for name, services in _by_port(parts).items():
+            found[name] = self._made(
+                LISTENER, name, (services, limits), lambda n=name, s=services: _layer4(n, s, world)
+            )
+        return found
+
+    def _routes(self, world: World, layout: Layout) -> Named:
+        found: Named = {}
+        if any(layout.names.values()):
+            port = world.settled.ports.https
+            found[PLAIN] = self._made(
+                ROUTES, PLAIN, (layout.redirected, dict(world.challenges), port),
+                lambda: Resource.of_bytes(
+                    ROUTES, PLAIN, plain_configuration(PLAIN, layout.redirected, world.challenges, port)
+                ),
+            )  # fmt: skip
+        for kind, names in layout.names.items():
+            if not names:
+                continue
+            frames = world.frames[kind]
+            chains = [(policy.name, own, layout.misdirected[kind, policy]) for policy, own in names.items()]
+            for chain, own, misdirected in [*chains, (DEFAULT_CHAIN, (), ())]:
+                name = route_name(kind, chain)
+                hosts = [frames[domain] for domain in own]
+                found[name] = self._made(
+                    ROUTES, name, (hosts, misdirected),
+                    lambda n=name, h=hosts, m=misdirected: Resource.of_bytes(
+                        ROUTES, n, route_configuration(n, h, misdirected=m)
+                    ),
+                )  # fmt: skip
+        return found
+
+    def _made(self, type_url: str, name: str, key: tuple[Any, ...], make: Any) -> Resource:
+        """The resource of before if it was made of the same, else what `make` returns."""
+        known = self._memory.get(type_url + name)
+        if known is not None and known[0] == key:
+            return known[1]
+        resource: Resource = make()
+        self._memory[type_url + name] = (key, resource)
+        return resource
+
+
+def _by_port(parts: Iterable[Parts]) -> dict[str, list[Service]]:
+    """TCP and UDP services by the name of their listener; virtual addresses are the L4 tier's."""
+    found: dict[str, list[Service]] = {}
+    for one in parts:
+        service = one.service
+        listen = service.listen
+        if listen is None or listen.port is None or listen.address != "edge":
+            continue
+        if service.protocol == "tcp":
+            found.setdefault(tcp.listener_name(listen.port), []).append(service)
+        elif service.protocol == "udp":
+            found.setdefault(udp.listener_name(listen.port), []).append(service)
+    return {name: sorted(found[name], key=lambda one: one.name) for name in sorted(found)}
+
+
+def _layer4(name: str, services: Sequence[Service], world: World) -> Resource:
+    listen = services[0].listen
+    assert listen is not None and listen.port is not None
+    if services[0].protocol == "tcp":
+        return Resource.of(LISTENER, name, tcp.tcp_listener(listen.port, services, world.settled.limits))
+    return Resource.of(LISTENER, name, udp.udp_listener(listen.port, services[0]))
