@@ -6,6 +6,7 @@ lives in an internal module of ansible-core, so its import is guarded: without i
 
 from __future__ import annotations
 
+import functools
 import os
 
 try:
@@ -16,7 +17,12 @@ except ImportError:  # pragma: no cover - another ansible-core; paths alone must
 
 def shown_path(path):
     """``path`` as a person would type it: relative to the working directory where it lies below it."""
-    relative = os.path.relpath(path)
+    return _shown_path(str(path), os.getcwd())  # noqa: PTH109 - a Path for each of a million values is slow
+
+
+@functools.lru_cache(maxsize=4096)
+def _shown_path(path, folder):
+    relative = os.path.relpath(path, folder)
     return path if relative.startswith(os.pardir) else relative
 
 

@@ -307,6 +307,26 @@ def test_an_edge_without_anything_is_a_site_without_services(inventory: SiteInve
     assert inventory.load().edge.services == ()
 
 
+def test_ten_megabytes_of_edge_and_one_mistake(inventory: SiteInventory) -> None:
+    text = "x" * 9_000
+    for file in range(12):
+        services = "".join(
+            f"  - name: s{file}-{n}\n    description: {text}\n    endpoints: "
+            f"[{{group: backends, port: 80}}]\n"
+            for n in range(100)
+        )
+        inventory.write({f"edge/{file}.yml": "services:\n" + services})
+    assert sum(path.stat().st_size for path in (inventory.folder / "edge").iterdir()) > 10_000_000
+    assert len(inventory.load().edge.services) == 1200
+    last = inventory.folder / "edge" / "11.yml"
+    last.write_text(
+        last.read_text().replace("port: 80}]\n  - name: s11-50\n", "port: 0}]\n  - name: s11-50\n")
+    )
+    assert inventory.report() == [
+        "services[s11-49].endpoints[0].port: 0 is not a port (1 to 65535); edge/11.yml:151"
+    ]
+
+
 def test_no_control_host(inventory: SiteInventory) -> None:
     inventory.write({"hosts.yml": "all: {hosts: {edge1: {ansible_host: 10.0.0.1}}}\n"})
     assert inventory.report() == [
@@ -453,6 +473,54 @@ def test_the_plugin_needs_no_pydantic(inventory: SiteInventory) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout.strip() == "1", done.stderr
+
+
+@pytest.mark.parametrize("site", ["lab", "example"])
+def test_the_sites_of_the_repository_are_right(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lab import partners
+
+    partners.ensure(ROOT / ".lab" / "partners")
+    monkeypatch.chdir(ROOT)
+    inventory = SiteInventory.__new__(SiteInventory)
+    inventory.folder = ROOT / "inventories" / site
+    assert inventory.report() == []
+
+
+def test_the_lab_serves_what_its_table_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lab import partners
+
+    partners.ensure(ROOT / ".lab" / "partners")
+    monkeypatch.chdir(ROOT)
+    inventory = SiteInventory.__new__(SiteInventory)
+    inventory.folder = ROOT / "inventories" / "lab"
+    site = inventory.load()
+    assert site.not_acted_on == ()
+    for service in site.edge.services:
+        clouds = [endpoint.cloud for endpoint in site.endpoints_of(service)]
+        assert sorted(clouds) == ["aws", "aws", "azure", "gcp"], service.name
+        assert service.steering.order == ("aws", "gcp", "azure")
+
+
+def test_the_example_passes_a_syntax_check() -> None:
+    done = _ansible("ansible-playbook", "-i", "inventories/example", "site.yml", "--syntax-check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_two_inventory_sources_with_an_edge_each(inventory: SiteInventory, tmp_path: Path) -> None:
+    inventory.write({"edge/shop.yml": SHOP})
+    second = SiteInventory(tmp_path / "second")
+    (second.folder / "hosts.yml").unlink()
+    second.write({"edge/more.yml": "services:\n  - {name: shop}\n  - {name: chat, endpoints: []}\n"})
+    done = _ansible(
+        "ansible-inventory", "-i", str(tmp_path / "second"), "-i", str(inventory.folder / "hosts.yml"),
+        "-i", str(inventory.folder / "edge.yml"), "--host", "control1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    variables = json.loads(done.stdout)
+    assert [service["name"] for service in variables["edge"]["services"]] == ["chat", "shop"]
+    [problem] = variables["edge_gathered"]["problems"]
+    assert problem["message"].startswith("'shop' is already at ")
+    assert problem["message"].endswith("second/edge/more.yml:2")
 
 
 def test_an_action_plugin_gathers_the_same_document(inventory: SiteInventory) -> None:

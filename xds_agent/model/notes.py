@@ -37,8 +37,6 @@ def _service_notes(service: Service) -> Iterator[tuple[str, str]]:
         yield "rate_limit", f"rate limits of {service.protocol} services"
     if service.bandwidth is not None:
         yield "bandwidth", "bandwidth limits"
-    if service.auth.type in ("jwt", "token"):
-        yield "auth.type", f"authentication by {service.auth.type}"
 
 
 def notes_on(site: Site) -> Iterator[Problem]:
@@ -54,6 +52,14 @@ def notes_on(site: Site) -> Iterator[Problem]:
     for service in edge.services:
         for key, what in _service_notes(service):
             yield note(f"services[{service.name}].{key}", what)
+        if service.auth.type in ("jwt", "token"):
+            # Never served open: what cannot be checked is refused.
+            path = f"services[{service.name}].auth.type"
+            message = (
+                f"this version cannot check authentication by {service.auth.type}, so it answers every request of "
+                f"{service.name} with 403"
+            )
+            yield Problem(path=path, message=message, origin=find_origin(site.origins, path))
     for mapping in edge.mappings:
         yield note(f"mappings[{mapping.name}]", "egress and service-to-service mappings")
     if edge.protection is not None:

@@ -126,6 +126,15 @@ def test_what_this_version_does_not_act_on_is_said(document: dict[str, Any]) -> 
     assert all("does not act on it" in note.render() for note in site.not_acted_on)
 
 
+def test_what_cannot_be_checked_is_refused_and_said(document: dict[str, Any]) -> None:
+    document["edge"]["services"][0]["auth"] = {"type": "jwt", "issuer": "https://id.example.com"}
+    [note] = load_site(document).not_acted_on
+    assert note.render() == (
+        "services[shop].auth.type: this version cannot check authentication by jwt, so it answers every request of "
+        "shop with 403"
+    )
+
+
 def test_a_site_is_frozen(document: dict[str, Any]) -> None:
     service = load_site(document).edge.services[0]
     with pytest.raises(ValueError, match="frozen"):
