@@ -56,7 +56,8 @@ def notes_on(site: Site) -> Iterator[Problem]:
             # Never served open: what cannot be checked is refused.
             path = f"services[{service.name}].auth.type"
             message = (
-                f"this version cannot check authentication by {service.auth.type}, so it answers every request of "
+                f"this version cannot check authentication by {service.auth.type}, so it answers every "
+                "request of "
                 f"{service.name} with 403"
             )
             yield Problem(path=path, message=message, origin=find_origin(site.origins, path))

@@ -185,7 +185,9 @@ def _type(expected: str) -> Callable[[ErrorDetails, type[BaseModel]], Words]:
     def words(error: ErrorDetails, model: type[BaseModel]) -> Words:
         value = error["input"]
         fix = ""
-        if expected == "text" and isinstance(value, int | float):
+        if expected == "text" and isinstance(value, bool):
+            fix = "write it in quotes: YAML takes yes, no, on, off, true and false for truth values"
+        elif expected == "text" and isinstance(value, int | float):
             fix = f"write it in quotes: '{value}'"
         elif expected == "a whole number" and isinstance(value, str) and value.strip().lstrip("-").isdigit():
             fix = f"write it without quotes: {value.strip()} (in a template: {{{{ ... | int }}}})"

@@ -131,6 +131,13 @@ FORM = [
         "'-' and '_', "
         "at most 63, beginning and ending with a letter or digit",
     ),
+    (
+        f"{R}.headers",
+        [{"name": "x-a", "exact": True}],
+        "routes[api].headers[x-a].exact: True is true or false, not text; write it in quotes: YAML takes "
+        "yes, no, on, "
+        "off, true and false for truth values",
+    ),
     (f"{R}.domains", [], "routes[api].domains: is empty; give at least one"),
     (
         "authorities[partners].certificate",

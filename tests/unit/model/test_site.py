@@ -130,7 +130,8 @@ def test_what_cannot_be_checked_is_refused_and_said(document: dict[str, Any]) ->
     document["edge"]["services"][0]["auth"] = {"type": "jwt", "issuer": "https://id.example.com"}
     [note] = load_site(document).not_acted_on
     assert note.render() == (
-        "services[shop].auth.type: this version cannot check authentication by jwt, so it answers every request of "
+        "services[shop].auth.type: this version cannot check authentication by jwt, so it answers every "
+        "request of "
         "shop with 403"
     )
 

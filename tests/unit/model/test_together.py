@@ -90,9 +90,15 @@ def test_a_wildcard_of_another_tenant(document: dict[str, Any], report: Report) 
     assert report(document) == []
 
 
-def test_names_are_compared_without_case(document: dict[str, Any], report: Report) -> None:
+def test_case_of_names_is_shown_but_not_compared(document: dict[str, Any], report: Report) -> None:
     document["edge"]["services"][0]["domains"] = ["Shop.Example.COM"]
+    document["edge"]["domains"][0].update({"name": "SHOP.example.com"})
     assert report(document) == []
+    document["edge"]["domains"][0]["certificate"] = "shp"
+    document["origins"] = {"edge.domains[SHOP.example.com]": "a.yml:3:1"}
+    assert report(document) == [
+        "domains[SHOP.example.com].certificate: there is no certificate 'shp'; did you mean 'shop'?; a.yml:3"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,10 @@ class Context:
 
     def label(self, section: str, index: int) -> str:
         """Path of item ``index`` of a list: 'services[shop]', or 'routes[3]' for one without a name."""
-        item = getattr(self.edge, section)[index]
-        name = getattr(item, "name", None)
-        return f"{section}[{name if name is not None else self.kept[section][index]}]"
+        at = self.kept[section][index]
+        # The name as written: domains are compared in lower case, but origins know the file's spelling.
+        name = self.raw[section][at].get("name")
+        return f"{section}[{name if name is not None else at}]"
 
     def whole(self, section: str, index: int | None = None) -> bool:
         """True when nothing was cut out of the item, so that what it lacks is really lacking."""

@@ -51,7 +51,7 @@ def _check_targets(context: Context, path: str, route: Route) -> None:
     known_domains, known_services = context.names("domains"), context.names("services")
     tenants = {domain.tenant for name in route.domains if (domain := domains.get(name)) is not None}
     for at, name in enumerate(route.domains):
-        if name not in known_domains:
+        if name not in domains and name not in known_domains:
             context.unknown(f"{path}.domains[{at}]", "domain", name, known_domains, "domains")
     if len(tenants) > 1:
         fix = "write a route for each tenant"
