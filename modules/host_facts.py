@@ -130,7 +130,7 @@ def listeners(text: str, unit_of: Callable[[int], str]) -> list[dict[str, Any]]:
 
 def unit_from_cgroup(text: str) -> str:
     """Last service named by the lines of /proc/PID/cgroup; "" where there is none."""
-    units = re.findall(r"/([^/\n]+\.service)(?:/|$)", text, flags=re.MULTILINE)
+    units = re.findall(r"/([^/\n]+\.service)(?=/|$)", text, flags=re.MULTILINE)
     return units[-1] if units else ""
 
 

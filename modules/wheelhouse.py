@@ -37,7 +37,7 @@ options:
     type: path
     required: true
   local_dir:
-    description: A folder with ready archives, as I(cache_dir) of another controller, used in place of a network.
+    description: A folder with ready archives, as another controller's I(cache_dir); replaces the network.
     type: path
 attributes:
   check_mode:
@@ -162,8 +162,8 @@ def from_local(name: str, local_dir: Path | None, cache_dir: Path) -> bool:
     source = local_dir / name
     if not ready(source):
         raise WheelhouseError(
-            f"{local_dir} holds no whole {name} (with {name}.sha256): run the same playbook on a controller with "
-            f"a network and copy its cache folder here"
+            f"{local_dir} holds no whole {name} (with {name}.sha256): run the same playbook on a "
+            "controller with a network and copy its cache folder here"
         )
     cache_dir.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, cache_dir / f".{name}")
@@ -195,8 +195,8 @@ def make_archive(path: Path, requirements: str, platform: str) -> None:
         (work / "tree" / "requirements.txt").write_text(requirements, encoding="utf-8")
         tags = [option for tag in platform_tags(machine) for option in ("--platform", tag)]
         pip(
-            "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes", "--implementation", "cp",
-            "--python-version", python, *tags, "--dest", str(wheels),
+            "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes",
+            "--implementation", "cp", "--python-version", python, *tags, "--dest", str(wheels),
             "--requirement", str(work / "tree" / "requirements.txt"), cwd=work,
         )  # fmt: skip
         files = sorted(wheels.iterdir())
@@ -216,8 +216,8 @@ def make_wheel(path: Path, project: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
         pip(
-            "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(Path(folder)),
-            str(tree), cwd=tree,
+            "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
+            "--wheel-dir", str(Path(folder)), str(tree), cwd=tree,
         )  # fmt: skip
         made = next(Path(folder).glob("*.whl"), None)
         if made is None:

@@ -24,7 +24,7 @@ options:
     elements: dict
     required: true
   supported:
-    description: Distributions and their versions, as C({debian: ["12"]}).
+    description: Mapping of a distribution to its accepted versions.
     type: dict
     required: true
   kernel:

@@ -1,0 +1,126 @@
+"""What every role keeps: documented options are its defaults, few tasks, commands say when they change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
+# Remote tasks of a run with nothing to change, per host and role, at most (each costs about 0.3 s).
+TASKS_WHEN_NOTHING_CHANGES = 6
+# Tasks of the controller, and those that only read other files of tasks.
+FREE = {
+    "ansible.builtin.fail",
+    "ansible.builtin.debug",
+    "ansible.builtin.set_fact",
+    "marchproxy.edge.wheelhouse",
+}
+INCLUDES = {"ansible.builtin.include_tasks", "ansible.builtin.import_tasks", "ansible.builtin.import_role"}
+COMMANDS = {
+    "ansible.builtin.command",
+    "ansible.builtin.shell",
+    "ansible.builtin.script",
+    "ansible.builtin.raw",
+}
+KEYWORDS = {
+    "name", "when", "tags", "register", "changed_when", "failed_when", "delegate_to", "delegate_facts",
+    "run_once", "vars", "no_log", "environment", "loop", "become", "block", "rescue",
+    "always", "notify", "check_mode",
+}  # fmt: skip
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Tasks of a file, those inside blocks too."""
+    pending = list(load(path) or [])
+    while pending:
+        task = pending.pop(0)
+        for part in ("block", "rescue", "always"):
+            pending += task.get(part, [])
+        if "block" not in task:
+            yield task
+
+
+def module_of(task: dict[str, Any]) -> str:
+    (module,) = task.keys() - KEYWORDS
+    return module
+
+
+def all_tasks(role: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted((ROOT / "roles" / role / "tasks").glob("*.yml")):
+        for task in tasks_of(path):
+            yield path, task
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_are_the_documented_ones(role: str) -> None:
+    defaults = load(ROOT / "roles" / role / "defaults" / "main.yml")
+    options = load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+    documented = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert defaults == documented
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_everything_is_described(role: str) -> None:
+    for entry, spec in load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"].items():
+        assert spec.get("short_description"), entry
+        assert spec.get("description"), entry
+        pending = list(spec["options"].items())
+        while pending:
+            name, option = pending.pop()
+            assert option.get("description"), name
+            assert option.get("type"), name
+            pending += option.get("options", {}).items()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_says_what_it_is(role: str) -> None:
+    words = (ROOT / "roles" / role / "README.md").read_text(encoding="utf-8")
+    assert words.startswith("# ")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_commands_say_when_they_change(role: str) -> None:
+    silent = [
+        f"{path.name}: {task['name']}"
+        for path, task in all_tasks(role)
+        if module_of(task) in COMMANDS and "changed_when" not in task
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_loop(role: str) -> None:
+    loops = [
+        f"{path.name}: {task['name']}"
+        for path, task in all_tasks(role)
+        if any(key == "loop" or key.startswith("with_") for key in task)
+    ]
+    assert loops == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_few_remote_tasks_when_nothing_changes(role: str) -> None:
+    """Included files are for changes; of main.yml a task counts unless it depends on what was found."""
+    main = ROOT / "roles" / role / "tasks" / "main.yml"
+    remote = [
+        task["name"]
+        for task in tasks_of(main)
+        if module_of(task) not in FREE | INCLUDES and "when" not in task
+    ]
+    assert len(remote) <= TASKS_WHEN_NOTHING_CHANGES, remote
+
+
+def test_every_play_asks_for_no_facts() -> None:
+    for path in sorted((ROOT / "playbooks").glob("*.yml")):
+        for play in load(path):
+            if "ansible.builtin.import_playbook" not in play:
+                assert play.get("gather_facts") is False, f"{path.name}: {play['name']}"
