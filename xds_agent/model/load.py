@@ -137,8 +137,8 @@ def load_site(document: Mapping[str, Any]) -> Site:
     if collector.problems:
         raise ModelError(sorted(_without_secrets(collector.problems, document), key=_place_key))
     assert edge is not None
-    site = Site(edge=edge, hosts=hosts, origins=origins)
-    return Site(edge=edge, hosts=hosts, origins=origins, not_acted_on=tuple(notes_on(site)))
+    site = Site(edge=edge, hosts=hosts, origins=origins, secret_paths=collector.secret_paths)
+    return replace(site, not_acted_on=tuple(notes_on(site)))
 
 
 def _without_secrets(problems: list[Problem], document: Mapping[str, Any]) -> list[Problem]:

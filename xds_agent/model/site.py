@@ -56,6 +56,8 @@ class Site:
     hosts: Mapping[str, Host]
     origins: Mapping[str, str] = field(default_factory=dict)
     not_acted_on: tuple[Problem, ...] = ()
+    secret_paths: frozenset[str] = frozenset()
+    """Paths ('edge.services[shop].description') of values that came from a vault: never show them."""
 
     def origin(self, path: str) -> str | None:
         """File, line and column of ``path`` ('services[shop].endpoints[0].port'), or of what contains it."""

@@ -68,6 +68,7 @@ def test_items_of_one_name_keep_their_own_secrets(secretive: dict[str, Any]) -> 
 
 def test_nothing_that_is_printed_shows_them(secretive: dict[str, Any]) -> None:
     site = load_site(secretive)
+    assert site.secret_paths == {"edge.services[shop].description"}
     for text in (
         repr(site),
         str(site.edge),
