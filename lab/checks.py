@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,27 +78,21 @@ def partner_accepted(proxy: HostSpec, site: Site) -> Met:
     return Met(f"{answer.status} from {answer.host}", answer.status == 200)
 
 
-def _refused(proxy: HostSpec, identity: Identity) -> Met:
-    try:
-        answer = client.get(proxy.address, HTTPS_PORT, PARTNERS, identity=identity)
-    except ssl.SSLError as alert:
-        # "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] ..." and the like: the server's own word.
-        return Met(f"handshake refused: {(alert.reason or str(alert)).lower().replace('_', ' ')}", True)
-    except ConnectionResetError:
-        return Met("connection reset", False)
-    return Met(f"{answer.status}", False)
+def _refused(proxy: HostSpec, identity: Identity, alert: str) -> Met:
+    words = client.refusal(proxy.address, HTTPS_PORT, PARTNERS, identity)
+    return Met(words or "let in", words is not None and alert in words)
 
 
 def nobody_refused(proxy: HostSpec, site: Site) -> Met:
-    return _refused(proxy, site.anonymous)
+    return _refused(proxy, site.anonymous, "certificate required")
 
 
 def stranger_refused(proxy: HostSpec, site: Site) -> Met:
-    return _refused(proxy, site.partner("stranger"))
+    return _refused(proxy, site.partner("stranger"), "unknown ca")
 
 
 def revoked_refused(proxy: HostSpec, site: Site) -> Met:
-    return _refused(proxy, site.partner("revoked"))
+    return _refused(proxy, site.partner("revoked"), "certificate revoked")
 
 
 def misdirected(proxy: HostSpec, site: Site) -> Met:
@@ -158,9 +151,9 @@ EVERY_PROXY = (
     Check("TLS, chain verified", "200 over TLSv1.3", tls),
     Check("HTTP/2", "h2", http2),
     Check("mTLS, a partner", "200", partner_accepted),
-    Check("mTLS, no certificate", "handshake refused", nobody_refused),
-    Check("mTLS, a stranger's", "handshake refused", stranger_refused),
-    Check("mTLS, a revoked one", "handshake refused", revoked_refused),
+    Check("mTLS, no certificate", "alert certificate required", nobody_refused),
+    Check("mTLS, a stranger's", "alert unknown ca", stranger_refused),
+    Check("mTLS, a revoked one", "alert certificate revoked", revoked_refused),
     Check("lax name, strict Host", "421", misdirected),
     Check("gRPC", "echoed", grpc_echo),
     Check("WebSocket", "echoed", websocket),

@@ -14,6 +14,8 @@ import grpc
 from websockets.sync.client import connect as websocket_connect
 
 TIMEOUT_S = 5.0
+# A server that has not refused a certificate by then has accepted it, and waits for a request.
+LET_IN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,26 @@ def negotiated_protocol(address: str, port: int, name: str, identity: Identity) 
         identity.context(("h2", "http/1.1")).wrap_socket(plain, server_hostname=name) as secure,
     ):
         return secure.selected_alpn_protocol()
+
+
+def refusal(address: str, port: int, name: str, identity: Identity) -> str | None:
+    """The alert that refuses this client's certificate, in the server's words; None if it is let in.
+
+    In TLS 1.3 a server says so after the client's side of the handshake is done. Nothing is sent meanwhile:
+    a reset connection would take the alert with it.
+    """
+    try:
+        with (
+            socket.create_connection((address, port), timeout=TIMEOUT_S) as plain,
+            identity.context().wrap_socket(plain, server_hostname=name) as secure,
+        ):
+            secure.settimeout(LET_IN_S)
+            secure.recv(1)
+    except TimeoutError:
+        return None
+    except ssl.SSLError as alert:
+        return (alert.reason or str(alert)).lower().replace("_", " ")
+    return None
 
 
 def websocket_echo(

@@ -73,12 +73,25 @@ def _ask(check: Check, proxy: HostSpec, site: Site) -> Met:
 
 
 def show(rows: list[Row], console: Console) -> None:
-    """Print the table, and how many rows are not as expected."""
+    """Print the table, checks that every proxy met as expected in one line each, and a verdict."""
+    # Through a pipe there is no screen to fit into.
+    console = console if console.is_terminal else Console(file=console.file, width=150)
     table = Table("check", "proxy", "expected", "met", "")
-    for row in rows:
-        mark = "[green]ok[/]" if row.as_expected else "[red]NOT OK[/]"
-        table.add_row(row.check, row.proxy, row.expected, row.met.replace("[", r"\["), mark)
+    for check in dict.fromkeys(row.check for row in rows):
+        of_check = [row for row in rows if row.check == check]
+        if len(of_check) > 1 and all(row.as_expected for row in of_check):
+            words = list(dict.fromkeys(row.met for row in of_check))
+            met = words[0] if len(words) == 1 else "\n".join(f"{row.proxy}: {row.met}" for row in of_check)
+            _line(table, Row(check, f"all {len(of_check)}", of_check[0].expected, met, True))
+        else:
+            for row in of_check:
+                _line(table, row)
     console.print(table)
     wrong = sum(not row.as_expected for row in rows)
     verdict = "[green]every row as expected[/]" if not wrong else f"[red]{wrong} not as expected[/]"
     console.print(f"{len(rows)} rows, {verdict}")
+
+
+def _line(table: Table, row: Row) -> None:
+    mark = "[green]ok[/]" if row.as_expected else "[red]NOT OK[/]"
+    table.add_row(row.check, row.proxy, row.expected, row.met.replace("[", r"\["), mark)
