@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _IN_WHEEL = ROOT / ".venv-envoy/lib/python3.11/site-packages/envoy/_bin/envoy"
 _AGENT = """
 import logging, sys
+from collections.abc import Callable
 from pathlib import Path
 from xds_agent.node.agent import run
 from xds_agent.node.config import load_config
@@ -40,6 +42,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def until(condition: Callable[[], bool], patience_s: float = 20.0) -> None:
+    """Wait for something that tells nobody when it happens. Raises TimeoutError."""
+    async with asyncio.timeout(patience_s):
+        while not condition():  # noqa: ASYNC110  the conditions are other processes' doings
+            await asyncio.sleep(0.02)
 
 
 class Process:

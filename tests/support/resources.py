@@ -48,7 +48,7 @@ def endpoints(name: str, *ports: int, address: str = "127.0.0.1") -> Resource:
 def routes(
     name: str, hosts: Mapping[str, str], *, regex: str | None = None, mark: str = "", validate: bool = True
 ) -> Resource:
-    """A host of `hosts` goes to its cluster; `mark` is added as a response header, `regex` as a path match."""
+    """A host of `hosts` goes to its cluster; `mark` becomes a response header, `regex` a path match."""
     message = route_pb2.RouteConfiguration(name=name)
     if validate:
         message.validate_clusters.value = True

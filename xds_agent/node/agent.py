@@ -55,8 +55,9 @@ class Agent:
         self.reporter = Reporter(self._hello, self._heartbeat)
         self.admin = Admin(config.envoy.admin_socket)
         self.envoy = EnvoyLink(
-            held, xds_socket=config.envoy.xds_socket, admin=self.admin, on_change=self.reporter.changed
-        )
+            held, xds_socket=config.envoy.xds_socket, admin=self.admin, unfinished=self.journal.unfinished,
+            on_change=self.reporter.changed,
+        )  # fmt: skip
         self.upstream = Upstream(
             [Target(address, name) for address, name in config.targets()], self._credentials, self._session
         )
@@ -67,6 +68,7 @@ class Agent:
         self._host: pb.Hello | None = None
         self._call: grpc.aio.StreamStreamCall | None = None
         self._writing = asyncio.Lock()
+        self._sent = 0
         self._whole: Complete | None = None
         self._came = asyncio.Event()
         self._idle = asyncio.Event()
@@ -231,16 +233,18 @@ class Agent:
             said.envoy_version = await self.admin.version()
         return said
 
-    async def _heartbeat(self) -> pb.Heartbeat:
+    async def _heartbeat(self, counters: bool) -> pb.Heartbeat:
         said = pb.Heartbeat(
             active_revision=self.envoy.core.held.revision,
             envoy_state=self.envoy.state,
             last_error=self.last_error,
             certificate_not_after=_not_after(self.config.tls.certificate),
         )
+        if not counters:
+            return said
         with contextlib.suppress(AdminError):
             found = await self.admin.counters(GATE_PATTERN)
-            for name, value in gate_counters(dict(found)).items():
+            for name, value in gate_counters(found).items():
                 said.counters[name] = value
         return said
 
@@ -248,6 +252,8 @@ class Agent:
         held = self.envoy.core.held
         for type_url in TYPES:
             self.figures.resources.labels(SHORT[type_url]).set(len(held.of_type(type_url)))
+        self.figures.sent.inc(self.envoy.core.resources_sent - self._sent)
+        self._sent = self.envoy.core.resources_sent
         self.figures.envoy_live.set(self.envoy.state == "LIVE")
         self.figures.journal_bytes.set(self.journal.size_bytes)
         self.figures.active.set(held.number)
@@ -270,7 +276,7 @@ class Agent:
 
 
 def run(config: NodeConfig) -> None:
-    """`xds-agent node`: until SIGTERM or SIGINT. Raises OSError for a state folder or socket it cannot use."""
+    """`xds-agent node`, until SIGTERM or SIGINT. Raises OSError for a folder or socket it cannot use."""
 
     async def main() -> None:
         agent = Agent(config)

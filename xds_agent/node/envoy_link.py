@@ -51,9 +51,10 @@ class EnvoyLink:
     """Serves `held` to Envoy from the start; later sets through `apply`, one at a time."""
 
     def __init__(
-        self, held: Snapshot, *, xds_socket: Path, admin: Admin, on_change: Callable[[], None] = lambda: None
-    ) -> None:
-        self.core = LocalCore(held, on_outcome=self._note)
+        self, held: Snapshot, *, xds_socket: Path, admin: Admin, unfinished: Iterable[str] = (),
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.core = LocalCore(held, self._note, unfinished=unfinished)
         self.admin = admin
         self.state = "AWAY"
         self._socket = xds_socket

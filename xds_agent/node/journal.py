@@ -28,7 +28,7 @@ from xds_agent.node.journal_format import (
     replay,
     set_record,
 )
-from xds_agent.snapshot.resource import EMPTY, TYPES, Snapshot
+from xds_agent.snapshot.resource import CLUSTER, EMPTY, TYPES, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class Journal:
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self.snapshot: Snapshot = EMPTY
         self.problem = ""
+        # Clusters in the middle of whose change the last process ended.
+        self.unfinished: frozenset[str] = frozenset()
         self._sequence = 0
         self._prepared: tuple[int, Snapshot] | None = None
         self._base_bytes = self._end = 0
@@ -106,6 +108,7 @@ class Journal:
         if found.damage:
             return self._set_aside(f"the journal is {found.damage}", found.snapshot, found.sequence)
         self.snapshot, self._sequence = found.snapshot, found.sequence
+        self.unfinished = frozenset(name for type_url, name in found.unfinished if type_url == CLUSTER)
         self._end = found.good_bytes
         self._base_bytes = len(set_record(0, found.snapshot))
         file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 from xds_agent.snapshot.resource import TYPES, Resource, Snapshot, digests, revision_id
@@ -57,7 +57,7 @@ class Replayed:
     sequence: int
     good_bytes: int  # up to the end of the last committed record
     damage: str = ""  # words, where bytes that had been committed cannot be read any more
-    records: int = field(default=0)
+    unfinished: frozenset[tuple[str, str]] = frozenset()  # (type, name) of changes prepared, not committed
 
 
 def set_record(sequence: int, snapshot: Snapshot) -> bytes:
@@ -84,13 +84,11 @@ def replay(data: bytes) -> Replayed:
     records = _Reader(data)
     state = _State()
     good = 0
-    count = 0
-    for kind, payload in records:
+    for count, (kind, payload) in enumerate(records):
         try:
             committed = state.take(kind, payload)
         except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
             raise JournalError(f"record {count} has a right checksum and wrong content: {error}") from error
-        count += 1
         if committed:
             good = records.position
     if state.snapshot is None:
@@ -98,7 +96,7 @@ def replay(data: bytes) -> Replayed:
     found = revision_id(digests(state.snapshot.resources))
     if found != state.snapshot.revision:
         raise JournalError(f"its set adds up to {found}, not to its revision {state.snapshot.revision}")
-    return Replayed(state.snapshot, state.sequence, good, records.damage(), count)
+    return Replayed(state.snapshot, state.sequence, good, records.damage(), state.unfinished())
 
 
 class _Reader:
@@ -169,6 +167,11 @@ class _State:
             raise ValueError("changes without a set to change")
         self._prepared = parsed
         return False
+
+    def unfinished(self) -> frozenset[tuple[str, str]]:
+        """What was being changed when the record of it was the last word."""
+        items = self._prepared[3] if self._prepared is not None else []
+        return frozenset((item.type_url, item.name) for item in items)
 
     def _apply(self, sequence: int, revision: str, number: int, items: list[Item]) -> None:
         for item in items:

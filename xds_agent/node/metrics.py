@@ -104,8 +104,9 @@ class MetricsServer:
         self._healthy = healthy
         self._refresh = refresh
         config = uvicorn.Config(
-            self._app, host=address, port=port, loop="none", interface="asgi3", lifespan="off", log_config=None,
-            access_log=False, server_header=False, limit_concurrency=64, timeout_keep_alive=15, ws="none",
+            self._app, host=address, port=port, loop="none", interface="asgi3", lifespan="off", ws="none",
+            log_config=None, access_log=False, server_header=False, limit_concurrency=64,
+            timeout_keep_alive=15,
         )  # fmt: skip
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import grpc
 
@@ -25,7 +25,7 @@ GATE_COUNTERS = {
 GATE_PATTERN = "|".join(GATE_COUNTERS.values())
 
 
-def gate_counters(found: dict[str, int]) -> dict[str, int]:
+def gate_counters(found: Mapping[str, int]) -> dict[str, int]:
     """Sum Envoy's counters into the names of a Heartbeat."""
     sums = dict.fromkeys(GATE_COUNTERS, 0)
     for name, value in found.items():
@@ -39,8 +39,10 @@ class Reporter:
     """Speaks for this host to whichever control host is connected."""
 
     def __init__(
-        self, hello: Callable[[], Awaitable[pb.Hello]], heartbeat: Callable[[], Awaitable[pb.Heartbeat]]
+        self, hello: Callable[[], Awaitable[pb.Hello]], heartbeat: Callable[[bool], Awaitable[pb.Heartbeat]]
     ) -> None:
+        """`heartbeat(True)` is asked for the counters too. With thousands of clusters Envoy's main thread
+        pays for reading them, so the heartbeat that is due carries them, not the one of a change."""
         self._hello = hello
         self._heartbeat = heartbeat
         self._changed = asyncio.Event()
@@ -69,12 +71,12 @@ class Reporter:
         try:
             said = await self._hello()
             await call.write(pb.ReportRequest(hello=said))
+            due = True
             while not answers.done():
                 self._changed.clear()
-                await call.write(pb.ReportRequest(heartbeat=await self._heartbeat()))
-                await self._pause(answers)
-                again = await self._hello()
-                if again != said:
+                await call.write(pb.ReportRequest(heartbeat=await self._heartbeat(due)))
+                due = await self._pause(answers)
+                if due and (again := await self._hello()) != said:
                     said = again
                     await call.write(pb.ReportRequest(hello=said))
             answers.result()
@@ -87,12 +89,13 @@ class Reporter:
             if answer.heartbeat_s:
                 self._interval_s = float(answer.heartbeat_s)
 
-    async def _pause(self, answers: asyncio.Task[None]) -> None:
-        """Until the next heartbeat is due, the state changes, or the stream ends."""
+    async def _pause(self, answers: asyncio.Task[None]) -> bool:
+        """Until the next heartbeat is due (True), the state changes, or the stream ends."""
         changed = asyncio.create_task(self._changed.wait())
         try:
-            await asyncio.wait(
+            done, _ = await asyncio.wait(
                 (changed, answers), timeout=self._interval_s, return_when=asyncio.FIRST_COMPLETED
             )
+            return not done
         finally:
             changed.cancel()

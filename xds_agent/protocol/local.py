@@ -25,6 +25,7 @@ from xds_agent.protocol.boundary import (
 from xds_agent.protocol.converge import Converge, Verdict, View
 from xds_agent.protocol.delta import Heard
 from xds_agent.protocol.envoy_stream import WILDCARD_TYPES, EnvoyStream, Nonces, Phase
+from xds_agent.protocol.gathering import Gathering
 from xds_agent.protocol.local_outcomes import (
     Active,
     Complained,
@@ -34,7 +35,7 @@ from xds_agent.protocol.local_outcomes import (
     PollRejected,
     Refused,
 )
-from xds_agent.protocol.resync import known_view, pressing_answers
+from xds_agent.protocol.resync import clean_up, known_view, pressing_answers
 from xds_agent.protocol.revert import revert_stages
 from xds_agent.protocol.timers import Timers
 from xds_agent.protocol.wire import (
@@ -66,7 +67,6 @@ _STALLED_WRITE_S = 30.0
 _STALL_PER_RESOURCE_S = 0.002
 _POLL_MAX_S = 1.0
 _SETTLE_S = 1.0
-_UNHEARD_S = 2.0
 # A target under which Envoy goes away this often is refused: it may be what kills it.
 _LOSSES_MAX = 3
 
@@ -90,16 +90,19 @@ class LocalCore:
 
     `stall_s` without any progress in a stage is a refusal; `quiet_s` without a further first request ends the
     gathering after a reconnect; `poll_s` without a cluster ACK asks for Envoy's own counter (trap 1).
+    `unfinished` names clusters whose change the last process was in the middle of.
     """
 
     def __init__(
         self, held: Snapshot, on_outcome: Callable[[LocalOutcome], None], *,
-        stall_s: float = 10.0, quiet_s: float = 0.02, poll_s: float = 0.03,
+        stall_s: float = 10.0, quiet_s: float = 0.02, poll_s: float = 0.03, unfinished: Iterable[str] = (),
     ) -> None:  # fmt: skip
         self._held = held
         self._tell = on_outcome
         self._stall_s, self._quiet_s, self._poll_s = stall_s, quiet_s, poll_s
         self._view: View = _copy(held)
+        self._unfinished = frozenset(unfinished)
+        self._gathering = Gathering(self._unfinished, quiet_s=quiet_s)
         self._streams: dict[int, EnvoyStream] = {}
         self._primary: EnvoyStream | None = None
         self._nonces = Nonces()
@@ -207,6 +210,7 @@ class LocalCore:
         self._live = False
         self._rejections, self._counter_asked = None, False
         self._timers.cancel("quiet")
+        self._gathering = Gathering(self._unfinished, quiet_s=self._quiet_s)
         self._tell(EnvoyConnected(stream.number))
 
     def _closed(self, number: int, reason: str) -> None:
@@ -238,6 +242,7 @@ class LocalCore:
         self._timers.cancel("poll")
         if work is None or work.kind is _Kind.RESYNC:
             return
+        self._cut_off(work)
         if work.kind is _Kind.REVERT:
             assert work.blame is not None
             words = f"{work.blame.words} (then Envoy's stream ended: {reason})"
@@ -248,6 +253,10 @@ class LocalCore:
             self._tell(Refused(work.target, "", (), words))
         elif self._waiting is None:
             self._waiting = (work.target, None)
+
+    def _cut_off(self, work: _Work) -> None:
+        """These clusters may be half made, or refused without Envoy saying so after a reconnect."""
+        self._unfinished |= Diff.between(self._held, work.target).names().get(CLUSTER, frozenset())
 
     def _message(self, number: int, data: bytes) -> None:
         stream = self._streams.get(number)
@@ -270,10 +279,20 @@ class LocalCore:
             self._judge(request.type_url, heard)
 
     def _await_quiet(self, stream: EnvoyStream) -> None:
-        """Silence ends the gathering, but not before Envoy spoke of every type it must have something of: on
-        a busy host its first requests can lie further apart, and a type unheard looks like one it lacks."""
-        unheard = any(self._held.of_type(t) and not stream.seen(t) for t in TYPES)
-        self._timers.set("quiet", _UNHEARD_S if unheard else self._quiet_s)
+        self._timers.set("quiet", self._gathering.patience_s(stream, self._held))
+
+    def _quiet(self) -> None:
+        """Nothing more came: nudge an Envoy that withholds something, or converge it."""
+        stream = self._primary
+        if stream is None or stream.phase is not Phase.GATHERING:
+            return
+        push = self._gathering.nudge(stream, self._held)
+        if push is None:
+            self._resync(stream)
+            return
+        ours = self._held.of_type(push.type_url)
+        stream.push(push.type_url, [ours[name] for name in push.update], push.remove)
+        self._await_quiet(stream)
 
     def _judge(self, type_url: str, heard: Heard) -> None:
         if self._work is not None:
@@ -298,12 +317,25 @@ class LocalCore:
             update, gone = state.due(view)
         else:
             update, gone = state.due_of(view, heard.asked.names - under_way)
+        bodiless = [name for name in update if not self._has_body(type_url, name)]
+        update, gone = [name for name in update if name not in bodiless], gone + bodiless
         if type_url == EXTENSION:
             gone = []  # Rule 26.
         if type_url == SECRET:
             gone = [name for name in gone if not state.known.get(name)]  # Rule 19: it would open the port.
         if update or gone or state.owes_answer:
             stream.push(type_url, [view[name] for name in update], gone)
+
+    def _has_body(self, type_url: str, name: str) -> bool:
+        """After a reconnect some of the view is known by its version only; what is asked for again comes from
+        where the Envoy is being taken, if that has it."""
+        view = self._view[type_url]
+        if not view[name].raw:
+            goal = self._work.converge.goal if self._work is not None else self._held.resources
+            if (resource := goal.get(type_url, {}).get(name)) is None:
+                return False
+            view[name] = resource
+        return True
 
     def _under_way(self, stream: EnvoyStream, heard: Heard) -> set[str]:
         """Endpoint sets asked for now that went out behind their cluster: no second answer (trap 9)."""
@@ -324,7 +356,7 @@ class LocalCore:
         for key in self._timers.tick(now):
             match key:
                 case "quiet":
-                    self._resync()
+                    self._quiet()
                 case "stall":
                     if self._work is not None:
                         self._work.converge.stalled(self._stall_s)
@@ -426,9 +458,11 @@ class LocalCore:
             self._revert(work, verdict)
         else:
             self._view = _copy(self._held)
+            self._start_over()
             self._tell(Complained(verdict.type_url, verdict.names, verdict.words))
 
     def _arrived(self, work: _Work) -> None:
+        self._unfinished = frozenset()
         self._repaired = False
         if work.kind is _Kind.APPLY:
             self._held = work.target
@@ -447,21 +481,22 @@ class LocalCore:
         if late and late not in words:
             words, names = f"{words}; then: {late}", named_in(late, names) if names else names
         if failure is not None:
+            self._cut_off(work)
             words += f"; taking Envoy back failed too: {failure.words}"
             self._view = _copy(self._held)
-            if not self._repaired:
-                # A new stream makes Envoy say what it has, and a plan starts from there; once.
-                self._repaired = True
-                self._closing.append(Close(self._primary.number, UNAVAILABLE, "start over"))
+            self._start_over()
         # What was withheld has been counted by now, and must not be held against the next target.
         self._rejections, self._counter_asked = None, False
         self._tell(Refused(work.target, blame.type_url, names, words))
         self._ask_counter()
 
-    def _resync(self) -> None:
-        stream = self._primary
-        if stream is None or stream.phase is not Phase.GATHERING:
-            return
+    def _start_over(self) -> None:
+        """A new stream makes Envoy say what it has, and a plan starts from there; once, until one succeeds."""
+        if not self._repaired and self._primary is not None:
+            self._repaired = True
+            self._closing.append(Close(self._primary.number, UNAVAILABLE, "start over"))
+
+    def _resync(self, stream: EnvoyStream) -> None:
         stream.phase = Phase.SYNCED
         self._view = known_view(stream.holds(), self._held)
         for answer in pressing_answers(stream, self._held):
@@ -469,7 +504,9 @@ class LocalCore:
             stream.push(answer.type_url, resources, answer.remove)
             self._view[answer.type_url].update((resource.name, resource) for resource in resources)
         diff = Diff.of_resources(self._view, self._held.resources)
-        stages = Plan.of(diff, self._held.resources).stages
+        stages = list(Plan.of(diff, self._held.resources).stages)
+        if self._unfinished:
+            stages.insert(0, clean_up(self._unfinished, self._held))
         converge = self._converge(stages, self._held, asked_only=True)
         self._work = _Work(_Kind.RESYNC, converge, self._held)
 

@@ -8,6 +8,7 @@ import random
 import grpc
 import pytest
 
+from tests.support.processes import until
 from xds_agent.ads.client import BACK_OFF_MOST_S, Target, Upstream
 from xds_agent.ads.credentials import channel_credentials
 
@@ -44,9 +45,7 @@ async def test_each_address_is_tried_in_order_and_the_reason_kept(credentials):
 
     client = upstream(session, credentials)
     task = asyncio.create_task(client.run())
-    async with asyncio.timeout(15):
-        while len(tried) < 4:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(tried) >= 4)
     task.cancel()
     assert tried[:4] == ["control1", "control2", "control1", "control2"]
     assert "UNAVAILABLE" in client.last_error
@@ -58,8 +57,6 @@ async def test_unreadable_certificates_are_said_and_tried_again(shared_pki):
 
     client = upstream(None, gone)
     task = asyncio.create_task(client.run())
-    async with asyncio.timeout(5):
-        while not client.last_error:
-            await asyncio.sleep(0.01)
+    await until(lambda: bool(client.last_error))
     task.cancel()
     assert "certificate cannot be read" in client.last_error

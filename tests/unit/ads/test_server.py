@@ -1,4 +1,4 @@
-"""GrpcTransport and ControlServer on a real loopback port with mTLS, around a core that records and echoes."""
+"""GrpcTransport and ControlServer on a loopback port with mTLS, around a core that records and echoes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
+from tests.support.processes import until
 from tests.support.site_pki import TRUST_DOMAIN, SitePki
 from xds_agent.ads.client import DELTA_METHOD, REPORT_METHOD, Target, open_channel
 from xds_agent.ads.control import ListenError, ServerSettings, serve
 from xds_agent.ads.credentials import channel_credentials
 from xds_agent.proto import marchproxy_pb2 as pb
-from xds_agent.protocol.boundary import Close, Closed, Message, Opened, Send, Wake, Writable
+from xds_agent.protocol.boundary import Close, Closed, Message, Opened, Send, Tick, Wake, Writable
 
 
 class Recorder:
@@ -116,8 +117,6 @@ async def test_the_core_closes_a_stream_with_status_and_words(control):
 
 
 async def test_a_wake_becomes_a_tick(control):
-    from xds_agent.protocol.boundary import Tick
-
     async with control.stream(control.pki.host("edge1")) as call:
         await call.write(b"wake")
         await control.core.wait_for(Tick)
@@ -241,9 +240,7 @@ async def test_reports_come_under_the_certificates_name(control):
         await call.write(pb.ReportRequest(hello=pb.Hello(agent_version="0.1.0")))
         assert (await call.read()).heartbeat_s == 10
         await call.write(pb.ReportRequest(heartbeat=pb.Heartbeat(envoy_state="LIVE")))
-        async with asyncio.timeout(5):
-            while len(control.reports) < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(control.reports) == 2)
     assert control.reports[0] == ("edge1", pb.Hello(agent_version="0.1.0"))
     assert control.reports[1] == ("edge1", pb.Heartbeat(envoy_state="LIVE"))
 

@@ -72,7 +72,10 @@ async def test_what_was_prepared_and_not_committed_does_not_count(tmp_path, snap
     await commit(journal, snapshot(2, 1))
     await (await journal.prepare(snapshot(2, 2), changed(snapshot(2, 1), snapshot(2, 2))))
     journal.close()
-    assert same(reopened(tmp_path).snapshot, snapshot(2, 1))
+    again = reopened(tmp_path)
+    assert same(again.snapshot, snapshot(2, 1))
+    assert again.unfinished == {"c0", "c1"}
+    assert reopened(tmp_path).unfinished == frozenset()
 
 
 async def test_a_refused_revision_leaves_no_trace_in_later_ones(tmp_path, snapshot):
