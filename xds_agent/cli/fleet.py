@@ -159,7 +159,7 @@ def _explanation(one: dict[str, Any]) -> None:
     typer.echo(f"  {one['request']}: {one['sentence']}")
     for step in one.get("steps", ()):
         text = f" ({step['text']})" if step.get("text") else ""
-        source = ", ".join(part for part in (step.get("path"), step.get("origin")) if part)
+        source = ", ".join(part for part in (step.get("path"), output.place(step.get("origin"))) if part)
         typer.echo(f"    {step['kind']:<9} {step['name']}{text}" + (f"  <- {source}" if source else ""))
     for backend in one.get("backends", ()):
         of = f" of {backend['cluster']}" if backend.get("cluster") else ""

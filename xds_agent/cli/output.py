@@ -68,7 +68,7 @@ def show_problems(problems: Iterable[Mapping[str, Any]]) -> None:
 
 def problem_line(problem: Mapping[str, Any]) -> str:
     """'inventories/lab/edge/services/shop.yml:41: services[shop].port: 99999 is not a port; ...'."""
-    where = _file_and_line(str(problem.get("origin") or ""))
+    where = place(problem.get("origin"))
     parts = [part for part in (where, str(problem.get("path") or "")) if part]
     text = ": ".join([*parts, str(problem.get("message") or "")])
     fix = problem.get("fix")
@@ -94,7 +94,8 @@ def moment(text: object) -> str:
     return when.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _file_and_line(origin: str) -> str:
-    """'shop.yml:41:7' -> 'shop.yml:41'."""
-    head, _, last = origin.rpartition(":")
-    return head if last.isdigit() and head.rpartition(":")[2].isdigit() else origin
+def place(origin: object) -> str:
+    """'shop.yml:41:7' -> 'shop.yml:41'; empty for None."""
+    text = str(origin or "")
+    head, _, last = text.rpartition(":")
+    return head if last.isdigit() and head.rpartition(":")[2].isdigit() else text

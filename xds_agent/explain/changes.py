@@ -18,7 +18,7 @@ from xds_agent.explain.said import Said, plural
 from xds_agent.explain.service_words import service_words
 from xds_agent.explain.site_words import site_words
 from xds_agent.model import Site
-from xds_agent.snapshot.resource import Snapshot
+from xds_agent.snapshot.resource import CLUSTER, Snapshot
 
 NOTHING = "nothing changes"
 REWRITTEN = "the inventory says the same in another form; no proxy holds anything else than before"
@@ -69,7 +69,8 @@ def describe(
         proxies = tuple(sorted(name for name in reached if _carries(old, new, name, one))) if acted else ()
         # The first revision is all new: its words hold for every proxy that gets it.
         if old is None and acted:
-            proxies = tuple(sorted(name for name in new_snapshots if _carries(old, new, name, one)))
+            serving = (name for name, snapshot in new_snapshots.items() if snapshot.of_type(CLUSTER))
+            proxies = tuple(sorted(name for name in serving if _carries(old, new, name, one)))
         explained.update(proxies)
         lines.append(Line(proxies, mask(one.text) + (_LATER if later(one.path) else "")))
     lines += [

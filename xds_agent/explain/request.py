@@ -196,8 +196,8 @@ class _Walk:
             )
         if kind == "direct_response":
             status = route.direct_response.status
-            why = " (this host does not belong to the connection's TLS policy)" if status == 421 else ""
-            return "answered", f"{status}, answered by the edge itself{why}", status, ()
+            why = f": {self._misdirected()}" if status == 421 else ", answered by the edge itself"
+            return "answered", f"{status}{why}", status, ()
         if kind != "route":
             raise NotJudged(f"the action {kind}")
         found = shares(route.route)
@@ -207,6 +207,17 @@ class _Walk:
         return self._forward(
             snapshot, found, steps, "the request goes", f", rewritten to {change}" if change else ""
         )
+
+    def _misdirected(self) -> str:
+        """Why the connection's chain does not answer for the host."""
+        host, sni = self._target.host, self._target.sni
+        if self._origins.of_domain(host)[0] == "":
+            return f"{host} is no domain of the site"
+        if sni is None:
+            return f"the client asked for {host} without a server name in TLS"
+        if sni != host:
+            return f"the connection was opened for {sni}, and {host} has another TLS policy"
+        return f"{host} is not served on port {self._target.port}"
 
     def _forward(
         self, snapshot: Snapshot, found: list[tuple[str, int]], steps: list[Step], what: str, more: str = ""

@@ -10,7 +10,12 @@ from xds_agent.model import Edge, Host, Site
 from xds_agent.model.edge import Edge as _Edge
 
 # These sections have words of their own.
-_TOLD = frozenset({"services", "routes", "domains", "certificates", "authorities", "ports", "limits"})
+_TOLD = frozenset(
+    {
+        *("services", "routes", "domains", "certificates", "authorities"),
+        *("ports", "limits", "tenants", "mappings"),
+    }
+)
 PROXY_ROLES = frozenset({"ingress", "egress", "l4"})
 
 
@@ -18,6 +23,8 @@ def site_words(old: Site | None, new: Site) -> Iterator[Said]:
     """Everything of the edge that belongs to no service and no name, then the hosts."""
     before = old.edge if old else _Edge()
     yield from _proxies_own(before, new.edge)
+    for section, noun in (("tenants", "tenant"), ("mappings", "mapping")):
+        yield from _named(before, new.edge, section, noun)
     for path, words in field_changes(before, new.edge, skip=_TOLD):
         yield Said(f"{path} {words}", path)
     if old is not None:
@@ -29,6 +36,23 @@ def _proxies_own(old: Edge, new: Edge) -> Iterator[Said]:
         yield Said(f"the proxies' own port {path} {words}", f"ports.{path}")
     for path, words in field_changes(old.limits, new.limits):
         yield Said(f"each proxy's limit {path} {words}", f"limits.{path}")
+
+
+def _named(old: Edge, new: Edge, section: str, noun: str) -> Iterator[Said]:
+    before = {one.name: one for one in getattr(old, section)}
+    after = {one.name: one for one in getattr(new, section)}
+    for name in (*before, *(name for name in after if name not in before)):
+        path = f"{section}[{name}]"
+        if name not in after:
+            yield Said(f"{noun} {name} is removed", path)
+        elif name not in before:
+            yield Said(f"new {noun} {name}: {compact(after[name], skip=('name',))}", path)
+        else:
+            for field, words in field_changes(before[name], after[name]):
+                yield Said(f"{noun} {name}: {field} {words}", f"{path}.{field}")
+    if [name for name in before if name in after] != [name for name in after if name in before]:
+        text = f"{section} are listed in another order; nothing else follows from it"
+        yield Said(text, section, reaches_proxies=False)
 
 
 def _hosts(old: Site, new: Site) -> Iterator[Said]:
