@@ -45,6 +45,7 @@ services:
       - {group: shop_backends, port: 8080}
 """
 
+import re
 from pathlib import Path
 
 from ansible.errors import AnsibleParserError
@@ -54,6 +55,7 @@ from ansible_collections.marchproxy.edge.plugins.module_utils.edge_merge import 
 from ansible_collections.marchproxy.edge.plugins.module_utils.origins import origin_of
 
 GROUP = "control"
+_PLUGIN_KEY = re.compile(rb"""^plugin:\s*["']?([\w.]+)""", re.MULTILINE)
 
 
 class InventoryModule(BaseInventoryPlugin):
@@ -64,8 +66,12 @@ class InventoryModule(BaseInventoryPlugin):
     trusted_by_default = False
 
     def verify_file(self, path):
-        """Only edge.yml and edge.yaml."""
-        return super().verify_file(path) and Path(path).name in ("edge.yml", "edge.yaml")
+        """Only edge.yml and edge.yaml, unless the file names another plugin."""
+        if Path(path).name not in ("edge.yml", "edge.yaml") or not super().verify_file(path):
+            return False
+        # By hand: a file with a mistake in it is ours too, and is reported with all the others.
+        named = _PLUGIN_KEY.search(Path(path).read_bytes())
+        return named is None or named[1].decode(errors="replace") in (PLUGIN, "edge")
 
     def parse(self, inventory, loader, path, cache=True):
         """Reads the files and sets the variables; raises only where the inventory cannot hold them."""

@@ -210,7 +210,8 @@ class _Walker:
                 line = here
         if isinstance(value, dict):
             return {
-                _plain(name): self.walk(child, f"{path}.{name}", line, name) for name, child in value.items()
+                str(_plain(name)): self.walk(child, f"{path}.{name}", line, name)
+                for name, child in value.items()
             }
         if isinstance(value, (list, tuple)):
             return [self.walk(child, f"{path}[{_label(child, at)}]", line) for at, child in enumerate(value)]
@@ -295,7 +296,7 @@ def _plain(value):
     if isinstance(value, float):
         return float(value)
     if isinstance(value, dict):
-        return {_plain(key): _plain(child) for key, child in value.items()}
+        return {str(_plain(key)): _plain(child) for key, child in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [_plain(child) for child in value]
     if isinstance(value, EncryptedString):

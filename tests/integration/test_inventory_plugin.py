@@ -195,6 +195,26 @@ def test_a_file_that_cannot_be_used(inventory: SiteInventory, content: str | byt
     assert inventory.report() == [expected]
 
 
+def test_a_mistake_in_edge_yml_itself(inventory: SiteInventory) -> None:
+    inventory.write({"edge.yml": "plugin: marchproxy.edge.edge\nservices: [\n"})
+    [line] = inventory.report()
+    assert line.startswith("YAML syntax error: ")
+    assert line.endswith("edge.yml:3")
+
+
+def test_keys_that_are_no_text(inventory: SiteInventory) -> None:
+    inventory.write({"edge/a.yml": SHOP + "    7: x\n    on: y\n"})
+    assert [line.partition(";")[0] for line in inventory.report()] == [
+        "services[shop].7: unknown key '7'",
+        "services[shop].True: unknown key 'True'",
+    ]
+
+
+def test_an_edge_yml_of_another_plugin_is_left_alone(inventory: SiteInventory) -> None:
+    inventory.write({"edge.yml": "plugin: ansible.builtin.constructed\nstrict: false\n"})
+    assert inventory.document()["edge"] is None
+
+
 def test_an_unreadable_file_does_not_cause_a_flood(inventory: SiteInventory) -> None:
     """What seems to be missing may stand in the file that could not be read; form is checked all the same."""
     inventory.write({"edge/domains.yml": "domains: [\n", "edge/shop.yml": SHOP.split("domains:", 1)[0]})
