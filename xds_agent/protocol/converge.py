@@ -24,6 +24,8 @@ from xds_agent.snapshot.resource import (
     Resource,
 )
 
+# Goes out whatever Envoy has asked for: one that is wedged does not ask.
+CLEAN_UP = "clean-up"
 View = dict[str, dict[str, Resource]]
 # What Envoy asks for by name, and only once something it has refers to it.
 _ON_DEMAND = frozenset({SECRET, ROUTES, EXTENSION})
@@ -147,7 +149,7 @@ class Converge:
 
     def _push(self, push: Push, stage: Stage) -> None:
         kind, stream = push.type_url, self._stream
-        if self._asked_only and not stream.seen(LISTENER if kind == ROUTES else kind):
+        if self._left_alone(kind) and stage.name != CLEAN_UP:
             return
         names: Sequence[str] = push.update
         if kind == ENDPOINTS and not stream.initialised:
@@ -169,6 +171,9 @@ class Converge:
             self._pending[kind, name] = None
         if kind == ENDPOINTS and nonce:
             self._set_fence(nonce, stage)
+
+    def _left_alone(self, type_url: str) -> bool:
+        return self._asked_only and not self._stream.seen(LISTENER if type_url == ROUTES else type_url)
 
     def _need(self, type_url: str, names: Iterable[str]) -> None:
         acked = self._stream.state(type_url).acked if self._stream.seen(type_url) else {}

@@ -135,6 +135,14 @@ class LocalCore:
         return None
 
     @property
+    def unfinished(self) -> frozenset[str]:
+        """Clusters that this Envoy may hold half made or refused, for the next process to know."""
+        if self._work is None or self._work.kind is _Kind.RESYNC:
+            return self._unfinished
+        diff = Diff.between(self._held, self._work.target)
+        return self._unfinished | diff.names().get(CLUSTER, frozenset())
+
+    @property
     def resources_sent(self) -> int:
         """Resources put into responses since the start."""
         return self._sent_before + sum(stream.resources_sent for stream in self._streams.values())
@@ -256,7 +264,8 @@ class LocalCore:
 
     def _cut_off(self, work: _Work) -> None:
         """These clusters may be half made, or refused without Envoy saying so after a reconnect."""
-        self._unfinished |= Diff.between(self._held, work.target).names().get(CLUSTER, frozenset())
+        diff = Diff.between(self._held, work.target)
+        self._unfinished |= diff.names().get(CLUSTER, frozenset())
 
     def _message(self, number: int, data: bytes) -> None:
         stream = self._streams.get(number)
@@ -491,7 +500,7 @@ class LocalCore:
         self._ask_counter()
 
     def _start_over(self) -> None:
-        """A new stream makes Envoy say what it has, and a plan starts from there; once, until one succeeds."""
+        """A new stream makes Envoy say what it has, and a plan starts there; once, until one succeeds."""
         if not self._repaired and self._primary is not None:
             self._repaired = True
             self._closing.append(Close(self._primary.number, UNAVAILABLE, "start over"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from xds_agent.protocol.converge import View
+from xds_agent.protocol.converge import CLEAN_UP, View
 from xds_agent.protocol.envoy_stream import WILDCARD_TYPES, EnvoyStream
-from xds_agent.snapshot.plan import Push
-from xds_agent.snapshot.resource import ENDPOINTS, EXTENSION, SECRET, TYPES, Resource, Snapshot
+from xds_agent.snapshot.plan import Push, Stage, kept, touched_endpoints
+from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, EXTENSION, SECRET, TYPES, Resource, Snapshot
 
 # These end the warming of what Envoy already has; routes wait for their stage, behind their clusters.
 _PRESSING = frozenset({ENDPOINTS, SECRET})
@@ -25,6 +25,16 @@ def known_view(holds: Mapping[str, Mapping[str, str]], held: Snapshot) -> View:
                 resource = Resource(type_url, name, version, b"")
             view[type_url][name] = resource
     return view
+
+
+def clean_up(suspects: Iterable[str], held: Snapshot) -> Stage:
+    """What un-wedges an Envoy whose stream broke after it may have refused these clusters, before any plan:
+    it does not say that it has them, and acknowledges no cluster until they are gone (rule 17)."""
+    clusters = held.of_type(CLUSTER)
+    back = tuple(sorted(name for name in suspects if name in clusters))
+    gone = tuple(sorted(name for name in suspects if name not in clusters))
+    endpoint_sets = touched_endpoints(back, (), held.resources)
+    return Stage(CLEAN_UP, kept(Push(CLUSTER, back, gone), Push(ENDPOINTS, endpoint_sets)))
 
 
 def pressing_answers(stream: EnvoyStream, held: Snapshot) -> Iterator[Push]:
