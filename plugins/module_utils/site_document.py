@@ -242,7 +242,9 @@ class _Walker:
             words = _first_line(error)
             if self._is_secret(value, 0):
                 words = "a variable it needs is missing or cannot be opened"
-            return self._fail(path, value, f"the template fails: {words}", "check the variables it uses")
+            return self._fail(
+                path, value, f"the template fails: {words}", "check it and the variables it uses"
+            )
         if is_vaulted(result) or self._is_secret(value, 0):
             self.gatherer.secret_paths.append(path)
         return plain
@@ -308,5 +310,6 @@ def _plain(value):
 
 def _first_line(error):
     """What went wrong, without Ansible's context lines."""
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    lines = str(error).strip().splitlines()
+    first = lines[0] if lines else type(error).__name__
+    return first.partition(" Use -vvv")[0].rstrip(".")

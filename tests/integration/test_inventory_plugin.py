@@ -249,6 +249,20 @@ def test_templates_are_rendered_and_a_failing_one_is_named(inventory: SiteInvent
     assert (shop.endpoints[0].port, shop.timeout.total_seconds()) == (8080, 30)
 
 
+def test_a_failing_template_of_a_required_key_is_one_mistake(inventory: SiteInventory) -> None:
+    inventory.write(
+        {
+            "edge/a.yml": "authorities:\n  - name: a\n    certificate: \"{{ lookup('file', "
+            "'/nowhere/ca.crt') }}\"\n"
+        }
+    )
+    assert inventory.report() == [
+        "authorities[a].certificate: the template fails: The lookup plugin 'file' failed: Unable to "
+        "access the file "
+        "'/nowhere/ca.crt': File not found; check it and the variables it uses; edge/a.yml:3"
+    ]
+
+
 def test_a_template_may_give_a_whole_list(inventory: SiteInventory) -> None:
     inventory.write(
         {

@@ -25,6 +25,8 @@ class Fragment:
         self.original = document
         self.document: dict[str, Any] = dict(document)
         self.damaged: set[tuple[str | int, ...]] = set()
+        self.unread: set[str] = set()
+        """Paths of what gathering could not read: lacking it is no second mistake."""
         self._shifts: dict[str, list[int]] = {}
         self.kept = {
             key: list(range(len(value))) for key, value in document.items() if isinstance(value, list | tuple)
@@ -70,6 +72,7 @@ class Fragment:
     def cut_failed(self) -> None:
         """Cuts out what could not be read: gathering has complained about it already."""
         for loc in sorted(_failed(self.original), key=_later_first, reverse=True):
+            self.unread.add(path_of(self.original, loc))
             self.cut(loc)
 
     def exists(self, loc: Loc) -> bool:

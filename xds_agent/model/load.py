@@ -123,6 +123,7 @@ def load_site(document: Mapping[str, Any]) -> Site:
         fragment.cut_failed()
     with _collection_paused():
         edge, errors = validated(Edge, fragment)
+    errors = [one for one in errors if path_of(raw, one["loc"]) not in fragment.unread]
     collector.add_errors(errors, Edge, raw)
     # A file that could not be read may hold what seems to be missing: say nothing about names then.
     if edge is not None and not document.get("incomplete"):
