@@ -54,7 +54,10 @@ class State:
     targets: dict[str, str] = field(default_factory=dict)
     listens: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     uses: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    # (type, name) that was answered, be it by removal; (type, "") once the type was.
+    told: set[tuple[str, str]] = field(default_factory=set)
     initialised: bool = False
+    live: bool = False
     rejected: int = 0
 
 
@@ -105,13 +108,7 @@ class EnvoyModel:
 
     @property
     def live(self) -> bool:
-        state = self.state
-        waits = any(
-            not state.held[kind].get(name) for wanted in state.listens.values() for kind, name in wanted
-        )
-        return state.initialised and LISTENER in self._answered and not waits
-
-    _answered: frozenset[str] = frozenset()
+        return self.state.live
 
     # --- steps
 
@@ -123,7 +120,8 @@ class EnvoyModel:
         if not self.link.inbox:
             return False
         message = discovery_pb2.DeltaDiscoveryResponse.FromString(self.link.inbox.popleft())
-        self._answered |= {message.type_url}
+        told = {wrapped.name for wrapped in message.resources} | set(message.removed_resources)
+        self.state.told |= {(message.type_url, name) for name in told} | {(message.type_url, "")}
         {CLUSTER: self._cds, LISTENER: self._lds, ROUTES: self._rds}.get(message.type_url, self._named)(
             message
         )
@@ -254,9 +252,11 @@ class EnvoyModel:
             for nonce, words in self._withheld:
                 self._say(CLUSTER, (), nonce=nonce, nack=words)
             self._withheld = []
-        if not state.initialised and not state.warming and CLUSTER in self._answered:
+        if not state.initialised and not state.warming and (CLUSTER, "") in state.told:
             state.initialised = True
             self._say(LISTENER, ())
+        wanted = set().union(*state.listens.values())
+        state.live |= state.initialised and (LISTENER, "") in state.told and wanted <= state.told
         for route, target in state.targets.items():
             if target not in state.active:
                 self.served_503.append(f"{route} -> {target}")

@@ -97,6 +97,12 @@ class EnvoyStream:
         self._queue.append(delta_response(type_url, nonce, (resource.raw for resource in found), gone))
         return nonce
 
+    def answer_owed(self) -> None:
+        """An Envoy that initialises waits for an answer of each type, though there be nothing to send."""
+        for type_url, state in list(self.types.items()):
+            if state.seen and state.owes_answer:
+                self.push(type_url, ())
+
     def refused(self, type_url: str, versions: Mapping[str, str | None]) -> None:
         """Envoy does not hold these as sent (which of them it does, nobody knows)."""
         state = self.state(type_url)

@@ -458,6 +458,7 @@ class LocalCore:
         assert self._primary is not None
         self._primary.forget_ahead()
         self._work = None
+        self._primary.answer_owed()
         verdict = work.converge.verdict
         if work.kind is _Kind.REVERT:
             self._reverted(work, verdict)

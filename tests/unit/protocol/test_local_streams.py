@@ -161,6 +161,14 @@ def test_trap_4_an_envoy_in_the_middle_of_warming_gets_what_it_asks_for(local_wi
     envoy.expect(SECRET, "s").expect(ENDPOINTS, "shop", removed=["none"]).expect_nothing()
 
 
+def test_trap_4_an_envoy_that_initialises_is_answered_after_the_resync_though_there_is_nothing(local_with):
+    local = local_with(snapshot(cluster("a"), endpoints("a", 1)))
+    has = snapshot(cluster("a"), endpoints("a", 1))
+    envoy = come_back(local, has).expect_nothing()
+    local.wire.wait(0.1)
+    envoy.expect(LISTENER).ack().expect_nothing()
+
+
 def test_a_resync_that_is_refused_starts_over_once_and_does_not_stop_what_follows(local_with):
     held = snapshot(shop())
     local = local_with(held)

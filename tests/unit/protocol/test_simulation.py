@@ -93,11 +93,11 @@ class Site:
         return moved
 
     def settle(self) -> None:
-        for _ in range(40):
+        for n in range(120):
             while self.step():
                 pass
-            self.wire.wait(self.dice.choice([0.03, 1.0, 12.0]))
-            if self.dice.random() < 0.2:
+            self.wire.wait(self.dice.choice([0.03, 0.2, 2.0]))
+            if n % 20 == 19:
                 self.envoy.time_out()
         while self.step():
             pass
