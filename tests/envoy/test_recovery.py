@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import socket
 
 import pytest
 
@@ -137,6 +139,39 @@ async def test_a_refused_revision_is_not_what_a_reboot_serves(control, node, big
     await node.agent.kill()
     await node.start()
     await node.envoy.live()
+    assert (await ask(listen, "shop"))[::2] == (200, "one")
+
+
+async def test_a_full_disk_refuses_the_revision_and_the_old_set_stays(control, node, big, listen):
+    """The limit on file sizes fails the journal's write just as a full disk does."""
+    journal = node.config.state_dir / "journal"
+    limit = journal.stat().st_size + 64
+    before = resource.prlimit(node.agent.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    marked = replaced(big, routes("edge", {"shop": "shop"}, mark="full"))
+    answer = await control.apply("edge1", marked)
+    assert isinstance(answer, Refused)
+    assert "journal" in answer.words
+    assert "x-mark" not in (await ask(listen, "shop"))[1]
+    resource.prlimit(node.agent.pid, resource.RLIMIT_FSIZE, before)
+    again = replaced(marked, routes("edge", {"shop": "shop"}, mark="room"))
+    assert isinstance(await control.apply("edge1", again), Acknowledged)
+    assert (await ask(listen, "shop"))[1]["x-mark"] == "room"
+
+
+async def test_systemd_hears_ready_and_sigterm_ends_the_agent_while_envoy_serves(
+    control, node, big, listen, tmp_path
+):
+    await node.agent.kill()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        await node.start_agent(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
+        said = [
+            await asyncio.wait_for(asyncio.get_running_loop().sock_recv(systemd, 200), 20) for _ in range(3)
+        ]
+        assert said[0].startswith(b"READY=1")
+        assert said[1:] == [b"WATCHDOG=1"] * 2
+    await connected(control, count=2)
+    assert await node.agent.end() == 0
     assert (await ask(listen, "shop"))[::2] == (200, "one")
 
 

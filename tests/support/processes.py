@@ -73,10 +73,11 @@ class Process:
                 *command, stdout=output, stderr=output, env=os.environ | (env or {}), cwd=ROOT
             )
 
-    async def end(self, number: int = signal.SIGTERM, patience_s: float = 10.0) -> None:
+    async def end(self, number: int = signal.SIGTERM, patience_s: float = 10.0) -> int | None:
+        """Send a signal and wait, with SIGKILL when it takes too long; returns the exit status."""
         process = self._process
         if process is None or process.returncode is not None:
-            return
+            return None
         process.send_signal(number)
         try:
             async with asyncio.timeout(patience_s):
@@ -84,6 +85,7 @@ class Process:
         except TimeoutError:
             process.kill()
             await process.wait()
+        return process.returncode
 
     async def kill(self) -> None:
         await self.end(signal.SIGKILL)

@@ -14,6 +14,7 @@ import logging
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import uvloop
@@ -26,14 +27,17 @@ from xds_agent.node.abilities import hello
 from xds_agent.node.admin import Admin, AdminError
 from xds_agent.node.config import NodeConfig
 from xds_agent.node.envoy_link import EnvoyLink, Refusal
+from xds_agent.node.figures import Figures
 from xds_agent.node.journal import Journal
-from xds_agent.node.metrics import Figures, MetricsServer
 from xds_agent.node.notify import notify, watchdog_interval_s
 from xds_agent.node.report import GATE_PATTERN, Reporter, gate_counters
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.protocol.assembly import Assembly, Complete
 from xds_agent.protocol.wire import ProtocolError
 from xds_agent.snapshot.resource import SHORT, TYPES
+
+if TYPE_CHECKING:
+    from xds_agent.node.metrics import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +65,7 @@ class Agent:
         self.upstream = Upstream(
             [Target(address, name) for address, name in config.targets()], self._credentials, self._session
         )
-        self.metrics = MetricsServer(
-            self.figures, self.admin, self.unhealthy, refresh=self._refresh,
-            address=config.metrics.address, port=config.metrics.port,
-        )  # fmt: skip
+        self.metrics: MetricsServer | None = None
         self._host: pb.Hello | None = None
         self._call: grpc.aio.StreamStreamCall | None = None
         self._writing = asyncio.Lock()
@@ -116,7 +117,8 @@ class Agent:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
         await self.envoy.stop()
-        await self.metrics.stop()
+        if self.metrics is not None:
+            await self.metrics.stop()
         self.journal.close()
 
     # ---- control
@@ -260,8 +262,16 @@ class Agent:
         self.figures.certificate_not_after.set(_not_after(self.config.tls.certificate))
 
     async def _open_metrics(self) -> None:
+        # Imported here: Envoy need not wait for an HTTP server at boot.
+        from xds_agent.node.metrics import MetricsServer
+
+        metrics = MetricsServer(
+            self.figures, self.admin, self.unhealthy, refresh=self._refresh,
+            address=self.config.metrics.address, port=self.config.metrics.port,
+        )  # fmt: skip
         try:
-            await self.metrics.start()
+            await metrics.start()
+            self.metrics = metrics
         except OSError as error:
             # An edge without its metrics still serves; systemd's log and the heartbeat say what is missing.
             self.last_error = f"no metrics: {error}"

@@ -14,6 +14,9 @@ from tests.support.site_pki import TRUST_DOMAIN, SitePki
 from xds_agent.ads.client import DELTA_METHOD, REPORT_METHOD, Target, open_channel
 from xds_agent.ads.control import ListenError, ServerSettings, serve
 from xds_agent.ads.credentials import channel_credentials
+from xds_agent.ads.identity import peer_of
+from xds_agent.ads.server import SERVER_OPTIONS, GrpcTransport
+from xds_agent.pki.renewal import HostFiles, renew_if_due
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.protocol.boundary import Close, Closed, Message, Opened, Send, Tick, Wake, Writable
 
@@ -262,3 +265,47 @@ async def test_a_port_in_use_is_named(control):
     )
     with pytest.raises(ListenError, match=str(control.server.port)):
         await serve(Recorder(), settings, on_report=lambda *said: None)
+
+
+async def test_a_node_renews_its_certificate_here_and_only_under_its_own_name(control):
+    files = control.pki.host("edge1")
+    before = files.certificate.read_bytes()
+    mine = HostFiles(files.certificate, files.key, control.pki.folder / "edge1-ca.crt", None)
+    mine.ca.write_bytes(files.ca.read_bytes())
+    address, now = control.target().address, dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2)
+    await asyncio.sleep(1.1)  # certificates count in whole seconds, and a renewed one must end later
+    renewed = await asyncio.to_thread(
+        renew_if_due, "some-other-name", mine, [address], ["control1"], now=now, force=True
+    )
+    assert renewed
+    assert peer_of(files.certificate.read_bytes(), TRUST_DOMAIN).name == "edge1"
+    assert files.certificate.read_bytes() != before
+    async with control.stream(files) as call:
+        await call.write(b"hello")
+        assert await call.read() == b"hello"
+
+
+async def test_a_peer_that_takes_nothing_is_closed_and_its_neighbour_is_not(tmp_path):
+    core = Recorder()
+    transport = GrpcTransport(core, stalled_write_s=0.3)
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server.add_generic_rpc_handlers((transport.handler(),))
+    server.add_insecure_port(f"unix:{tmp_path}/xds.sock")
+    await server.start()
+    options = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+    async with (
+        grpc.aio.insecure_channel(f"unix:{tmp_path}/xds.sock", options=options) as one,
+        grpc.aio.insecure_channel(
+            f"unix:{tmp_path}/xds.sock", options=(*options, ("grpc.use_local_subchannel_pool", 1))
+        ) as other,
+    ):
+        deaf, lively = one.stream_stream(DELTA_METHOD)(), other.stream_stream(DELTA_METHOD)()
+        # The first echo fills the flow-control window, since nobody reads it; the second cannot leave.
+        await deaf.write(bytes(20_000_000))
+        [closed] = await core.wait_for(Closed)
+        assert "took nothing" in closed.reason
+        await lively.write(b"hello")
+        assert await lively.read() == b"hello"
+        deaf.cancel()
+    await server.stop(0.2)
+    transport.stop()
