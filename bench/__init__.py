@@ -1,1 +1,1 @@
-"""Benchmarks: `script/bench NAME` runs one, prints its figures beside their goals, and can write them as JSON."""
+"""Benchmarks: `script/bench NAME` runs one, prints figures beside goals, and can write them as JSON."""

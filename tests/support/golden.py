@@ -1,6 +1,6 @@
-"""Golden sites: an inventory in, resources out as sorted YAML. `python -m tests.support.golden` writes them anew.
+"""Golden sites: an inventory in, resources out as YAML. `python -m tests.support.golden` writes them anew.
 
-Each folder of tests/golden/compile holds `site.yml` (the `edge` and `hosts` of a site document, optionally `now`
+Each folder of tests/golden/compile holds `site.yml` (the `edge` and `hosts` of a document, optionally `now`
 and `challenges`) and one file for each different snapshot, named after the first host that has it.
 """
 

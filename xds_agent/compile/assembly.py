@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from xds_agent.compile import tcp, udp
 from xds_agent.compile.hosts import Frames
 from xds_agent.compile.inputs import Settled
 from xds_agent.compile.listeners import DEFAULT_CHAIN, KINDS, PLAIN, plain_listener, route_name, tls_listener
+from xds_agent.compile.mine import Mine
 from xds_agent.compile.parts import Parts
 from xds_agent.compile.runtime import NAME as RUNTIME_NAME
 from xds_agent.compile.runtime import runtime
@@ -52,6 +53,7 @@ class Assembly:
         self._audience = audience
         self._snapshot = EMPTY
         self._memory: dict[str, tuple[tuple[Any, ...], Resource]] = {}
+        self._mine: Mine | None = None
 
     def snapshot(self, world: World) -> Snapshot:
         """The audience's snapshot; the one of before when nothing it holds has changed."""
@@ -71,20 +73,26 @@ class Assembly:
 
     def _serving(self, world: World) -> dict[str, Named]:
         tenants = self._audience.tenants
-        parts = [one for one in world.parts.values() if one.service.tenant in tenants]
         layout = world.table.layout(tenants)
-        secrets = {name for one in parts if one.secrets for name in one.secrets}
+        settled = world.settled
+        if self._mine is None or settled.names_changed or settled.places_changed:
+            self._mine = Mine.of(one for one in world.parts.values() if one.service.tenant in tenants)
+        else:
+            touched = (world.parts[name] for name in settled.touched)
+            self._mine = self._mine.exchanged([one for one in touched if one.service.tenant in tenants])
+        mine = self._mine
+        secrets = set(mine.secrets)
         for names in layout.names.values():
             secrets.update(secret for policy in names for secret in policy_secrets(policy))
         return {
             SECRET: {name: world.secrets[name] for name in sorted(secrets)},
-            CLUSTER: {one.cluster.name: one.cluster for one in parts},
-            ENDPOINTS: {one.endpoints.name: one.endpoints for one in parts if one.endpoints is not None},
-            LISTENER: self._listeners(world, layout, parts),
+            CLUSTER: mine.clusters,
+            ENDPOINTS: mine.endpoints,
+            LISTENER: self._listeners(world, layout, mine),
             ROUTES: self._routes(world, layout),
         }
 
-    def _listeners(self, world: World, layout: Layout, parts: Iterable[Parts]) -> Named:
+    def _listeners(self, world: World, layout: Layout, mine: Mine) -> Named:
         ports, limits = world.settled.ports, world.settled.limits
         found: Named = {}
         if any(layout.names.values()):
@@ -102,7 +110,7 @@ class Assembly:
                         LISTENER, k.name, tls_listener(k, p, n, limits)
                     ),
                 )  # fmt: skip
-        for name, services in _by_port(parts).items():
+        for name, services in mine.by_port.items():
             found[name] = self._made(
                 LISTENER, name, (services, limits), lambda n=name, s=services: _layer4(n, s, world)
             )
@@ -142,21 +150,6 @@ class Assembly:
         resource: Resource = make()
         self._memory[type_url + name] = (key, resource)
         return resource
-
-
-def _by_port(parts: Iterable[Parts]) -> dict[str, list[Service]]:
-    """TCP and UDP services by the name of their listener; virtual addresses are the L4 tier's."""
-    found: dict[str, list[Service]] = {}
-    for one in parts:
-        service = one.service
-        listen = service.listen
-        if listen is None or listen.port is None or listen.address != "edge":
-            continue
-        if service.protocol == "tcp":
-            found.setdefault(tcp.listener_name(listen.port), []).append(service)
-        elif service.protocol == "udp":
-            found.setdefault(udp.listener_name(listen.port), []).append(service)
-    return {name: sorted(found[name], key=lambda one: one.name) for name in sorted(found)}
 
 
 def _layer4(name: str, services: Sequence[Service], world: World) -> Resource:

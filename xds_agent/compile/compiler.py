@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from xds_agent.compile.material import CompileError, KeyPair, Material, Trust
 from xds_agent.compile.parts import Parts, parts_of
 from xds_agent.compile.secrets import key_pair_secret, trust_secret_of
 from xds_agent.compile.table import Table
-from xds_agent.compile.tls import certificate_secret, policy_of, policy_secrets, trust_secret
+from xds_agent.compile.tls import certificate_secret, trust_secret
 from xds_agent.compile.views import Audience, audience_of, views_of
 from xds_agent.model import Problem, ProxyLimits, Site
 from xds_agent.snapshot.resource import SECRET, Resource
@@ -49,7 +49,7 @@ class Compiler:
             table = Table(settled.edge, settled.services)
         secrets = self._secret_resources(material)
         parts = self._made_parts(site, settled)
-        problems = [*table.problems, *_missing(settled, parts, secrets)]
+        problems = [*table.problems, *_missing(table, parts.values(), secrets)]
         if problems:
             raise CompileError([replace(one, origin=site.origin(one.path)) for one in problems])
         # Nothing is remembered of a site that does not compile.
@@ -68,14 +68,19 @@ class Compiler:
         return Compiled(site=site, views=views, by_audience=snapshots)
 
     def _made_parts(self, site: Site, settled: Settled) -> dict[str, Parts]:
-        """Parts of every service."""
-        old = {} if settled.places_changed or settled.limits is not self._limits else self._parts
-        return {
-            name: old[name]
-            if name in old and name not in settled.touched
-            else parts_of(site, service, settled.limits, settled.windows)
-            for name, service in settled.services.items()
-        }
+        """Parts of every service; the dict of before is left as it is."""
+        services = settled.services
+        if settled.places_changed or settled.limits is not self._limits:
+            remade: Iterable[str] = services
+            parts = {}
+        elif settled.names_changed:
+            parts = {name: self._parts[name] for name in services if name in self._parts}
+            remade = settled.touched
+        else:
+            parts, remade = dict(self._parts), settled.touched
+        for name in remade:
+            parts[name] = parts_of(site, services[name], settled.limits, settled.windows)
+        return parts
 
     def _secret_resources(self, material: Material) -> _Secrets:
         """Secrets by name, with what each was made of; keys that stay are not encoded again."""
@@ -96,16 +101,15 @@ class Compiler:
         return known if known is not None and known[0] == content else None
 
 
-def _missing(settled: Settled, parts: Mapping[str, Parts], secrets: _Secrets) -> Iterator[Problem]:
+def _missing(table: Table, parts: Iterable[Parts], secrets: _Secrets) -> Iterator[Problem]:
     """Certificates and authorities that something refers to and the material lacks."""
-    for domain in settled.domains:
-        for secret in policy_secrets(policy_of(domain)):
-            if secret not in secrets:
-                yield _lacking(f"domains[{domain.name}]", secret)
-    for name, part in parts.items():
+    for secret, domain in table.secrets.items():
+        if secret not in secrets:
+            yield _lacking(f"domains[{domain}]", secret)
+    for part in [one for one in parts if one.secrets]:
         for secret in part.secrets:
             if secret not in secrets:
-                yield _lacking(f"services[{name}]", secret)
+                yield _lacking(f"services[{part.service.name}]", secret)
 
 
 def _lacking(path: str, secret: str) -> Problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +18,8 @@ class Settled:
 
     edge: Edge
     hosts: Mapping[str, Host]
+    # As given, and by name with the old objects where they are equal.
+    given: tuple[Service, ...]
     services: Mapping[str, Service]
     domains: tuple[Domain, ...]
     routes: tuple[Route, ...]
@@ -48,15 +50,17 @@ class Inputs:
         if last is None:
             services = {service.name: service for service in edge.services}
             return Settled(
-                edge=edge, hosts=site.hosts, services=services, domains=edge.domains, routes=edge.routes,
+                edge=edge, hosts=site.hosts, given=edge.services, services=services,
+                domains=edge.domains, routes=edge.routes,
                 ports=edge.ports, limits=edge.limits, windows=windows, touched=frozenset(services),
                 places_changed=True, names_changed=True,
             )  # fmt: skip
-        services, touched, claims_changed = _settle_services(last.services, edge.services)
+        services, touched, claims_changed = _settle_services(last, edge.services)
         domains, routes = _old_if_equal(last.domains, edge.domains), _old_if_equal(last.routes, edge.routes)
         same_names = domains is last.domains and routes is last.routes and last.ports == edge.ports
         return Settled(
-            edge=edge, hosts=site.hosts, services=services, domains=domains, routes=routes,
+            edge=edge, hosts=site.hosts, given=edge.services, services=services,
+            domains=domains, routes=routes,
             ports=edge.ports, limits=_old_if_equal(last.limits, edge.limits), windows=windows,
             touched=touched,
             places_changed=last.hosts != site.hosts or windows != last.windows,
@@ -65,9 +69,15 @@ class Inputs:
 
 
 def _settle_services(
-    old: Mapping[str, Service], given: tuple[Service, ...]
+    last: Settled, given: tuple[Service, ...]
 ) -> tuple[dict[str, Service], frozenset[str], bool]:
     """(services by name, old objects where they are equal; names that differ; whether claims on names do)."""
+    if len(given) == len(last.given):
+        pairs = [pair for pair in zip(last.given, given, strict=True) if pair[0] is not pair[1]]
+        if all(before.name == service.name for before, service in pairs):
+            # An edit in place: the rest is not even looked at.
+            return _exchanged(last.services, [service for _, service in pairs])
+    old = last.services
     new: dict[str, Service] = {}
     touched: list[str] = []
     claims_changed = False
@@ -82,6 +92,17 @@ def _settle_services(
     # With one in place of another the numbers agree, but then the newcomer has changed the claims.
     gone = len(new) != len(old)
     return new, frozenset(touched), claims_changed or gone
+
+
+def _exchanged(
+    old: Mapping[str, Service], given: Iterable[Service]
+) -> tuple[dict[str, Service], frozenset[str], bool]:
+    """As `_settle_services`, of services that were all there before."""
+    differ = [service for service in given if not _equal(old[service.name], service)]
+    new = dict(old)
+    new.update((service.name, service) for service in differ)
+    claims_changed = any(_claims(old[service.name]) != _claims(service) for service in differ)
+    return new, frozenset(service.name for service in differ), claims_changed
 
 
 def _old_if_equal(old: T, new: T) -> T:

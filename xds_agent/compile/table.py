@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from xds_agent.compile.listeners import GRPC, HTTPS, KINDS
-from xds_agent.compile.tls import Policy, policy_of
+from xds_agent.compile.tls import Policy, policy_of, policy_secrets
 from xds_agent.model import Domain, Edge, Problem, Route, Service
 
 Names = Mapping[Policy, tuple[str, ...]]
@@ -40,6 +40,11 @@ class Table:
         self.hosts: dict[str, dict[str, Rules]] = {kind.name: {} for kind in KINDS}
         self.users: dict[str, list[tuple[str, str]]] = {}
         self.problems: list[Problem] = []
+        self.secrets: dict[str, str] = {}
+        """Secrets that domains ask for, with the first domain that does."""
+        for domain in edge.domains:
+            for secret in policy_secrets(policy_of(domain)):
+                self.secrets.setdefault(secret, domain.name)
         self._layouts = lru_cache(maxsize=256)(self._layout)
         owners = self._owners(services.values())
         routes = self._routes(services)

@@ -178,6 +178,11 @@ def _exchanged(
     old: Mapping[str, Resource], new: Mapping[str, Resource]
 ) -> tuple[list[Resource], list[Resource]]:
     """(resources of `old` that `new` has not, those of `new` that `old` has not), by version."""
+    if len(old) == len(new):
+        pairs = [pair for pair in zip(old.values(), new.values(), strict=True) if pair[0] is not pair[1]]
+        if all(before.name == after.name for before, after in pairs):
+            pairs = [pair for pair in pairs if pair[0].version != pair[1].version]
+            return [before for before, _ in pairs], [after for _, after in pairs]
     come = [one for name, one in new.items() if old.get(name) is not one]
     come = [one for one in come if one.name not in old or old[one.name].version != one.version]
     gone = [old[one.name] for one in come if one.name in old]

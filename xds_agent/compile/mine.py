@@ -1,0 +1,73 @@
+"""What one audience holds of the services: kept from one compilation to the next, and patched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from xds_agent.compile import tcp, udp
+from xds_agent.compile.parts import Parts
+from xds_agent.model import Service
+from xds_agent.snapshot.resource import Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """Parts of an audience's services by name, and the collections that its snapshot is made of."""
+
+    parts: dict[str, Parts]
+    clusters: dict[str, Resource]
+    endpoints: dict[str, Resource]
+    secrets: frozenset[str]
+    # TCP and UDP services by the name of their listener, sorted.
+    by_port: dict[str, list[Service]]
+
+    @classmethod
+    def of(cls, parts: Iterable[Parts]) -> Mine:
+        """Collect parts."""
+        named = {one.cluster.name: one for one in parts}
+        return cls(
+            parts=named,
+            clusters={name: one.cluster for name, one in named.items()},
+            endpoints={name: one.endpoints for name, one in named.items() if one.endpoints is not None},
+            secrets=frozenset(name for one in named.values() if one.secrets for name in one.secrets),
+            by_port=_by_port(named.values()),
+        )
+
+    def exchanged(self, touched: Sequence[Parts]) -> Mine:
+        """With other parts in place of those of the same names."""
+        if not touched:
+            return self
+        parts = dict(self.parts)
+        parts.update((one.cluster.name, one) for one in touched)
+        if any(_shape(self.parts[one.cluster.name]) != _shape(one) for one in touched):
+            return Mine.of(parts.values())
+        clusters, endpoints = dict(self.clusters), dict(self.endpoints)
+        for one in touched:
+            clusters[one.cluster.name] = one.cluster
+            if one.endpoints is not None:
+                endpoints[one.cluster.name] = one.endpoints
+        return Mine(parts, clusters, endpoints, self.secrets, self.by_port)
+
+
+def _shape(one: Parts) -> tuple[object, ...]:
+    """What decides which collections a service is in."""
+    own = None if one.service.is_http else one.service
+    return one.endpoints is None, one.secrets, own
+
+
+def _by_port(parts: Iterable[Parts]) -> dict[str, list[Service]]:
+    """Virtual addresses are the L4 tier's, and have no listener here."""
+    found: dict[str, list[Service]] = {}
+    for one in parts:
+        service = one.service
+        if service.is_http:
+            continue
+        listen = service.listen
+        if listen is None or listen.port is None or listen.address != "edge":
+            continue
+        if service.protocol == "tcp":
+            found.setdefault(tcp.listener_name(listen.port), []).append(service)
+        elif service.protocol == "udp":
+            found.setdefault(udp.listener_name(listen.port), []).append(service)
+    return {name: sorted(found[name], key=lambda one: one.name) for name in sorted(found)}
