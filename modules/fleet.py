@@ -120,6 +120,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.marchproxy.edge.plugins.module_utils.control_socket import ControlError, request
 from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import (
+    bare,
     diff_text,
     failure,
     warnings_of,
@@ -166,7 +167,7 @@ def main() -> None:
         module.fail_json(
             msg=str(error),
             kind=error.kind,
-            problems=error.answer.get("problems", []),
+            problems=bare(error.answer.get("problems", [])),
             nodes=error.answer.get("nodes", {}),
         )
     except (OSError, ValueError) as error:
@@ -180,7 +181,7 @@ def main() -> None:
         result["diff"] = [{"prepared": diff_text(answer)}]
     words = None if module.check_mode else failure(answer)
     if words:
-        module.fail_json(msg=words, problems=answer.get("problems", []), **result)
+        module.fail_json(msg=words, problems=bare(answer.get("problems", [])), **result)
     module.exit_json(**result)
 
 

@@ -40,7 +40,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: Each with path, message, fix, origin and text.
+  description: Each with path, message, fix and origin.
   returned: failure
   type: list
   elements: dict

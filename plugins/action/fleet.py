@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import diff_text, problems_text
+from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import bare, diff_text, problems_text
 from ansible_collections.marchproxy.edge.plugins.module_utils.site_document import site_document
 from ansible_collections.marchproxy.edge.plugins.module_utils.site_model import check, first_change
 from ansible_collections.marchproxy.edge.plugins.module_utils.where_control_is import who_runs
@@ -107,7 +107,7 @@ class ActionModule(ActionBase):
 
 def failed(problems):
     """A failure that lists every problem, each with its place."""
-    return {"failed": True, "msg": problems_text(problems), "problems": problems}
+    return {"failed": True, "msg": problems_text(problems), "problems": bare(problems)}
 
 
 def _user():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import problems_text
+from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import bare, problems_text
 from ansible_collections.marchproxy.edge.plugins.module_utils.site_document import site_document
 from ansible_collections.marchproxy.edge.plugins.module_utils.site_model import ModelMissing, check, notes
 from ansible_collections.marchproxy.edge.plugins.module_utils.where_control_is import who_runs
@@ -31,7 +31,7 @@ class ActionModule(ActionBase):
         except ModelMissing as error:
             raise AnsibleActionFail(str(error)) from error
         if problems:
-            return dict(result, failed=True, msg=problems_text(problems), problems=problems)
+            return dict(result, failed=True, msg=problems_text(problems), problems=bare(problems))
         edge = document.get("edge", {})
         counts = {key: len(value) for key, value in edge.items() if isinstance(value, list)}
         return dict(

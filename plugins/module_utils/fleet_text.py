@@ -23,6 +23,11 @@ def problems_text(problems):
     return "\n".join([head, *(f"  {text}" for text in texts)])
 
 
+def bare(problems):
+    """The problems without their rendered line, which the message shows already."""
+    return [{key: value for key, value in problem.items() if key != "text"} for problem in problems]
+
+
 def warnings_of(answer):
     """What a success still has to say: proxies that are away, parts not acted on yet."""
     away = _in_state(answer, "offline")

@@ -14,7 +14,7 @@ from xds_agent.ads.credentials import channel_credentials
 from xds_agent.protocol.assembly import Assembly, Complete
 from xds_agent.snapshot.resource import EMPTY
 
-RETRY_S = 0.1
+RETRY_S = 0.5
 
 
 @dataclass

@@ -74,7 +74,7 @@ class ServeProcess:
                 env=os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
             )  # fmt: skip
 
-    def start(self, patience_s: float = 30.0) -> None:
+    def start(self, patience_s: float = 150.0) -> None:
         """Until it answers on its socket."""
         self.spawn()
         deadline = time.monotonic() + patience_s

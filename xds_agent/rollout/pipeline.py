@@ -294,6 +294,18 @@ class Pipeline:
     # --- at boot -------------------------------------------------------------------------------------
 
     def _last_good(self) -> Stored | None:
+        try:
+            self._interrupt()
+        except StoreError as error:
+            # It is not served for that: only what is noted as live is.
+            log.error("what was interrupted could not be noted: %s", error)
+        with self.store.read() as session:
+            return revisions.last_good(session)
+
+    def _interrupt(self) -> None:
+        with self.store.read() as session:
+            if not revisions.pending(session):
+                return
         with self.store.write() as session:
             for number in revisions.interrupt_pending(session):
                 log.warning("revision %d was being published when control ended; it is not served", number)
@@ -301,7 +313,6 @@ class Pipeline:
                     session, actor="control", action="revision.interrupted", subject=str(number), detail={},
                     now=self.now(),
                 )  # fmt: skip
-            return revisions.last_good(session)
 
     async def _serve_again(self, stored: Stored) -> None:
         values = await asyncio.to_thread(self._values, stored.fingerprints)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
+
+from xds_agent.store import reserve
+
+log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 5_000
@@ -40,11 +45,20 @@ def open_database(url: str) -> Engine:
     )
     if engine.dialect.name == "sqlite":
         _make_durable(engine)
+    file = Path(parsed.database) if engine.dialect.name == "sqlite" and parsed.database else None
     try:
-        migrate(engine)
+        try:
+            migrate(engine)
+        except StoreFull:
+            if file is None or not reserve.give_up(file):
+                raise
+            log.error("the disk of %s is full; its reserve was given up so that control can start", file)
+            migrate(engine)
     except StoreError:
         engine.dispose()
         raise
+    if file is not None:
+        reserve.hold(file)
     return engine
 
 

@@ -100,9 +100,14 @@ def finish(session: Session, number: int, outcome: Outcome, words: str = "") -> 
     )
 
 
+def pending(session: Session) -> list[int]:
+    """Numbers of revisions that are being published, or were when control died."""
+    return list(session.scalars(select(RevisionRow.number).where(RevisionRow.outcome == "pending")))
+
+
 def interrupt_pending(session: Session) -> list[int]:
     """Mark what a killed control left pending; the numbers. Called on boot by the one that publishes."""
-    numbers = list(session.scalars(select(RevisionRow.number).where(RevisionRow.outcome == "pending")))
+    numbers = pending(session)
     for number in numbers:
         finish(session, number, "interrupted", "control ended while this revision was being published")
     return numbers

@@ -120,7 +120,7 @@ async def test_rollback_and_status_by_module(serve, node, small_site):
         "    - name: Ask\n      marchproxy.edge.fleet_info:\n"
         "        socket: '{{ control_socket }}'\n        history: 3\n      register: info\n"
         "    - name: Show\n      ansible.builtin.debug:\n"
-        "        msg: \"live {{ info.status.revision.number }}, {{ info.history | map(attribute='outcome') }}\"\n",
+        '        msg: "live {{ info.status.revision.number }}"\n',
     )
     played = await play(small_site, playbook="rollback.yml")
     assert played.code == 0, played
@@ -146,16 +146,3 @@ async def test_no_verbosity_shows_a_secret(serve, node, small_site):
     # Nothing stays on the control host either.
     left = [path for path in small_site.folder.glob("ansible-*/**/*") if path.is_file()]
     assert not any(planted.encode() in path.read_bytes() for path in left)
-
-
-async def test_no_reach_of_the_socket_is_a_sentence(serve, small_site):
-    import os
-
-    import pytest
-
-    if os.geteuid() == 0:
-        pytest.skip("root may open any socket")
-    await asyncio.to_thread(serve.start)
-    serve.socket.chmod(0)
-    refused = await result(small_site)
-    assert "may not open" in refused["msg"]
