@@ -24,6 +24,11 @@ options:
     type: list
     elements: path
     default: []
+  digests:
+    description: Files whose SHA-256 is wanted.
+    type: list
+    elements: path
+    default: []
   certificates:
     description: PEM files of which the first certificate is wanted.
     type: list
@@ -187,6 +192,13 @@ def _text(path: str) -> str:
         return ""
 
 
+def _digest(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def _stamp(path: str) -> str | None:
     return _text(path).strip() if Path(path).exists() else None
 
@@ -237,6 +249,7 @@ def gather(run: Run, params: dict[str, Any]) -> dict[str, Any]:
         "now": _output(run, "date", "--utc", "+%Y-%m-%d %H:%M:%SZ").strip(),
         "sysctl": kernel_parameters(params["sysctl"]),
         "stamps": {path: _stamp(path) for path in params["stamps"]},
+        "digests": {path: _digest(path) for path in params["digests"]},
         "certificates": {path: _certificate(run, path) for path in params["certificates"]},
     }
 
@@ -244,6 +257,7 @@ def gather(run: Run, params: dict[str, Any]) -> dict[str, Any]:
 ARGUMENTS: dict[str, Any] = {
     "sysctl": {"type": "list", "elements": "str", "default": []},
     "stamps": {"type": "list", "elements": "path", "default": []},
+    "digests": {"type": "list", "elements": "path", "default": []},
     "certificates": {"type": "list", "elements": "path", "default": []},
 }
 
