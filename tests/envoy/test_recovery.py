@@ -8,7 +8,8 @@ import socket
 
 import pytest
 
-from tests.support.processes import ask, until
+from tests.support.control import Control
+from tests.support.processes import Node, ask, until
 from tests.support.resources import cluster, endpoints, replaced, routes, site
 from xds_agent.protocol.control import Acknowledged, Connected, Refused
 
@@ -140,6 +141,29 @@ async def test_a_refused_revision_is_not_what_a_reboot_serves(control, node, big
     await node.start()
     await node.envoy.live()
     assert (await ask(listen, "shop"))[::2] == (200, "one")
+
+
+async def test_the_next_control_host_takes_over_and_resends_nothing(pki, tmp_path, backends, listen):
+    one, two = Control(pki), Control(pki, name="control2")
+    await one.start()
+    await two.start()
+    node = Node(tmp_path / "edge1", pki, "edge1", [one.address, two.address], ("control1", "control2"))
+    try:
+        await node.start()
+        first = site(listen, {"shop": [backends[0].port]})
+        assert isinstance(await one.apply("edge1", first), Acknowledged)
+        two.publish({"edge1": first})
+        before = await sent(node)
+        await one.stop()
+        await two.until(Acknowledged, node="edge1")
+        assert await sent(node) == before
+        moved = replaced(first, endpoints("shop", backends[1].port))
+        assert isinstance(await two.apply("edge1", moved), Acknowledged)
+        assert (await ask(listen, "shop"))[::2] == (200, "two")
+    finally:
+        await node.close()
+        await one.stop()
+        await two.stop()
 
 
 async def test_a_full_disk_refuses_the_revision_and_the_old_set_stays(control, node, big, listen):

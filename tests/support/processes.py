@@ -121,7 +121,14 @@ class Envoy(Process):
 class Node:
     """One proxy host: its agent's files and its two processes. Sockets lie in a short path of their own."""
 
-    def __init__(self, folder: Path, pki: SitePki, name: str, control: list[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        pki: SitePki,
+        name: str,
+        control: list[str],
+        control_names: tuple[str, ...] = ("control1",),
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.name = name
@@ -131,7 +138,7 @@ class Node:
             "name": name,
             "trust_domain": TRUST_DOMAIN,
             "control": control,
-            "control_names": ["control1"],
+            "control_names": list(control_names),
             "tls": {
                 "certificate": str(self.files.certificate),
                 "key": str(self.files.key),

@@ -12,11 +12,10 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from xds_agent.ads.gate import Gate
 from xds_agent.protocol.boundary import (
     Action,
     Close,
@@ -31,6 +30,10 @@ from xds_agent.protocol.boundary import (
     Wake,
     Writable,
 )
+
+if TYPE_CHECKING:
+    # The node agent has no gate, and need not load cryptography before Envoy is served.
+    from xds_agent.ads.gate import Gate
 
 log = logging.getLogger(__name__)
 

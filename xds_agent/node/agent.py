@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 import uvloop
-from cryptography import x509
 
 import xds_agent
 from xds_agent.ads.client import DELTA_METHOD, Target, Upstream
@@ -27,7 +26,6 @@ from xds_agent.node.abilities import hello
 from xds_agent.node.admin import Admin, AdminError
 from xds_agent.node.config import NodeConfig
 from xds_agent.node.envoy_link import EnvoyLink, Refusal
-from xds_agent.node.figures import Figures
 from xds_agent.node.journal import Journal
 from xds_agent.node.notify import notify, watchdog_interval_s
 from xds_agent.node.report import GATE_PATTERN, Reporter, gate_counters
@@ -37,6 +35,7 @@ from xds_agent.protocol.wire import ProtocolError
 from xds_agent.snapshot.resource import SHORT, TYPES
 
 if TYPE_CHECKING:
+    from xds_agent.node.figures import Figures
     from xds_agent.node.metrics import MetricsServer
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class Agent:
 
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
-        self.figures = Figures()
+        self.figures: Figures
         self.journal = Journal(config.state_dir)
         self.last_error = self.journal.problem
         held = self.journal.snapshot
@@ -83,6 +82,10 @@ class Agent:
     async def run(self) -> None:
         """Serve until `stop`. Raises OSError when Envoy's socket cannot be opened."""
         await self.envoy.start()
+        # Imported here, as others below: at boot, Envoy waits for nothing that it does not need.
+        from xds_agent.node.figures import Figures
+
+        self.figures = Figures()
         log.info("serving revision %s to Envoy", self.journal.snapshot.revision or "none")
         notify("READY=1\nSTATUS=serving Envoy")
         work = [
@@ -262,7 +265,6 @@ class Agent:
         self.figures.certificate_not_after.set(_not_after(self.config.tls.certificate))
 
     async def _open_metrics(self) -> None:
-        # Imported here: Envoy need not wait for an HTTP server at boot.
         from xds_agent.node.metrics import MetricsServer
 
         metrics = MetricsServer(
@@ -308,6 +310,8 @@ def _sentence(refusal: Refusal) -> str:
 
 
 def _not_after(certificate: Path) -> int:
+    from cryptography import x509
+
     try:
         leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
     except (OSError, ValueError):
