@@ -1,8 +1,9 @@
-"""EnvoyModel: an Envoy as its xDS client behaves, by what was measured of Envoy 1.40 (knowledge of rules 11 to 22).
+"""EnvoyModel: an Envoy as its xDS client behaves, by what was measured of Envoy 1.40 (rules 11 to 22).
 
 It withholds the CDS ACK while clusters warm, never asks again for endpoints it is subscribed to, withholds a
-CDS NACK while a good cluster of the same response warms, stays wedged on a refused cluster until that is taken
-away, applies the good part of what it refuses, and serves 503 where a route meets no warm cluster: `served_503`.
+CDS NACK while a good cluster of the same response warms, stays wedged on a refused cluster until that is
+taken away, applies the good part of what it refuses, and serves 503 where a route meets no warm cluster
+(`served_503`).
 """
 
 from __future__ import annotations
@@ -264,7 +265,7 @@ class EnvoyModel:
     # --- judgement
 
     def difference(self, wanted: Snapshot) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-        """type -> (held, wanted) where they differ; empty when this Envoy holds exactly `wanted`, all warm."""
+        """type -> (held, wanted) where they differ; empty when it holds exactly `wanted`, all of it warm."""
         have = {CLUSTER: self.state.active, **self.state.held}
         result = {}
         for kind in TYPES:

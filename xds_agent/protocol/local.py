@@ -8,9 +8,8 @@ has and is converged from there (trap 4). A new target is applied by the plan's 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
 
+from xds_agent.protocol.answers import answer
 from xds_agent.protocol.boundary import (
     Action,
     Close,
@@ -35,7 +34,8 @@ from xds_agent.protocol.local_outcomes import (
     PollRejected,
     Refused,
 )
-from xds_agent.protocol.resync import clean_up, known_view, pressing_answers
+from xds_agent.protocol.rejections import Rejections
+from xds_agent.protocol.resync import resync, view_of
 from xds_agent.protocol.revert import revert_stages
 from xds_agent.protocol.timers import Timers
 from xds_agent.protocol.wire import (
@@ -47,9 +47,10 @@ from xds_agent.protocol.wire import (
     delta_request,
     named_in,
 )
+from xds_agent.protocol.work import Kind, Waiting, Work
 from xds_agent.snapshot.diff import Diff
 from xds_agent.snapshot.plan import Plan, Stage
-from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, EXTENSION, SECRET, TYPES, Snapshot
+from xds_agent.snapshot.resource import CLUSTER, Snapshot
 
 __all__ = [
     "Active",
@@ -65,24 +66,9 @@ __all__ = [
 _STALLED_WRITE_S = 30.0
 # Big sets take Envoy longer: 10,000 clusters were acknowledged in 3.5 s.
 _STALL_PER_RESOURCE_S = 0.002
-_POLL_MAX_S = 1.0
 _SETTLE_S = 1.0
 # A target under which Envoy goes away this often is refused: it may be what kills it.
 _LOSSES_MAX = 3
-
-
-class _Kind(Enum):
-    APPLY = auto()
-    RESYNC = auto()
-    REVERT = auto()
-
-
-@dataclass(slots=True)
-class _Work:
-    kind: _Kind
-    converge: Converge
-    target: Snapshot
-    blame: Verdict | None = None
 
 
 class LocalCore:
@@ -99,8 +85,8 @@ class LocalCore:
     ) -> None:  # fmt: skip
         self._held = held
         self._tell = on_outcome
-        self._stall_s, self._quiet_s, self._poll_s = stall_s, quiet_s, poll_s
-        self._view: View = _copy(held)
+        self._stall_s, self._quiet_s = stall_s, quiet_s
+        self._view: View = view_of(held)
         self._unfinished = frozenset(unfinished)
         self._gathering = Gathering(self._unfinished, quiet_s=quiet_s)
         self._streams: dict[int, EnvoyStream] = {}
@@ -109,14 +95,11 @@ class LocalCore:
         self._timers = Timers()
         self._closing: list[Action] = []
         self._live = False
-        self._waiting: tuple[Snapshot, Mapping[str, Iterable[str]] | None] | None = None
-        self._work: _Work | None = None
+        self._waiting: Waiting | None = None
+        self._work: Work | None = None
         self._losses = 0
         self._repaired = False
-        # Envoy's count of refused cluster updates; None while unknown.
-        self._rejections: int | None = None
-        self._counter_asked = False
-        self._poll_in = poll_s
+        self._rejections = Rejections(poll_s)
         # By streams that are gone.
         self._sent_before = 0
 
@@ -129,18 +112,15 @@ class LocalCore:
     def applying(self) -> Snapshot | None:
         """The target that has no verdict yet, applied now or waiting."""
         if self._waiting is not None:
-            return self._waiting[0]
-        if self._work is not None and self._work.kind is not _Kind.RESYNC:
+            return self._waiting.target
+        if self._work is not None and self._work.kind is not Kind.RESYNC:
             return self._work.target
         return None
 
     @property
     def unfinished(self) -> frozenset[str]:
         """Clusters that this Envoy may hold half made or refused, for the next process to know."""
-        if self._work is None or self._work.kind is _Kind.RESYNC:
-            return self._unfinished
-        diff = Diff.between(self._held, self._work.target)
-        return self._unfinished | diff.names().get(CLUSTER, frozenset())
+        return self._unfinished | (self._work.half_made(self._held) if self._work else frozenset())
 
     @property
     def resources_sent(self) -> int:
@@ -177,7 +157,8 @@ class LocalCore:
     ) -> list[Action]:
         """Bring Envoy to `target`; ends in Active or Refused, unless a newer one replaces it while it waits.
         `changed` names, per type, all that can differ from the held set, where the caller knows."""
-        self._waiting = (target, changed)
+        names = {t: frozenset(found) for t, found in changed.items()} if changed is not None else None
+        self._waiting = Waiting(target, names, self._held)
         self._losses = 0
         return self._step()
 
@@ -190,15 +171,12 @@ class LocalCore:
         """Envoy's cluster_manager.cds.update_rejected, or None when its admin does not answer."""
         work = self._work
         if work is None:
-            self._rejections, self._counter_asked = count, True
+            self._rejections.note(count)
             self._timers.cancel("settle")
-        elif work.kind is _Kind.APPLY and work.converge.awaits_clusters and self._newly_rejected(count):
+        elif work.kind is Kind.APPLY and work.converge.awaits_clusters and self._rejections.grew(count):
             words = "Envoy refused the clusters (cds.update_rejected) and withholds its words"
             work.converge.fail(CLUSTER, words)
         return self._step()
-
-    def _newly_rejected(self, count: int | None) -> bool:
-        return count is not None and self._rejections is not None and count > self._rejections
 
     # --- events
 
@@ -214,9 +192,9 @@ class LocalCore:
 
     def _lead(self, stream: EnvoyStream) -> None:
         self._primary = stream
-        self._view = _copy(self._held)
+        self._view = view_of(self._held)
         self._live = False
-        self._rejections, self._counter_asked = None, False
+        self._rejections.forget()
         self._timers.cancel("quiet")
         self._gathering = Gathering(self._unfinished, quiet_s=self._quiet_s)
         self._tell(EnvoyConnected(stream.number))
@@ -229,7 +207,7 @@ class LocalCore:
         self._sent_before += stream.resources_sent
         if stream is not self._primary:
             return
-        if self._work is not None and self._work.kind is _Kind.APPLY:
+        if self._work is not None and self._work.kind is Kind.APPLY:
             self._losses += 1
         self._drop_work(reason)
         self._primary, self._live = None, False
@@ -248,24 +226,17 @@ class LocalCore:
         work, self._work = self._work, None
         self._timers.cancel("stall")
         self._timers.cancel("poll")
-        if work is None or work.kind is _Kind.RESYNC:
+        if work is None or work.kind is Kind.RESYNC:
             return
-        self._cut_off(work)
-        if work.kind is _Kind.REVERT:
-            assert work.blame is not None
-            words = f"{work.blame.words} (then Envoy's stream ended: {reason})"
-            self._tell(Refused(work.target, work.blame.type_url, work.blame.names, words))
+        self._unfinished |= work.half_made(self._held)
+        if work.kind is Kind.REVERT:
+            self._tell(work.cut_off(reason))
         elif self._losses >= _LOSSES_MAX:
             self._losses = 0
             words = f"Envoy went away {_LOSSES_MAX} times while this was being applied, last: {reason}"
             self._tell(Refused(work.target, "", (), words))
         elif self._waiting is None:
-            self._waiting = (work.target, None)
-
-    def _cut_off(self, work: _Work) -> None:
-        """These clusters may be half made, or refused without Envoy saying so after a reconnect."""
-        diff = Diff.between(self._held, work.target)
-        self._unfinished |= diff.names().get(CLUSTER, frozenset())
+            self._waiting = Waiting(work.target)
 
     def _message(self, number: int, data: bytes) -> None:
         stream = self._streams.get(number)
@@ -283,7 +254,8 @@ class LocalCore:
             if stream is self._primary:
                 self._await_quiet(stream)
             return
-        self._answer(stream, request.type_url, heard)
+        goal = self._work.converge.goal if self._work is not None else self._held.resources
+        answer(stream, request.type_url, heard, self._view, goal)
         if stream is self._primary:
             self._judge(request.type_url, heard)
 
@@ -313,54 +285,6 @@ class LocalCore:
             names = named_in(heard.refusal, heard.answered)
             self._tell(Complained(type_url, names, heard.refusal))
 
-    def _answer(self, stream: EnvoyStream, type_url: str, heard: Heard) -> None:
-        """Subscriptions are answered as they come, from what Envoy is to hold now."""
-        if not (heard.first or heard.asked):
-            return
-        state = stream.state(type_url)
-        view = self._view.setdefault(type_url, {})
-        if self._work is not None and type_url not in (CLUSTER,):
-            self._fetch_from_goal(type_url, heard)
-        under_way = self._under_way(stream, heard) if type_url == ENDPOINTS else set()
-        if heard.first or state.subscription.wildcard or heard.asked.narrowed:
-            update, gone = state.due(view)
-        else:
-            update, gone = state.due_of(view, heard.asked.names - under_way)
-        bodiless = [name for name in update if not self._has_body(type_url, name)]
-        update, gone = [name for name in update if name not in bodiless], gone + bodiless
-        if type_url == EXTENSION:
-            gone = []  # Rule 26.
-        if type_url == SECRET:
-            gone = [name for name in gone if not state.known.get(name)]  # Rule 19: it would open the port.
-        if update or gone or state.owes_answer:
-            stream.push(type_url, [view[name] for name in update], gone)
-
-    def _has_body(self, type_url: str, name: str) -> bool:
-        """After a reconnect some of the view is known by its version only; what is asked for again comes from
-        where the Envoy is being taken, if that has it."""
-        view = self._view[type_url]
-        if not view[name].raw:
-            goal = self._work.converge.goal if self._work is not None else self._held.resources
-            if (resource := goal.get(type_url, {}).get(name)) is None:
-                return False
-            view[name] = resource
-        return True
-
-    def _under_way(self, stream: EnvoyStream, heard: Heard) -> set[str]:
-        """Endpoint sets asked for now that went out behind their cluster: no second answer (trap 9)."""
-        state, view = stream.state(ENDPOINTS), self._view[ENDPOINTS]
-        found = {n for n in heard.asked.names if n in view and stream.sent_ahead(n, view[n].version)}
-        state.known.update((name, view[name].version) for name in found)
-        return found
-
-    def _fetch_from_goal(self, type_url: str, heard: Heard) -> None:
-        """Envoy asks for what something new refers to: it may have it before its stage."""
-        assert self._work is not None
-        goal, view = self._work.converge.goal.get(type_url, {}), self._view[type_url]
-        for name in heard.asked.names:
-            if name not in view and name in goal:
-                view[name] = goal[name]
-
     def _tick(self, now: float) -> None:
         for key in self._timers.tick(now):
             match key:
@@ -372,7 +296,7 @@ class LocalCore:
                 case "poll":
                     self._poll()
                 case "settle":
-                    self._counter_asked = True
+                    self._rejections.note(None)
                 case ("write", int(number)):
                     words = f"Envoy took nothing for {_STALLED_WRITE_S:.0f} s"
                     self._closing.append(Close(number, DEADLINE_EXCEEDED, words))
@@ -382,8 +306,7 @@ class LocalCore:
         if work is None or not work.converge.awaits_clusters:
             return
         self._tell(PollRejected())
-        self._poll_in = min(self._poll_in * 2, _POLL_MAX_S)
-        self._timers.set("poll", self._poll_in)
+        self._timers.set("poll", self._rejections.next_poll_s())
 
     # --- work
 
@@ -419,14 +342,15 @@ class LocalCore:
         if not all(stream.seen(t) for t in WILDCARD_TYPES):
             # LIVE and connected, but its first requests, which say what it has, are still on their way.
             return False
-        if self._rejections is None and not self._counter_asked:
+        if not self._rejections.known:
             self._ask_counter()
             return False
-        (target, changed), self._waiting = self._waiting, None
+        waiting, self._waiting = self._waiting, None
+        target = waiting.target
         stream.phase = Phase.SYNCED
-        diff = Diff.of_resources(self._view, target.resources, changed)
+        diff = Diff.of_resources(self._view, target.resources, waiting.changed_from(self._held))
         stages = Plan.of(diff, target.resources).stages
-        self._work = _Work(_Kind.APPLY, self._converge(stages, target), target)
+        self._work = Work(Kind.APPLY, self._converge(stages, target), target)
         return True
 
     def _ask_counter(self) -> None:
@@ -443,16 +367,15 @@ class LocalCore:
             self._primary, self._view, tuple(stages), goal.resources, floor=floor, asked_only=asked_only
         )
 
-    def _start_stage(self, work: _Work) -> None:
+    def _start_stage(self, work: Work) -> None:
         self._start_stall_timer(work.converge)
-        if work.kind is _Kind.APPLY and work.converge.awaits_clusters:
-            self._poll_in = self._poll_s
-            self._timers.set("poll", self._poll_s)
+        if work.kind is Kind.APPLY and work.converge.awaits_clusters:
+            self._timers.set("poll", self._rejections.first_poll_s())
 
     def _start_stall_timer(self, converge: Converge) -> None:
         self._timers.set("stall", self._stall_s + converge.size * _STALL_PER_RESOURCE_S)
 
-    def _finish(self, work: _Work) -> None:
+    def _finish(self, work: Work) -> None:
         self._timers.cancel("stall")
         self._timers.cancel("poll")
         assert self._primary is not None
@@ -460,44 +383,38 @@ class LocalCore:
         self._work = None
         self._primary.answer_owed()
         verdict = work.converge.verdict
-        if work.kind is _Kind.REVERT:
+        if work.kind is Kind.REVERT:
             self._reverted(work, verdict)
         elif verdict is None:
             self._arrived(work)
-        elif work.kind is _Kind.APPLY:
+        elif work.kind is Kind.APPLY:
             self._revert(work, verdict)
         else:
-            self._view = _copy(self._held)
+            self._view = view_of(self._held)
             self._start_over()
             self._tell(Complained(verdict.type_url, verdict.names, verdict.words))
 
-    def _arrived(self, work: _Work) -> None:
+    def _arrived(self, work: Work) -> None:
         self._unfinished = frozenset()
         self._repaired = False
-        if work.kind is _Kind.APPLY:
+        if work.kind is Kind.APPLY:
             self._held = work.target
             self._tell(Active(work.target))
 
-    def _revert(self, work: _Work, verdict: Verdict) -> None:
+    def _revert(self, work: Work, verdict: Verdict) -> None:
         back = Diff.of_resources(self._view, self._held.resources)
         stages = revert_stages(back, self._held.resources)
         converge = self._converge(stages, self._held, floor=self._nonces.last)
-        self._work = _Work(_Kind.REVERT, converge, work.target, verdict)
+        self._work = Work(Kind.REVERT, converge, work.target, verdict)
 
-    def _reverted(self, work: _Work, failure: Verdict | None) -> None:
-        blame, late = work.blame, work.converge.late_words
-        assert blame is not None and self._primary is not None
-        words, names = blame.words, blame.names
-        if late and late not in words:
-            words, names = f"{words}; then: {late}", named_in(late, names) if names else names
+    def _reverted(self, work: Work, failure: Verdict | None) -> None:
         if failure is not None:
-            self._cut_off(work)
-            words += f"; taking Envoy back failed too: {failure.words}"
-            self._view = _copy(self._held)
+            self._unfinished |= work.half_made(self._held)
+            self._view = view_of(self._held)
             self._start_over()
         # What was withheld has been counted by now, and must not be held against the next target.
-        self._rejections, self._counter_asked = None, False
-        self._tell(Refused(work.target, blame.type_url, names, words))
+        self._rejections.forget()
+        self._tell(work.reverted(failure))
         self._ask_counter()
 
     def _start_over(self) -> None:
@@ -508,18 +425,6 @@ class LocalCore:
 
     def _resync(self, stream: EnvoyStream) -> None:
         stream.phase = Phase.SYNCED
-        self._view = known_view(stream.holds(), self._held)
-        for answer in pressing_answers(stream, self._held):
-            resources = [self._held.of_type(answer.type_url)[name] for name in answer.update]
-            stream.push(answer.type_url, resources, answer.remove)
-            self._view[answer.type_url].update((resource.name, resource) for resource in resources)
-        diff = Diff.of_resources(self._view, self._held.resources)
-        stages = list(Plan.of(diff, self._held.resources).stages)
-        if self._unfinished:
-            stages.insert(0, clean_up(self._unfinished, self._held))
+        self._view, stages = resync(stream, self._held, self._unfinished)
         converge = self._converge(stages, self._held, asked_only=True)
-        self._work = _Work(_Kind.RESYNC, converge, self._held)
-
-
-def _copy(snapshot: Snapshot) -> View:
-    return {t: dict(snapshot.of_type(t)) for t in TYPES}
+        self._work = Work(Kind.RESYNC, converge, self._held)

@@ -6,11 +6,31 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from xds_agent.protocol.converge import CLEAN_UP, View
 from xds_agent.protocol.envoy_stream import WILDCARD_TYPES, EnvoyStream
-from xds_agent.snapshot.plan import Push, Stage, kept, touched_endpoints
+from xds_agent.snapshot.diff import Diff
+from xds_agent.snapshot.plan import Plan, Push, Stage, kept, touched_endpoints
 from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, EXTENSION, SECRET, TYPES, Resource, Snapshot
 
 # These end the warming of what Envoy already has; routes wait for their stage, behind their clusters.
 _PRESSING = frozenset({ENDPOINTS, SECRET})
+
+
+def view_of(snapshot: Snapshot) -> View:
+    """The set of an Envoy that holds exactly `snapshot`, to be changed as it moves on."""
+    return {t: dict(snapshot.of_type(t)) for t in TYPES}
+
+
+def resync(stream: EnvoyStream, held: Snapshot, unfinished: Iterable[str]) -> tuple[View, list[Stage]]:
+    """What the Envoy on this stream says it has, and the stages from there to `held`. Answers what presses;
+    `unfinished` names clusters that it may hold half made."""
+    view = known_view(stream.holds(), held)
+    for push in pressing_answers(stream, held):
+        resources = [held.of_type(push.type_url)[name] for name in push.update]
+        stream.push(push.type_url, resources, push.remove)
+        view[push.type_url].update((resource.name, resource) for resource in resources)
+    stages = list(Plan.of(Diff.of_resources(view, held.resources), held.resources).stages)
+    if suspects := frozenset(unfinished):
+        stages.insert(0, clean_up(suspects, held))
+    return view, stages
 
 
 def known_view(holds: Mapping[str, Mapping[str, str]], held: Snapshot) -> View:

@@ -287,6 +287,24 @@ def test_only_the_newest_of_waiting_targets_is_applied(local_with):
     envoy.expect_nothing()
 
 
+def test_names_that_differ_from_an_older_held_set_are_not_believed(local_with):
+    """A target that came while another was applied names what differs from the set before both."""
+    held, first = snapshot(shop()), snapshot(shop(timeout_ms=5))
+    second = snapshot(shop(port=9))
+    local = local_with(held)
+    envoy = local.up(held)
+    local.wire.do(local.core.set_target(first, {CLUSTER: ["shop"]}))
+    local.wire.do(local.core.set_target(second, {ENDPOINTS: ["shop"]}))
+    envoy.expect(CLUSTER, "shop")
+    clusters = envoy.last
+    envoy.expect(ENDPOINTS, "shop").ack().ack(clusters)
+    envoy.expect(CLUSTER, "shop")
+    assert envoy.last.resources == versions(held, CLUSTER)
+    clusters = envoy.last
+    envoy.expect(ENDPOINTS, "shop").ack().ack(clusters)
+    assert local.heard(Active) == [Active(first), Active(second)]
+
+
 def test_a_target_equal_to_the_held_set_is_active_at_once(local_with):
     held = snapshot(shop())
     local = local_with(held)
