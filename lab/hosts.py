@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from lab.commands import attempt, podman, podman_json
@@ -13,6 +14,9 @@ from lab.network import CHECKOUT, NAME, labels
 from lab.place import HostSpec, Place
 
 BOOTED = ("running", "degraded")
+# systemd and its services hold about six inotify instances per host; Debian allows 128 to all of root's.
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_INSTANCES = 2048
 MAX_OPEN_FILES = 1_048_576
 
 
@@ -40,6 +44,18 @@ def create(place: Place, host: HostSpec, image: str) -> None:
     )  # fmt: skip
 
 
+def make_room(said: Callable[[str], None]) -> None:
+    """Let the kernel hand out enough inotify instances, until the next boot of this machine."""
+    allowed = int(INOTIFY.read_text())
+    if allowed >= INOTIFY_INSTANCES:
+        return
+    said(f"raising fs.inotify.max_user_instances from {allowed} to {INOTIFY_INSTANCES} (until the next boot)")
+    try:
+        INOTIFY.write_text(str(INOTIFY_INSTANCES))
+    except OSError as problem:
+        said(f"cannot raise it ({problem.strerror}): with several labs on one machine, hosts may not boot")
+
+
 def start(host: HostSpec) -> None:
     podman("start", host.container)
 
@@ -62,8 +78,11 @@ def _boot(host: HostSpec, timeout_s: float) -> str:
     # systemd's bus appears a moment after the process; a shell in the container polls for it, so that waiting
     # costs one exec and not one a second.
     script = (
-        f"for i in $(seq {int(timeout_s * 5)}); do s=$(systemctl is-system-running --wait 2>/dev/null); "
-        'case $s in running|degraded) break;; esac; sleep 0.2; done; echo "$s"'
+        f"end=$(($(date +%s) + {timeout_s:.0f})); "
+        "while [ $(date +%s) -lt $end ]; do "
+        "state=$(timeout 5 systemctl is-system-running --wait 2>/dev/null); "
+        "case $state in running|degraded) break;; esac; sleep 0.2; "
+        'done; echo "$state"'
     )
     return attempt(
         ["podman", "exec", host.container, "sh", "-c", script], timeout_s=timeout_s + 30

@@ -35,6 +35,7 @@ def make_hosts(inventory: Path, progress: Progress) -> Place:
     asleep = [host for host in here.hosts if states.get(host.container, "running") != "running"]
     if fresh:
         progress.say(f"making {len(fresh)} hosts: {', '.join(host.name for host in fresh)}")
+    hosts.make_room(progress.say)
     for host in fresh:
         hosts.create(here, host, wanted_image)
     for host in asleep:
