@@ -121,9 +121,11 @@ class Assembly:
         if any(layout.names.values()):
             port = world.settled.ports.https
             found[PLAIN] = self._made(
-                ROUTES, PLAIN, (layout.redirected, dict(world.challenges), port),
+                ROUTES, PLAIN, (layout.redirected, layout.closed, dict(world.challenges), port),
                 lambda: Resource.of_bytes(
-                    ROUTES, PLAIN, plain_configuration(PLAIN, layout.redirected, world.challenges, port)
+                    ROUTES, PLAIN, plain_configuration(
+                        PLAIN, layout.redirected, world.challenges, port, closed=layout.closed
+                    )
                 ),
             )  # fmt: skip
         for kind, names in layout.names.items():

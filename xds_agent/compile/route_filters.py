@@ -97,7 +97,8 @@ def _rate_limit(limit: RateLimit) -> Any:
 def _authenticated() -> Any:
     policy = policies_pb2.Policy()
     policy.permissions.add(any=True)
-    policy.principals.add().authenticated.SetInParent()
+    # Without a name `authenticated` takes every TLS client, even one without a certificate (tried with 1.40).
+    policy.principals.add().authenticated.principal_name.safe_regex.regex = ".+"
     return _allow({"client-certificate": policy})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -30,6 +30,8 @@ class Layout(NamedTuple):
     names: Mapping[str, Names]
     misdirected: Mapping[tuple[str, Policy], tuple[str, ...]]
     redirected: tuple[str, ...]
+    closed: tuple[str, ...]
+    """Names on plain HTTP that are not redirected although a wildcard around them is."""
 
 
 class Table:
@@ -122,10 +124,15 @@ class Table:
             names[kind] = MappingProxyType({policy: tuple(sorted(found[policy])) for policy in sorted(found)})
             for policy, own in found.items():
                 misdirected[kind, policy] = _strangers(own, declared)
-        return Layout(MappingProxyType(names), MappingProxyType(misdirected), tuple(sorted(redirected)))
+        return Layout(
+            MappingProxyType(names),
+            MappingProxyType(misdirected),
+            tuple(sorted(redirected)),
+            _strangers(redirected, declared),
+        )
 
 
-def _strangers(own: list[str], declared: list[str]) -> tuple[str, ...]:
+def _strangers(own: Collection[str], declared: Collection[str]) -> tuple[str, ...]:
     """Declared names that a wildcard among `own` covers without being `own` itself."""
     suffixes = tuple(name[1:] for name in own if name.startswith("*."))
     if not suffixes:

@@ -47,9 +47,17 @@ def route_configuration(name: str, hosts: Iterable[bytes], *, misdirected: Itera
 
 
 def plain_configuration(
-    name: str, domains: Iterable[str], challenges: Mapping[str, bytes], https_port: int
+    name: str,
+    domains: Iterable[str],
+    challenges: Mapping[str, bytes],
+    https_port: int,
+    *,
+    closed: Iterable[str] = (),
 ) -> bytes:
-    """Encoded RouteConfiguration of plain HTTP: ACME answers first, then a redirect of `domains`."""
+    """Encoded RouteConfiguration of plain HTTP: ACME answers first, then a redirect of `domains`, else 404.
+
+    `closed` are names that a wildcard among `domains` would take although they are not to be redirected.
+    """
     answers = [_challenge(token, challenges[token]) for token in sorted(challenges)]
     frames = []
     names = sorted(domains)
@@ -61,7 +69,7 @@ def plain_configuration(
         if https_port != _HTTPS:
             route.redirect.port_redirect = https_port
         frames.append(_frame(host))
-    host = route_components_pb2.VirtualHost(name="unknown", domains=["*"], routes=answers)
+    host = route_components_pb2.VirtualHost(name="unknown", domains=[*sorted(closed), "*"], routes=answers)
     route = host.routes.add(name="unknown")
     route.match.prefix = "/"
     route.direct_response.status = _NOT_FOUND
