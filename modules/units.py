@@ -86,7 +86,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestamp"
+PROPERTIES = (
+    "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestamp,ActiveEnterTimestamp"
+)
 # `enable` comes before `start` in every plan, so that a failed start is not lost at boot.
 ENABLED = {"enabled", "enabled-runtime", "static", "alias", "indirect", "generated"}
 
@@ -173,10 +175,16 @@ def gather(names: list[str], run: Run, started_dir: Path) -> dict[str, State]:
             file_state=shown.get(name, {}).get("UnitFileState", ""),
             needs_daemon_reload=shown.get(name, {}).get("NeedDaemonReload") == "yes",
             started_with=read_record(started_dir / name),
-            started_at=int(shown.get(name, {}).get("ExecMainStartTimestamp", "").lstrip("@") or 0),
+            started_at=_started_at(shown.get(name, {})),
         )
         for name in names
     }
+
+
+def _started_at(shown: dict[str, str]) -> int:
+    """Start of a service's process; of a timer or socket, which has none, since when it is active."""
+    said = shown.get("ExecMainStartTimestamp") or shown.get("ActiveEnterTimestamp") or ""
+    return int(said.lstrip("@") or 0)
 
 
 def plan(

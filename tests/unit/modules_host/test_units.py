@@ -109,6 +109,12 @@ def test_systemd_is_asked_once_for_all(tmp_path: Path) -> None:
     assert len(calls) == 1
 
 
+def test_a_timer_started_when_it_became_active(tmp_path: Path) -> None:
+    shown = "Id=renew.timer\nLoadState=loaded\nActiveState=active\nActiveEnterTimestamp=@2000\n"
+    found = units.gather(["renew.timer"], lambda command: (0, shown, ""), tmp_path)
+    assert found["renew.timer"].started_at == 2000
+
+
 def test_a_failed_start_quotes_the_log() -> None:
     def run(command: list[str]) -> tuple[int, str, str]:
         if command[0] == "journalctl":
