@@ -10,11 +10,10 @@ from typing import Any
 
 from xds_agent.compile import Compiled, Compiler, Material
 from xds_agent.explain.changes import Changes, describe
-from xds_agent.model import Problem, Site, load_site, split_secrets
-from xds_agent.protocol.outcomes import Refused
+from xds_agent.model import Site, load_site, split_secrets
 from xds_agent.rollout import material
 from xds_agent.rollout.material import Prepared, SiteCa
-from xds_agent.snapshot.resource import SHORT, Snapshot
+from xds_agent.snapshot.resource import Snapshot
 from xds_agent.store import Store, certificates, secrets
 from xds_agent.store.revisions import content_id
 
@@ -101,21 +100,3 @@ class Builder:
 
 def _lines(changes: Changes) -> list[dict[str, Any]]:
     return [{"proxies": list(line.proxies), "text": line.text} for line in changes.lines]
-
-
-def refusal_problems(built: Built, node: str, refusal: Refused) -> list[Problem]:
-    """Envoy's words, once per resource it names, each with the inventory line it came from."""
-    kind = SHORT.get(refusal.type_url, refusal.type_url)
-    if not refusal.names:
-        return [Problem(path="", message=f"{node} refused the revision: {refusal.words}")]
-    problems = []
-    for name in refusal.names:
-        path = built.compiled.origin_of(refusal.type_url, name) or ""
-        problems.append(
-            Problem(
-                path=path,
-                message=f"{node} refused {kind} {name}: {refusal.words}",
-                origin=built.site.origin(path),
-            )
-        )
-    return problems

@@ -17,7 +17,8 @@ from typing import Any
 from xds_agent.model import Site, join_secrets, load_site
 from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout import completeness, entitlement, material
-from xds_agent.rollout.build import Builder, Built, Live, refusal_problems
+from xds_agent.rollout.blame import refusal_problems
+from xds_agent.rollout.build import Builder, Built, Live
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.publisher import Publisher
@@ -232,8 +233,12 @@ class Pipeline:
         self, built: Built, number: int, change: Change, refusals: Mapping[str, Refused]
     ) -> Answer:
         nodes = self.publisher.nodes()
-        problems = [p for name in sorted(refusals) for p in refusal_problems(built, name, refusals[name])]
         before = self.live
+        problems = [
+            problem
+            for name in sorted(refusals)
+            for problem in refusal_problems(built, before, name, refusals[name])
+        ]
         await self._put_back(change)
         words = "; ".join(problem.render() for problem in problems)
         log.warning("revision %d was refused: %s", number, words)

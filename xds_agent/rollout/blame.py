@@ -1,0 +1,59 @@
+"""Envoy's refusal, brought back to the line of the inventory it came from."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from xds_agent.model import Problem, Site
+from xds_agent.model.problems import place
+from xds_agent.protocol.outcomes import Refused
+from xds_agent.rollout.build import Built, Live
+from xds_agent.snapshot.resource import ROUTES, SHORT
+
+# More places than this help nobody.
+_SHOWN = 5
+
+
+def refusal_problems(built: Built, before: Live | None, node: str, refusal: Refused) -> list[Problem]:
+    """Envoy's words, once per resource it names, each with its place in the inventory.
+
+    A table of routes holds those of many lines, and Envoy names only the table; the edit that was just made
+    is what it refuses, so the routes that differ from what is live are named.
+    """
+    kind = SHORT.get(refusal.type_url, refusal.type_url)
+    if not refusal.names:
+        return [Problem(path="", message=f"{node} refused the revision: {refusal.words}")]
+    edits = changed_routes(before.site if before else None, built.site) if refusal.type_url == ROUTES else []
+    problems = []
+    for name in refusal.names:
+        message = f"{node} refused {kind} {name}: {refusal.words}"
+        path = built.compiled.origin_of(refusal.type_url, name) or ""
+        fix = ""
+        if len(edits) == 1:
+            path = edits[0]
+        elif edits:
+            fix = "one of what was changed: " + ", ".join(
+                _placed(built.site, edit) for edit in edits[:_SHOWN]
+            )
+            fix += f" and {len(edits) - _SHOWN} more" if len(edits) > _SHOWN else ""
+        problems.append(Problem(path=path, message=message, fix=fix, origin=built.site.origin(path)))
+    return problems
+
+
+def changed_routes(old: Site | None, new: Site) -> list[str]:
+    """Paths of the routes that are not among the old ones."""
+    known = Counter(route.model_dump_json() for route in (old.edge.routes if old else ()))
+    paths = []
+    for index, route in enumerate(new.edge.routes):
+        text = route.model_dump_json()
+        if known[text] > 0:
+            known[text] -= 1
+            continue
+        label = getattr(route, "name", None) or index
+        paths.append(f"routes[{label}]")
+    return paths
+
+
+def _placed(site: Site, path: str) -> str:
+    origin = site.origin(path)
+    return f"{path} ({place(origin)})" if origin else path
