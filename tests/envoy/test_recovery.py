@@ -76,8 +76,11 @@ async def test_a_killed_agent_comes_back_and_resends_nothing(control, node, big,
     load = Load(listen)
     await node.agent.kill()
     await asyncio.sleep(0.2)
+    control.reports.clear()
     await node.start_agent()
     await connected(control, count=2)
+    # There is nothing to tell it, and yet it must report.
+    await until(lambda: any(getattr(r, "active_revision", "") == big.revision for _, r in control.reports))
     await until(lambda: "Envoy is LIVE" in node.agent.said().rpartition("to Envoy")[2])
     assert await sent(node) == 0
     await load.stop()

@@ -144,6 +144,8 @@ class GrpcTransport:
         writer = asyncio.create_task(self._write(number, stream), name=f"ads-write-{number}")
         reason = "closed by the peer"
         try:
+            # Tells the peer that it was let in, also when there is nothing to send it.
+            await context.send_initial_metadata(())
             self._feed(Opened(number, method, identity, serial, metadata))
             if peer is None or self._gate is None:
                 await self._read(number, stream)

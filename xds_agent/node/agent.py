@@ -137,13 +137,15 @@ class Agent:
         try:
             for frame in self.assembly.open():
                 await call.write(frame)
+            # Control lets us in with these, and may have nothing else to say: we hold what it wants.
+            await call.initial_metadata()
             self._call = call
+            if not call.done():
+                log.info("control %s answers", target.name)
+                self.figures.control_connected.set(1)
+                self.upstream.last_error = ""
+                reporting = asyncio.create_task(self.reporter.run(channel), name="report")
             while (data := await call.read()) is not grpc.aio.EOF:
-                if reporting is None:
-                    log.info("control %s answers", target.name)
-                    self.figures.control_connected.set(1)
-                    self.upstream.last_error = ""
-                    reporting = asyncio.create_task(self.reporter.run(channel), name="report")
                 await self._take(data)
         except ProtocolError as error:
             log.error("control %s: %s", target.name, error)
