@@ -46,10 +46,11 @@ class ActionModule(ActionBase):
 
         args = dict(self._task.args)
         args.setdefault("author", f"{_user()}@{socket.gethostname()}")
-        removal = task_vars.get("allow_removal")
-        if removal and not args.get("allow_removal"):
+        removal = args.get("allow_removal") or self._templar.template(task_vars.get("allow_removal"))
+        if removal:
             # -e allow_removal=NAME (or NAME,NAME) is what the refusal asks for.
-            args["allow_removal"] = self._templar.template(removal)
+            names = [removal] if isinstance(removal, str) else removal
+            args["allow_removal"] = [name for one in names for name in str(one).split(",") if name]
         if args.get("rollback_to") not in (None, ""):
             return self._hide(dict(result, **self._execute_module(module_args=args, task_vars=task_vars)))
 
