@@ -2,9 +2,9 @@
 
 An append-only file. A revision's changes are written before Envoy sees any of them (a full disk refuses the
 revision there), fsynced beside the apply, and count once their commit mark is written after it. The mark is
-fsynced right behind, without anybody waiting: a power cut in that moment serves the set before, which is
-whole, and control then brings the newer one. The file is compacted, by writing a new one and renaming it,
-once changes outweigh the set.
+fsynced shortly after, without anybody waiting (by the next revision's own fsync, if that comes sooner): a
+power cut in that moment serves the set before, which is whole, and control then brings the newer one. The file
+is compacted, by writing a new one and renaming it, once changes outweigh the set.
 
 Mode 0600: the private keys that reach this host by SDS are in it, as they are in Envoy's memory.
 """
@@ -36,6 +36,8 @@ FILE = "journal"
 # Compact when the appended bytes pass the set's own by this factor, but not for less than a megabyte.
 _COMPACT_FACTOR = 2
 _COMPACT_AT_LEAST_BYTES = 1 << 20
+# How long a commit mark may wait for its fsync: changes in quick succession share one.
+_MARK_SYNC_S = 0.05
 
 
 class Journal:
@@ -54,6 +56,7 @@ class Journal:
         self._prepared: tuple[int, Snapshot] | None = None
         self._base_bytes = self._end = 0
         self._compacting: Future[None] | None = None
+        self._mark_sync: asyncio.TimerHandle | None = None
         self._file = self._open()
 
     @property
@@ -70,6 +73,7 @@ class Journal:
             await asyncio.wrap_future(self._compacting)
             self._compacting = None
         items = [Item(t, n, target.of_type(t).get(n)) for t in TYPES for n in sorted(changed.get(t, ()))]
+        self._cancel_mark_sync()
         self._sequence += 1
         self._append(prepared_record(self._sequence, target, items))
         self._prepared = (self._sequence, target)
@@ -85,7 +89,8 @@ class Journal:
         if self._end > _COMPACT_AT_LEAST_BYTES and self._end > self._base_bytes * (1 + _COMPACT_FACTOR):
             self._compacting = self._disk.submit(self._compact, target, sequence)
         else:
-            self._disk.submit(self._sync_quietly)
+            loop = asyncio.get_running_loop()
+            self._mark_sync = loop.call_later(_MARK_SYNC_S, self._disk.submit, self._sync_quietly)
 
     def abandon(self) -> None:
         """Forget what was prepared: the revision was refused. The next record simply follows it."""
@@ -93,6 +98,9 @@ class Journal:
 
     def close(self) -> None:
         """Wait for the disk and close the file."""
+        if self._mark_sync is not None:
+            self._disk.submit(self._sync_quietly)
+        self._cancel_mark_sync()
         self._disk.shutdown(wait=True)
         os.close(self._file)
 
@@ -163,6 +171,11 @@ class Journal:
                 os.ftruncate(self._file, self._end)
             raise
         self._end += len(record)
+
+    def _cancel_mark_sync(self) -> None:
+        if self._mark_sync is not None:
+            self._mark_sync.cancel()
+            self._mark_sync = None
 
     def _sync_quietly(self) -> None:
         try:

@@ -14,6 +14,8 @@ from xds_agent.proto import marchproxy_pb2 as pb
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 10.0
+# A change is reported at once, the ones right behind it together.
+BETWEEN_CHANGES_S = 0.25
 RETRY_S = 2.0
 # Envoy's counters that a rollout compares before and after; sums over all clusters and listeners.
 GATE_COUNTERS = {
@@ -75,6 +77,7 @@ class Reporter:
             while not answers.done():
                 self._changed.clear()
                 await call.write(pb.ReportRequest(heartbeat=await self._heartbeat(due)))
+                await asyncio.sleep(BETWEEN_CHANGES_S)
                 due = await self._pause(answers)
                 if due and (again := await self._hello()) != said:
                     said = again
