@@ -2,7 +2,8 @@
 
 Each size runs in a process of its own, so that one is not measured in the memory of another. `edit_ms` is one
 service changed among 10,000: new parts, new route configuration, new digests. `ansible_s_2000` is a real
-inventory of 2,000 services in YAML, through Ansible and the edge plugin, to the site document.
+inventory of 2,000 services in YAML, through Ansible and the edge plugin, to the site document. Figures with `cpu` are this process's own time: what
+remains on a busy machine, where the others also count the waiting.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def measure(*, quick: bool = False) -> dict[str, float]:
         found = _in_own_process(size)
         figures[f"cold_s_{size}"] = found["cold_s"]
         if size == _SIZES[-1]:
-            figures |= {key: found[key] for key in ("edit_ms", "edit_cpu_ms", "reload_s", "rss_mb")}
+            figures |= {
+                key: found[key] for key in ("cold_cpu_s", "edit_ms", "edit_cpu_ms", "reload_s", "rss_mb")
+            }
     if not quick:
         figures["ansible_s_2000"] = _through_ansible()
     return figures
@@ -60,12 +63,12 @@ def _in_own_process(size: int) -> dict[str, float]:
 def _run(size: int) -> dict[str, float]:
     """Figures of one size, in this process."""
     text = json.dumps(document(size))
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     site = load_site(json.loads(text))
     material = _material(site)
     compiler = Compiler()
     compiler.compile(site, material).snapshots()
-    cold_s = time.perf_counter() - started
+    cold_s, cold_cpu_s = time.perf_counter() - started, time.process_time() - started_cpu
     walls, cpus = [], []
     for number in range(_EDITS):
         edited = _edited(site, size // 2, number)
@@ -77,6 +80,7 @@ def _run(size: int) -> dict[str, float]:
     compiler.compile(load_site(json.loads(text)), material).snapshots()
     return {
         "cold_s": cold_s,
+        "cold_cpu_s": cold_cpu_s,
         "edit_ms": statistics.median(walls) * 1e3,
         "edit_cpu_ms": statistics.median(cpus) * 1e3,
         "reload_s": time.perf_counter() - started,
