@@ -2,8 +2,8 @@
 
 Each size runs in a process of its own, so that one is not measured in the memory of another. `edit_ms` is one
 service changed among 10,000: new parts, new route configuration, new digests. `ansible_s_2000` is a real
-inventory of 2,000 services in YAML, through Ansible and the edge plugin, to the site document. Figures with `cpu` are this process's own time: what
-remains on a busy machine, where the others also count the waiting.
+inventory of 2,000 services in YAML, through Ansible and the edge plugin, to the site document. Those with
+`cpu` are the process's own time: on a busy machine the others also count the waiting.
 """
 
 from __future__ import annotations
