@@ -15,7 +15,7 @@ from xds_agent.explain.clusters import backends, shares
 from xds_agent.explain.explanation import Backend, Explanation, Step, Verdict
 from xds_agent.explain.masking import masker
 from xds_agent.explain.origins import Origins
-from xds_agent.explain.policies import needs_certificate, required_by_route, tcp_proxy, udp_cluster
+from xds_agent.explain.policies import needs_certificate, refusal, tcp_proxy, udp_cluster
 from xds_agent.explain.route_match import NotJudged
 from xds_agent.explain.said import listed
 from xds_agent.explain.target import BadUrl, Target, target_of
@@ -179,8 +179,8 @@ class _Walk:
             return "answered", f"404: no route of {domain} takes {path}", 404, ()
         words = http_walk.match_words(route)
         steps.append(Step("route", words, route.name, *self._origins.of_route(route, domain)))
-        if required_by_route(route, candidate, table) and not target.client_certificate:
-            return "answered", f"403: route {words} asks for a client certificate and there is none", 403, ()
+        if why := refusal(route, candidate, table, certificate=target.client_certificate):
+            return "answered", f"403: route {words}: {why}", 403, ()
         return self._act(route, path, snapshot, steps)
 
     def _act(self, route: Any, path: str, snapshot: Snapshot, steps: list[Step]) -> Outcome:
@@ -203,6 +203,10 @@ class _Walk:
         found = shares(route.route)
         if not found:
             raise NotJudged(f"clusters by {route.route.WhichOneof('cluster_specifier')}")
+        for one in route.route.weighted_clusters.clusters:
+            # A share may be stricter than its route: which of them a request meets is chance.
+            if why := refusal(one, certificate=self._target.client_certificate):
+                raise NotJudged(f"requests to share {one.name} are answered 403, {why}")
         change = http_walk.rewritten(route.route, path, matched)
         return self._forward(
             snapshot, found, steps, "the request goes", f", rewritten to {change}" if change else ""
