@@ -135,6 +135,7 @@ def explain(
       xds-agent explain tcp://edge:7000
     """
     headers = [_header(one) for one in header or ()]
+    _check_url(url)
     query = {"url": url, "host": proxy, "method": method, "header": headers}
     answer = Control(socket).get("/v1/explain", {**query, "client_certificate": int(client_certificate)})
     if as_json:
@@ -145,6 +146,17 @@ def explain(
         typer.echo("no proxy listens on anything yet; xds-agent status shows them")
     for one in explanations:
         _explanation(one)
+
+
+def _check_url(url: str) -> None:
+    """Says what is wrong with the URL before anybody is asked."""
+    from xds_agent.explain.target import BadUrl, target_of
+    from xds_agent.model import Ports
+
+    try:
+        target_of(url, Ports())
+    except BadUrl as error:
+        raise CliError(str(error)) from error
 
 
 def _header(text: str) -> str:
