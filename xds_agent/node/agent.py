@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 VERSION = getattr(xds_agent, "__version__", "0.1.0")
 # How long SIGTERM lets an apply that is under way come to its end.
 FINISH_S = 5.0
+# How long control has to refuse a first request before the others follow.
+LET_IN_S = 0.05
 
 
 class Agent:
@@ -135,12 +137,12 @@ class Agent:
         call = channel.stream_stream(DELTA_METHOD)()
         reporting: asyncio.Task[None] | None = None
         try:
-            for frame in self.assembly.open():
-                await call.write(frame)
-            # Control lets us in with these, and may have nothing else to say: we hold what it wants.
-            await call.initial_metadata()
-            self._call = call
-            if not call.done():
+            first, *others = self.assembly.open()
+            await call.write(first)
+            if await _let_in(call):
+                for frame in others:
+                    await call.write(frame)
+                self._call = call
                 log.info("control %s answers", target.name)
                 self.figures.control_connected.set(1)
                 self.upstream.last_error = ""
@@ -303,6 +305,19 @@ def run(config: NodeConfig) -> None:
         await agent.run()
 
     uvloop.run(main())
+
+
+async def _let_in(call: grpc.aio.StreamStreamCall) -> bool:
+    """False when control ends the stream over its first request: whoever then still writes is told of an
+    "internal error" by grpcio, and not control's words. Silence means that we are in: control may have
+    nothing to say, since we hold what it wants."""
+    await call.initial_metadata()
+    ended = asyncio.Event()
+    call.add_done_callback(lambda _: ended.set())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LET_IN_S):
+            await ended.wait()
+    return not call.done()
 
 
 def _sentence(refusal: Refusal) -> str:

@@ -3,8 +3,8 @@
 An append-only file. A revision's changes are written before Envoy sees any of them (a full disk refuses the
 revision there), fsynced beside the apply, and count once their commit mark is written after it. The mark is
 fsynced shortly after, without anybody waiting (by the next revision's own fsync, if that comes sooner): a
-power cut in that moment serves the set before, which is whole, and control then brings the newer one. The file
-is compacted, by writing a new one and renaming it, once changes outweigh the set.
+power cut in that moment serves the set before, which is whole, and control then brings the newer one. The
+file is compacted, by writing a new one and renaming it, once changes outweigh the set.
 
 Mode 0600: the private keys that reach this host by SDS are in it, as they are in Envoy's memory.
 """
