@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from xds_agent.api.views import View
 from xds_agent.compile import CompileError
+from xds_agent.explain.request import BadUrl, UnknownProxy
 from xds_agent.model import ModelError, Problem
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
 from xds_agent.rollout.pipeline import Pipeline
@@ -191,6 +192,8 @@ def _refusals(app: FastAPI, counted: Counted) -> None:
         (StoreFull, 507, lambda error: {"error": str(error)}, "disk-full"),
         (StoreError, 500, lambda error: {"error": str(error)}, "store-error"),
         (SealError, 500, lambda error: {"error": str(error)}, "store-error"),
+        (BadUrl, 400, lambda error: {"error": str(error)}, "bad-question"),
+        (UnknownProxy, 400, lambda error: {"error": str(error)}, "bad-question"),
         (StarletteHTTPException, 0, lambda error: {"error": str(error.detail)}, "not-found"),
     ]
     for kind, status, content, outcome in table:

@@ -66,6 +66,8 @@ class Builder:
         self._ca = ca
         self._now = now
         self._compiler = Compiler()
+        # Answers of pending ACME orders; whoever sets them calls Pipeline.refresh.
+        self.challenges: Mapping[str, bytes] = {}
 
     def build(self, document: Mapping[str, Any], old: Live | None, *, serving: bool = False) -> Built:
         """Raises ModelError or CompileError with every problem. Blocks; run it in a thread.
@@ -78,7 +80,9 @@ class Builder:
         with self._store.read() as session:
             held = certificates.load(session, self._store.sealer)
         now = self._now()
-        prepared = material.prepare(site, self._ca, held, now=now, serving=serving)
+        prepared = material.prepare(
+            site, self._ca, held, now=now, serving=serving, challenges=self.challenges
+        )
         for fault in prepared.faults:
             log.error("served all the same: %s", fault.render())
         compiled = self._compiler.compile(site, prepared.material, now=now)

@@ -61,8 +61,9 @@ def names_by_certificate(site: Site) -> dict[str, list[str]]:
 
 
 def prepare(
-    site: Site, ca: SiteCa, held: Mapping[str, Issued], *, now: dt.datetime, serving: bool = False
-) -> Prepared:
+    site: Site, ca: SiteCa, held: Mapping[str, Issued], *, now: dt.datetime, serving: bool = False,
+    challenges: Mapping[str, bytes] | None = None,
+) -> Prepared:  # fmt: skip
     """Collect the material of a site, issuing what is missing or due.
 
     Raises ModelError naming every certificate and authority that Envoy would accept and regret. With
@@ -86,12 +87,12 @@ def prepare(
             pairs[one.name] = KeyPair(chain=chain.encode(), key=key.encode())
             continue
         current = held.get(one.name)
-        if one.source == "acme" and current is not None:
-            pairs[one.name] = KeyPair(chain=current.chain, key=current.key)
-            continue
-        # Until an ACME order has succeeded the site's CA stands in.
         try:
             issuer = issuer or ca.issuer()
+            if one.source == "acme" and current is not None and issuer.pem not in current.chain:
+                pairs[one.name] = KeyPair(chain=current.chain, key=current.key)
+                continue
+            # Until an ACME order has succeeded the site's CA stands in.
             reason = certificates.why_new(current, names[one.name], issuer, now, one.key_type)
             if current is None or reason is not None:
                 current = certificates.issue(
@@ -108,7 +109,9 @@ def prepare(
     whole = SITE_CA in trusts and all(one.name in pairs for one in site.edge.certificates)
     if problems and not (serving and whole):
         raise ModelError(problems)
-    return Prepared(Material(pairs, trusts), tuple(issued), tuple(reasons), tuple(problems))
+    return Prepared(
+        Material(pairs, trusts, dict(challenges or {})), tuple(issued), tuple(reasons), tuple(problems)
+    )
 
 
 def stand_in_notes(site: Site) -> list[str]:

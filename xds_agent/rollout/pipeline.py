@@ -51,7 +51,7 @@ class Pipeline:
         self.live: Live | None = None
         # Why nothing is served although a revision is stored; empty when all is well.
         self.trouble = ""
-        self._builder = Builder(store, ca, now)
+        self.builder = Builder(store, ca, now)
         self._compiling = asyncio.Lock()
         self._turn = asyncio.Lock()
         # The person whose change is being applied, for the one who comes second.
@@ -149,7 +149,7 @@ class Pipeline:
 
     async def _build(self, document: Mapping[str, Any], *, serving: bool = False) -> Built:
         async with self._compiling:
-            return await asyncio.to_thread(self._builder.build, document, self.live, serving=serving)
+            return await asyncio.to_thread(self.builder.build, document, self.live, serving=serving)
 
     def _check(self, site: Site, change: Change) -> None:
         live = self.live

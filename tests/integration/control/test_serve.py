@@ -50,6 +50,10 @@ async def test_a_change_from_document_to_acknowledgement(serve, node, document):
         "error": "there is no revision 9; `xds-agent history` lists them"
     }
     assert serve.get("/v1/audit").json()["broken"] is None
+    [met] = serve.get("/v1/explain", url="https://shop.example.com/x").json()["explanations"]
+    assert met["proxies"] == ["edge1", "edge2"]
+    unknown = serve.get("/v1/explain", url="https://shop.example.com/x", host="edge99")
+    assert (unknown.status_code, "edge99" in unknown.json()["error"]) == (400, True)
 
 
 async def test_a_refusal_is_told_with_the_line_and_nothing_stays(serve, node, document):
