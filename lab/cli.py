@@ -18,7 +18,8 @@ from lab.errors import LabError
 from lab.place import HostSpec, Place
 from lab.progress import Progress, err, out
 
-UNITS = ("xds-agent-serve", "xds-agent-node", "envoy")
+# systemd's name -> what the table calls it.
+UNITS = {"xds-agent-serve": "serve", "xds-agent-node": "node", "envoy": "envoy"}
 GOOD = {"running", "active"}
 
 
@@ -145,11 +146,11 @@ def _units(host: HostSpec) -> dict[str, str]:
 
 
 def _show_status(rows: list[dict[str, Any]]) -> None:
-    table = Table("host", "state", "address", "cloud", "groups", "units")
+    table = Table("host", "state", "address", "cloud", "groups", "runs")
     for row in rows:
         colour = "green" if row["state"] in GOOD else "red"
         units = "  ".join(
-            f"[{'green' if word in GOOD else 'red'}]{unit}[/]" if word in GOOD else f"[red]{unit} {word}[/]"
+            f"[green]{UNITS[unit]}[/]" if word in GOOD else f"[red]{UNITS[unit]} {word}[/]"
             for unit, word in row["units"].items()
         )
         state = f"[{colour}]{row['state']}[/]"

@@ -6,8 +6,12 @@ import time
 
 from rich.console import Console
 
-out = Console()
+# Through a pipe there is no screen to fit a table into.
+WIDE = 150
+out = Console() if Console().is_terminal else Console(width=WIDE)
 err = Console(stderr=True, highlight=False)
+if not err.is_terminal:
+    err = Console(stderr=True, highlight=False, width=WIDE)
 
 
 class Progress:

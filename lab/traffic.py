@@ -74,8 +74,6 @@ def _ask(check: Check, proxy: HostSpec, site: Site) -> Met:
 
 def show(rows: list[Row], console: Console) -> None:
     """Print the table, checks that every proxy met as expected in one line each, and a verdict."""
-    # Through a pipe there is no screen to fit into.
-    console = console if console.is_terminal else Console(file=console.file, width=150)
     table = Table("check", "proxy", "expected", "met", "")
     for check in dict.fromkeys(row.check for row in rows):
         of_check = [row for row in rows if row.check == check]
