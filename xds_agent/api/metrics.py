@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from xds_agent.protocol.outcomes import Acknowledged, Outcome, Refused
 from xds_agent.rollout import material
+from xds_agent.rollout.orders import Orders
 from xds_agent.rollout.pipeline import Pipeline
 
 # A change is live in a few milliseconds on one proxy; a thousand take about 0.1 s.
@@ -22,11 +23,11 @@ _BUCKETS_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.5
 class ControlMetrics:
     """Counts what happens, and reads the rest from the pipeline when asked."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, orders: Orders) -> None:
         self._pipeline = pipeline
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(_State(pipeline))
+        self.registry.register(_State(pipeline, orders))
         self._acks = Counter("marchproxy_acks", "Revisions acknowledged by nodes.", registry=self.registry)
         self._nacks = Counter(
             "marchproxy_nacks", "Revisions refused by nodes.", ["node"], registry=self.registry
@@ -59,8 +60,9 @@ class ControlMetrics:
 class _State(Collector):
     """Gauges that would only ever be copies of what the pipeline knows."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, orders: Orders) -> None:
         self._pipeline = pipeline
+        self._orders = orders
 
     def collect(self) -> Iterable[Metric]:
         pipeline = self._pipeline
@@ -83,3 +85,10 @@ class _State(Collector):
             for name, until in material.expiries(live.material).items():
                 ends.add_metric([name], until.timestamp())
         yield ends
+        failures = GaugeMetricFamily(
+            "marchproxy_acme_failures", "Failed orders of a certificate since the last good one.",
+            labels=["certificate"],
+        )  # fmt: skip
+        for name, failure in self._orders.failures.items():
+            failures.add_metric([name], failure.count)
+        yield failures

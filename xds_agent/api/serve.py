@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -23,6 +23,7 @@ from xds_agent.api.recorder import Recorder
 from xds_agent.api.sockets import PeerProtocol, open_socket
 from xds_agent.node.notify import notify, watchdog_interval_s
 from xds_agent.rollout.material import SiteCa
+from xds_agent.rollout.orders import Orders
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.store import Store
@@ -63,7 +64,8 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
     publisher = Publisher()
     pipeline = Pipeline(store, publisher, _site_ca(config))
     recorder = Recorder(store, publisher)
-    metrics = ControlMetrics(pipeline)
+    orders = Orders(pipeline)
+    metrics = ControlMetrics(pipeline, orders)
     publisher.listeners += [recorder.heard, metrics.heard]
     # The last good revision is in the core before any port is open.
     started = time.monotonic()
@@ -81,7 +83,8 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
     )  # fmt: skip
     publisher.attach(ads.carry_out)
     try:
-        await _serve_api(config, pipeline, metrics, recorder, stop, ads.port)
+        chores = [recorder.run, Operations(pipeline).run, orders.run, _watchdog]
+        await _serve_api(config, pipeline, metrics, chores, stop, ads.port)
     finally:
         # GOAWAY: the nodes go to another control host, or keep what they have.
         await ads.stop()
@@ -89,30 +92,26 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
 
 
 async def _serve_api(
-    config: ServeConfig, pipeline: Pipeline, metrics: ControlMetrics, recorder: Recorder,
-    stop: asyncio.Event, port: int,
+    config: ServeConfig, pipeline: Pipeline, metrics: ControlMetrics,
+    chores: Sequence[Callable[[], Coroutine[Any, Any, None]]], stop: asyncio.Event, port: int,
 ) -> None:  # fmt: skip
     apis = _apis(config, pipeline, metrics)
     serving = [asyncio.create_task(api.serve(sockets=[listener])) for api, listener in apis]
-    chores = [
-        asyncio.create_task(recorder.run(), name="recorder"),
-        asyncio.create_task(Operations(pipeline).run(), name="operations"),
-        asyncio.create_task(_watchdog(), name="watchdog"),
-    ]
+    tasks = [asyncio.create_task(chore()) for chore in chores]
     await _until_started(apis, serving)
     notify("READY=1")
     log.info("control %s: nodes on %s:%d", config.name, config.grpc.address, port)
     waiting = asyncio.create_task(stop.wait())
-    await asyncio.wait([waiting, *serving, *chores], return_when=asyncio.FIRST_COMPLETED)
-    broken = [task for task in (*serving, *chores) if task.done()]
+    await asyncio.wait([waiting, *serving, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    broken = [task for task in (*serving, *tasks) if task.done()]
     notify("STOPPING=1")
     # No new request; a change that is being applied may end.
     for api, _listener in apis:
         api.should_exit = True
     await asyncio.wait(serving, timeout=DRAIN_S + 5)
-    for task in (waiting, *serving, *chores):
+    for task in (waiting, *serving, *tasks):
         task.cancel()
-    await asyncio.gather(waiting, *serving, *chores, return_exceptions=True)
+    await asyncio.gather(waiting, *serving, *tasks, return_exceptions=True)
     for entry in config.sockets:
         entry.path.unlink(missing_ok=True)
     for task in broken:

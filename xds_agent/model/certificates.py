@@ -49,6 +49,12 @@ class Certificate(Model):
         description="ACME directory (`acme`).",
         examples=["https://acme-v02.api.letsencrypt.org/directory"],
     )
+    directory_ca: CertificatePem | None = Field(
+        default=None,
+        description="PEM of the CA that the directory's own TLS certificate is verified with, for a private ACME "
+        "server; the system's CAs where absent.",
+        examples=["{{ lookup('file', 'acme-ca.crt') }}"],
+    )
     contact: str | None = Field(
         default=None, description="E-mail address of the ACME account.", examples=["edge@example.com"]
     )

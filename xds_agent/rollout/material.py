@@ -49,6 +49,8 @@ class Prepared:
     reasons: tuple[str, ...] = ()
     # What a new change would be refused for, met in what is served already.
     faults: tuple[Problem, ...] = ()
+    # Certificates that are to come from an ACME authority and have not yet.
+    stand_ins: tuple[str, ...] = ()
 
 
 def names_by_certificate(site: Site) -> dict[str, list[str]]:
@@ -75,6 +77,7 @@ def prepare(
     pairs: dict[str, KeyPair] = {}
     issued: list[Issued] = []
     reasons: list[str] = []
+    stand_ins: list[str] = []
     issuer: Issuer | None = None
     for one in site.edge.certificates:
         path = f"certificates[{one.name}]"
@@ -92,7 +95,9 @@ def prepare(
             if one.source == "acme" and current is not None and issuer.pem not in current.chain:
                 pairs[one.name] = KeyPair(chain=current.chain, key=current.key)
                 continue
-            # Until an ACME order has succeeded the site's CA stands in.
+            # Until an ACME order (orders.py) has succeeded the site's CA stands in.
+            if one.source == "acme":
+                stand_ins.append(one.name)
             reason = certificates.why_new(current, names[one.name], issuer, now, one.key_type)
             if current is None or reason is not None:
                 current = certificates.issue(
@@ -110,16 +115,16 @@ def prepare(
     if problems and not (serving and whole):
         raise ModelError(problems)
     return Prepared(
-        Material(pairs, trusts, dict(challenges or {})), tuple(issued), tuple(reasons), tuple(problems)
-    )
+        Material(pairs, trusts, dict(challenges or {})), tuple(issued), tuple(reasons), tuple(problems),
+        tuple(stand_ins),
+    )  # fmt: skip
 
 
-def stand_in_notes(site: Site) -> list[str]:
-    """What is modelled and not acted on yet, said so that nobody takes it for done."""
+def stand_in_notes(prepared: Prepared) -> list[str]:
+    """Certificates whose ACME order has not succeeded yet, said so that nobody takes them for the real ones."""
     return [
-        f"certificates[{one.name}]: ACME orders are not made by this version yet; the site's own CA stands in"
-        for one in site.edge.certificates
-        if one.source == "acme"
+        f"certificates[{name}]: the site's own CA stands in until its ACME order succeeds"
+        for name in prepared.stand_ins
     ]
 
 

@@ -79,13 +79,13 @@ class Pipeline:
             self._check(built.site, change)
             unchanged = self.live is not None and built.id == self.live.id
             outcome = self._unchanged() if unchanged else self._dry(built)
-            return replace(outcome, notes=self._notes(built.site))
+            return replace(outcome, notes=self._notes(built))
         async with self._my_turn(change.author):
             built = await self._build(change.document)
             if self.live is not None and built.id == self.live.id:
                 await self._note_moved_lines(built)
                 await self.publisher.settle(timeout_s=change.timeout_s)
-                return replace(self._unchanged(), notes=self._notes(built.site))
+                return replace(self._unchanged(), notes=self._notes(built))
             self._check(built.site, change)
             draft = self._draft(built, change)
             number = await asyncio.to_thread(self._keep, draft, built)
@@ -226,7 +226,7 @@ class Pipeline:
         self.trouble = ""
         return Answer(
             outcome="live", revision=built.id, number=number, changed=True, lines=built.lines,
-            summary=built.summary, nodes=nodes, notes=self._notes(built.site),
+            summary=built.summary, nodes=nodes, notes=self._notes(built),
         )  # fmt: skip
 
     async def _revert(
@@ -245,7 +245,7 @@ class Pipeline:
         await asyncio.to_thread(self._finish, number, "refused", words, change.author)
         return Answer(
             outcome="refused", revision=before.id if before else "", number=number, changed=False,
-            lines=built.lines, summary=built.summary, nodes=nodes, notes=self._notes(built.site),
+            lines=built.lines, summary=built.summary, nodes=nodes, notes=self._notes(built),
             problems=problems, reverted_to=before.number if before else None,
         )  # fmt: skip
 
@@ -293,8 +293,8 @@ class Pipeline:
         await asyncio.to_thread(keep)
         self.live = replace(live, document=built.document, site=built.site)
 
-    def _notes(self, site: Site) -> list[str]:
-        return [note.render() for note in site.not_acted_on] + material.stand_in_notes(site)
+    def _notes(self, built: Built) -> list[str]:
+        return [note.render() for note in built.site.not_acted_on] + material.stand_in_notes(built.prepared)
 
     # --- at boot -------------------------------------------------------------------------------------
 

@@ -58,10 +58,18 @@ def issue(
     ordered = tuple(sorted(names))
     chain = issuer.sign_service(key.public_key(), names=ordered, now=now)
     leaf = x509.load_pem_x509_certificates(chain)[0]
-    key_pem = key.private_bytes(
+    return Issued(name, ordered, chain, _pem(key), leaf.not_valid_before_utc, leaf.not_valid_after_utc)
+
+
+def make_key(key_type: str) -> bytes:
+    """A new private key (PEM) of a kind the inventory names."""
+    return _pem(_KEYS[key_type]())
+
+
+def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return Issued(name, ordered, chain, key_pem, leaf.not_valid_before_utc, leaf.not_valid_after_utc)
 
 
 def why_new(

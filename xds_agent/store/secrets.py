@@ -36,3 +36,10 @@ def reveal(session: Session, sealer: Sealer, wanted: Mapping[str, str]) -> dict[
             raise KeyError(ref)
         values[ref] = sealer.open(row.ciphertext, belongs_to=f"secret {ref}").decode()
     return values
+
+
+def latest(session: Session, sealer: Sealer, ref: str) -> str | None:
+    """The newest value kept under a reference, None where there is none. Raises SealError."""
+    newest = select(SecretRow).where(SecretRow.ref == ref).order_by(SecretRow.created.desc()).limit(1)
+    row = session.scalars(newest).first()
+    return None if row is None else sealer.open(row.ciphertext, belongs_to=f"secret {ref}").decode()

@@ -67,9 +67,10 @@ def test_a_new_one_says_why(site_of, ca, change, words):
 
 def test_until_an_acme_order_succeeds_the_sites_ca_stands_in_and_says_so(site_of, ca, tmp_path):
     site = site_of(by_acme)
-    [note] = stand_in_notes(site)
-    assert note.startswith("certificates[shop]: ACME")
-    standing_in = {one.name: one for one in prepare(site, ca, {}, now=NOW).issued}
+    first = prepare(site, ca, {}, now=NOW)
+    [note] = stand_in_notes(first)
+    assert note.startswith("certificates[shop]: the site's own CA stands in")
+    standing_in = {one.name: one for one in first.issued}
     later = NOW + dt.timedelta(days=21)
     assert "shop" in [one.name for one in prepare(site, ca, standing_in, now=later).issued]
     # Once the authority has issued, the site's CA keeps out.
@@ -77,6 +78,7 @@ def test_until_an_acme_order_succeeds_the_sites_ca_stands_in_and_says_so(site_of
     theirs: Issued = issue(other, "shop", ["shop.example.com"], now=NOW)
     prepared = prepare(site, ca, standing_in | {"shop": theirs}, now=later)
     assert prepared.material.key_pairs["shop"].chain == theirs.chain
+    assert stand_in_notes(prepared) == []
 
 
 def test_without_an_issuing_ca_nothing_is_issued_and_what_serves_goes_on(site_of, ca):

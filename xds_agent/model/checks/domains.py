@@ -59,7 +59,7 @@ def _check_source(context: Context, path: str, certificate: Certificate) -> None
             fix = "add directory: https://acme-v02.api.letsencrypt.org/directory"
             context.add(f"{path}.directory", "is missing: source is acme", fix)
     else:
-        for key in ("directory", "contact"):
+        for key in ("directory", "directory_ca", "contact"):
             if key in given:
                 context.add(
                     f"{path}.{key}", f"has no meaning: source is {certificate.source}", "use source: acme"
