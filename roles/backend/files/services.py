@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import socket
 from http import HTTPStatus
 
 import grpc
@@ -69,6 +71,15 @@ async def serve_tcp(port: int, who: dict[str, str]) -> None:
     await asyncio.start_server(echo, None, port)
 
 
+def ready() -> None:
+    """Tell systemd (Type=notify) that every port answers; without systemd nobody is told."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+            manager.sendall(b"READY=1")
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", required=True, help="name of this host in answers")
@@ -80,6 +91,7 @@ async def main() -> None:
     await serve_websocket(asked.websocket, who)
     await serve_tcp(asked.tcp, who)
     server = await serve_grpc(asked.grpc, who)
+    ready()
     await server.wait_for_termination()
 
 
