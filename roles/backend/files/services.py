@@ -46,7 +46,10 @@ async def serve_grpc(port: int, who: dict[str, str]) -> grpc.aio.Server:
         return json.dumps({**who, "echo": request.decode(errors="replace")}).encode()
 
     server = grpc.aio.server()
-    for service, method, behaviour in (("grpc.health.v1.Health", "Check", check), ("marchproxy.lab.Echo", "Say", say)):
+    for service, method, behaviour in (
+        ("grpc.health.v1.Health", "Check", check),
+        ("marchproxy.lab.Echo", "Say", say),
+    ):
         handler = grpc.unary_unary_rpc_method_handler(behaviour)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
     server.add_insecure_port(f"[::]:{port}")
