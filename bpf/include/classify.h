@@ -1,0 +1,18 @@
+/* Stage: classify. Which service a packet belongs to; whole packets by address, port and protocol. */
+#pragma once
+#include "maps.h"
+#include "packet.h"
+
+static __always_inline struct service *service_at(const struct packet *packet, __be16 port) {
+    if (packet->version == 4) {
+        struct service_key4 key = {packet->destination.words[0], port, packet->protocol, 0};
+        return bpf_map_lookup_elem(&services4, &key);
+    }
+    struct service_key6 key = {.address = packet->destination, .port = port, .protocol = packet->protocol};
+    return bpf_map_lookup_elem(&services6, &key);
+}
+
+/* Later fragments and ICMP have port 0, and with it an entry of their own or none. */
+static __always_inline struct service *classify(const struct packet *packet) {
+    return service_at(packet, packet->destination_port);
+}

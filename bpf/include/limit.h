@@ -1,0 +1,61 @@
+/* Stage: rate limits by GCRA (a leaky bucket in one number, changed by compare and exchange). Sources share a
+ * fixed table without keys: nothing is inserted, so no flood can evict anybody. A source owns two cells of
+ * one cache line and passes while either has room; an innocent suffers only where both are shared with
+ * abusers. */
+#pragma once
+#include "maps.h"
+#include "packet.h"
+
+/* How often a lost race is tried again. Then the packet counts as one too many: the limit is never exceeded.
+ */
+#define LIMIT_TRIES 2
+
+enum limit_kind {
+    LIMIT_PACKETS = 0x243f6a88, /* salts: each kind has cells of its own */
+    LIMIT_SYNS = 0x13198a2e,
+    LIMIT_SSH = 0x03707344,
+};
+
+static __always_inline bool conforms(__u64 *cell, __u64 now, const struct limit *limit) {
+#pragma unroll
+    for (int i = 0; i < LIMIT_TRIES; i++) {
+        __u64 old = *(volatile __u64 *)cell;
+        __u64 start = old > now ? old : now; /* another CPU's clock may be ahead: never subtract first */
+        if (start - now > limit->burst_ns)
+            return false;
+        if (__sync_val_compare_and_swap(cell, old, start + limit->interval_ns) == old)
+            return true;
+    }
+    return false;
+}
+
+/* IPv6 sources are limited by /64: that is what one customer has. */
+static __always_inline __u32 source_hash(const struct packet *packet, __u32 salt, __u32 seed) {
+    __u32 key = packet->version == 4 ? packet->source.words[0] : ~fold(packet->source.halves[0]);
+    return mix(key ^ salt ^ seed);
+}
+
+static __always_inline bool source_conforms(const struct packet *packet, enum limit_kind kind,
+                                            const struct limit *limit, __u64 now, __u32 seed, __u32 mask) {
+    if (!limit->interval_ns)
+        return true;
+    __u32 hash = source_hash(packet, kind, seed), row = hash & mask;
+    /* The cells come from a second round: the row used up the good bits of the first. */
+    __u32 pair = mix(hash), first = pair & 7, second = (first + 1 + ((pair >> 3 & 0xff) * 7 >> 8)) & 7;
+    struct limit_block *block = bpf_map_lookup_elem(&limit_blocks, &row);
+    if (!block)
+        return true;
+    /* Both are charged, always: they stay in step, and their sum lets no more through than one. */
+    bool here = conforms(&block->cells[first], now, limit),
+         there = conforms(&block->cells[second], now, limit);
+    return here | there;
+}
+
+static __always_inline bool service_conforms(const struct service *service, bool opens, __u64 now) {
+    const struct limit *limit = opens ? &service->syns : &service->packets;
+    if (!limit->interval_ns)
+        return true;
+    __u32 row = service->id;
+    struct service_cell *cell = bpf_map_lookup_elem(&service_cells, &row);
+    return !cell || conforms(opens ? &cell->syns : &cell->packets, now, limit);
+}

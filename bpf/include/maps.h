@@ -1,0 +1,149 @@
+/* Every map of the datapath. max_entries of those marked "sized at load" are set by the loader. */
+#pragma once
+#include "types.h"
+
+#define SERVICES_DEFAULT 1024
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct settings);
+} settings SEC(".maps");
+
+/* The inner maps are mmapable: a generation is built by writing 16 MiB of memory and put in place by one
+ * write to the outer map. */
+struct acl4_directory {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, DIRECTORY_ROWS);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct acl_row);
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __array(values, struct acl4_directory);
+} acl4 SEC(".maps");
+
+struct acl4_long_table {
+    __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+    __uint(max_entries, 1 << 20);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct prefix4);
+    __type(value, __u32);
+};
+
+/* Row: parity of the generation. The directory's byte says which one, so both change with one write. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, 2);
+    __type(key, __u32);
+    __array(values, struct acl4_long_table);
+} acl4_long SEC(".maps");
+
+struct acl6_table {
+    __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+    __uint(max_entries, 1 << 20);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct prefix6);
+    __type(value, __u32);
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __array(values, struct acl6_table);
+} acl6 SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 65536); /* sized at load, with features.limit_mask */
+    __type(key, __u32);
+    __type(value, struct limit_block);
+} limit_blocks SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, SERVICES_DEFAULT); /* sized at load */
+    __type(key, __u32);
+    __type(value, struct service_cell);
+} service_cells SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, SERVICES_DEFAULT); /* sized at load */
+    __type(key, struct service_key4);
+    __type(value, struct service);
+} services4 SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, SERVICES_DEFAULT); /* sized at load */
+    __type(key, struct service_key6);
+    __type(value, struct service);
+} services6 SEC(".maps");
+
+struct ring {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, RING_SLOTS);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, __u64);
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, SERVICES_DEFAULT); /* sized at load */
+    __type(key, __u32);
+    __array(values, struct ring);
+} rings SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 4096); /* sized at load */
+    __type(key, __u32);
+    __type(value, struct real);
+} reals SEC(".maps");
+
+/* Flows of moved slots. A flow enters `flows_new` and is taken over into `flows` by its next packet: a flood
+ * of packets that never come back fills and empties the first table only. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 65536); /* sized at load */
+    __type(key, struct flow_key);
+    __type(value, struct flow);
+} flows SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 65536); /* sized at load */
+    __type(key, struct flow_key);
+    __type(value, struct flow);
+} flows_new SEC(".maps");
+
+/* Row: service id x REASONS + reason. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, SERVICES_DEFAULT *REASONS); /* sized at load */
+    __type(key, __u32);
+    __type(value, struct counter);
+} counters SEC(".maps");
+
+/* What monitor mode let pass. Row: service id x DROPS + (reason - FIRST_DROP). */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, SERVICES_DEFAULT *DROPS); /* sized at load */
+    __type(key, __u32);
+    __type(value, struct counter);
+} monitored SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 4096); /* sized at load, as reals */
+    __type(key, __u32);
+    __type(value, struct counter);
+} real_counters SEC(".maps");

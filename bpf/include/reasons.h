@@ -1,0 +1,47 @@
+/* What can become of a packet: the one table of reasons. Python reads these names from BTF and shows them
+ * everywhere (lower case); nothing else names them. Each packet counts one PASS, DROP or SEND reason;
+ * NOTE reasons are counted beside it. */
+#pragma once
+
+enum reason {
+    PASS_KERNEL = 0, /* nobody's in particular: the host's own traffic, or a service that Envoy serves */
+    PASS_NOT_IP,     /* neither ARP nor IP */
+    PASS_NEIGHBOUR,  /* ARP, IPv6 neighbour discovery: without it the host has no network */
+    PASS_DHCP,       /* a lease being renewed */
+    PASS_SSH,        /* port 22: never denied, has a cap of its own */
+    PASS_EXPECTED,   /* denied or over its rate, but a socket of this host is connected to that peer */
+    PASS_FRAGMENT,   /* a fragment that no service takes by addresses alone */
+    PASS_NO_REAL,    /* no healthy real, and the service says: then let it pass */
+    DROP_TRUNCATED = 16,
+    DROP_BAD_HEADER,  /* header length, version or total length contradict each other */
+    DROP_EXTENSIONS,  /* more IPv6 extension headers than MAX_EXTENSIONS */
+    DROP_DENIED,      /* the source is on a deny list */
+    DROP_SOURCE_RATE, /* packets of this source (IPv6: of its /64) */
+    DROP_SYN_RATE,    /* connection attempts of this source */
+    DROP_SSH_RATE,
+    DROP_SERVICE_RATE,     /* packets to this service from all sources */
+    DROP_SERVICE_SYN_RATE, /* connection attempts to this service from all sources */
+    DROP_NO_REAL,          /* no healthy real */
+    DROP_TOO_BIG,          /* larger than the way to the real takes, and may not be answered */
+    DROP_NO_ROOM,          /* the driver left no headroom to encapsulate */
+    DROP_INTERNAL,         /* a map is missing or inconsistent: a mistake of ours */
+    DROP_END,
+    SEND_GUE = 32,      /* encapsulated to a real */
+    SEND_DSR,           /* handed to a real on the same link */
+    SEND_ECHO,          /* ping answered in the name of a healthy service */
+    SEND_TOO_BIG,       /* answered with the size that fits */
+    NOTE_EXEMPT = 40,   /* the source is on an allow list */
+    NOTE_FLOW_NEW,      /* a flow of a moved slot seen for the first time */
+    NOTE_FLOW_PINNED,   /* a packet whose real came from the flow table, not from the ring */
+    NOTE_FLOW_REMAPPED, /* its real is gone: the flow went to another one */
+    REASONS = 48,       /* rows of one service in `counters` */
+};
+
+#define FIRST_DROP DROP_TRUNCATED
+#define DROPS      (DROP_END - FIRST_DROP)
+
+static __always_inline int verdict_of(enum reason reason) {
+    if (reason < FIRST_DROP)
+        return XDP_PASS;
+    return reason < SEND_GUE ? XDP_DROP : XDP_TX;
+}

@@ -1,0 +1,169 @@
+/* Types that maps hold and stages share. Python reads every layout from BTF. */
+#pragma once
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <linux/icmpv6.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+#include "reasons.h"
+
+#define RING_SLOTS     65537  /* Maglev: a prime much larger than any number of reals */
+#define DIRECTORY_ROWS 262144 /* of 64 bytes: one byte for each of 2^24 IPv4 /24 */
+
+/* An IPv4 address lies in words[0], the rest is zero. */
+union address {
+    __be32 words[4];
+    __u64 halves[2];
+    __u8 bytes[16];
+};
+
+/* GCRA: one packet per interval_ns on the long run, burst_ns of it at once. interval_ns 0: no limit. */
+struct limit {
+    __u64 interval_ns;
+    __u64 burst_ns;
+};
+
+enum setting_flag {
+    SETTING_MONITOR = 1, /* decide and count, but let pass what would be dropped */
+};
+
+/* What may change while the program runs. */
+struct settings {
+    __u32 flags;
+    __be16 gue_port;
+    __u16 flow_idle_s; /* a UDP flow silent for so long is taken for a new one */
+    __be32 tunnel_source4;
+    __u32 reserved;
+    union address tunnel_source6;
+    struct limit source_packets;
+    struct limit source_syns;
+    struct limit ssh_packets;
+};
+
+/* What is fixed at load: code of a stage that is off does not exist. */
+struct features {
+    __u8 acl;
+    __u8 limit;
+    __u8 balance;
+    __u8 local_sockets;
+    __u32 limit_mask;   /* blocks of the limiter minus one; a power of two minus one */
+    __u32 limit_seed;   /* secret of this host: nobody can aim at another source's cells */
+    __u32 balance_seed; /* the same on all hosts of a site: any of them finds the same real */
+};
+
+enum acl_class {
+    ACL_NONE = 0,
+    ACL_EXEMPT = 1, /* neither denied nor limited */
+    ACL_DENY = 2,
+    ACL_ASK_EVEN = 254, /* a prefix beyond /24 lies below: ask the long table of an even generation */
+    ACL_ASK_ODD = 255,
+};
+
+struct acl_row {
+    __u8 classes[64];
+};
+
+struct prefix4 {
+    __u32 length;
+    __be32 address;
+};
+
+struct prefix6 {
+    __u32 length;
+    __u8 address[16]; /* not `union address`: its alignment would leave a hole */
+};
+
+/* One cache line: whatever a source needs is fetched at once. A cell holds the time (ns, coarse clock) at
+ * which its bucket is empty again. */
+struct limit_block {
+    __u64 cells[8];
+};
+
+struct service_cell {
+    __u64 packets;
+    __u64 syns;
+    __u64 padding[6];
+};
+
+struct service_key4 {
+    __be32 address;
+    __be16 port; /* 0: whatever has no port (ICMP), and fragments of a service hashed by addresses */
+    __u8 protocol;
+    __u8 padding;
+};
+
+struct service_key6 {
+    union address address;
+    __be16 port;
+    __u8 protocol;
+    __u8 padding[5]; /* all bytes of a key count, so none may be left to the compiler */
+};
+
+enum forward {
+    FORWARD_KERNEL = 0, /* classified, limited and counted here, served by the host */
+    FORWARD_GUE = 1,
+    FORWARD_DSR = 2,
+    FORWARD_ECHO = 3,
+};
+
+enum service_flag {
+    SERVICE_HASH_ADDRESSES = 1,    /* not ports: fragments reach the same real as the rest of their flow */
+    SERVICE_PASS_WITHOUT_REAL = 2, /* no healthy real: to the kernel instead of a drop */
+};
+
+struct service {
+    __u32 id; /* its row of `counters` and `service_cells`; 0 is the host itself */
+    __u32 ring;
+    __u16 flags;
+    __u16 forward;
+    __u32 mtu; /* bytes of the largest IP packet that still reaches a real; 0: no bound */
+    struct limit packets;
+    struct limit syns;
+};
+
+enum real_state {
+    REAL_ABSENT = 0,
+    REAL_UP = 1,
+    REAL_DRAINING = 2, /* keeps its flows, gets no new ones */
+    REAL_DOWN = 3,
+};
+
+struct real {
+    union address address;
+    __u8 mac[6]; /* of the next hop */
+    __u8 version;
+    __u8 state;
+};
+
+/* A ring slot is one u64, so that one read sees both: current real in bits 0 to 31, previous in 32 to 62.
+ * MOVED stays set until no flow pinned in this slot is left; without it the flow table is not asked. */
+#define SLOT_MOVED          (1ULL << 63)
+#define SLOT_PREVIOUS(slot) ((__u32)((slot) >> 32) & 0x7fffffff)
+#define SLOT_CURRENT(slot)  ((__u32)(slot))
+
+struct flow_key {
+    union address source;
+    union address destination;
+    __be16 source_port;
+    __be16 destination_port;
+    __u8 protocol;
+    __u8 version;
+    __u16 padding;
+};
+
+struct flow {
+    __u32 real;
+    __u32 seen_s; /* coarse clock, seconds */
+};
+
+struct counter {
+    __u64 packets;
+    __u64 bytes;
+};

@@ -1,0 +1,143 @@
+/* MarchProxy's XDP program: parse, classify, exempt, access lists, limits, load balance, count. */
+#include "include/types.h"
+#include "include/maps.h"
+#include "include/packet.h"
+#include "include/parse.h"
+#include "include/count.h"
+#include "include/classify.h"
+#include "include/exempt.h"
+#include "include/acl.h"
+#include "include/limit.h"
+#include "include/icmp.h"
+#include "include/balance.h"
+#include "include/forward.h"
+#include "include/reply.h"
+
+const volatile struct features features = {.acl = 1, .limit = 1, .balance = 1, .limit_mask = 65535};
+
+/* Enums that only exist in code, and structs that only inner maps hold, would be missing from BTF. */
+struct vocabulary {
+    enum reason reason;
+    enum acl_class acl_class;
+    enum forward forward;
+    enum service_flag service_flag;
+    enum real_state real_state;
+    enum setting_flag setting_flag;
+    struct acl_row acl_row;
+    struct prefix4 prefix4;
+    struct prefix6 prefix6;
+};
+const volatile struct vocabulary vocabulary = {};
+
+/* Why this packet should not go on (PASS or DROP), or PARSED. */
+static __always_inline enum reason protect(const struct packet *packet, const struct service *service,
+                                           const struct settings *settings) {
+    enum reason exemption = exempt(packet);
+    if (exemption == PASS_SSH) {
+        if (features.limit &&
+            !source_conforms(packet, LIMIT_SSH, &settings->ssh_packets, bpf_ktime_get_coarse_ns(),
+                             features.limit_seed, features.limit_mask))
+            return DROP_SSH_RATE;
+        return PASS_SSH;
+    }
+    if (exemption != PARSED)
+        return exemption;
+    if (features.acl) {
+        enum acl_class class = acl(packet);
+        if (class == ACL_DENY)
+            return DROP_DENIED;
+        if (class == ACL_EXEMPT) {
+            count(service ? service->id : 0, NOTE_EXEMPT, packet);
+            return PARSED;
+        }
+    }
+    if (features.limit) {
+        __u64 now = bpf_ktime_get_coarse_ns();
+        bool opens = opens_connection(packet);
+        if (!source_conforms(packet, opens ? LIMIT_SYNS : LIMIT_PACKETS,
+                             opens ? &settings->source_syns : &settings->source_packets, now,
+                             features.limit_seed, features.limit_mask))
+            return opens ? DROP_SYN_RATE : DROP_SOURCE_RATE;
+        if (service && !service_conforms(service, opens, now))
+            return opens ? DROP_SERVICE_SYN_RATE : DROP_SERVICE_RATE;
+    }
+    return PARSED;
+}
+
+static __always_inline bool is_drop(enum reason reason) {
+    return reason >= FIRST_DROP && reason < DROP_END;
+}
+
+static __always_inline enum reason balance(struct xdp_md *ctx, const struct packet *packet,
+                                           const struct service *service, const struct settings *settings) {
+    if (service->forward == FORWARD_ECHO)
+        return is_echo(packet) ? reply_echo(ctx, packet) : PASS_KERNEL;
+    if (packet->fragment && !(service->flags & SERVICE_HASH_ADDRESSES))
+        return PASS_FRAGMENT;
+    __u32 hash = flow_hash(packet, service, features.balance_seed);
+    __u32 number = choose_real(packet, service, settings, hash);
+    if (!number)
+        return service->flags & SERVICE_PASS_WITHOUT_REAL ? PASS_NO_REAL : DROP_NO_REAL;
+    struct real *real = bpf_map_lookup_elem(&reals, &number);
+    if (!real || real->state == REAL_ABSENT)
+        return DROP_INTERNAL;
+    if (service->mtu && packet->l3_length > service->mtu)
+        return reply_too_big(ctx, packet, service->mtu);
+    count_real(number, packet);
+    return service->forward == FORWARD_DSR ? forward_dsr(ctx, real)
+                                           : forward_gue(ctx, packet, real, settings, hash);
+}
+
+/* Everything between parse and count. */
+static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *packet, struct service *service,
+                                          const struct settings *settings, __u32 *id) {
+    bool monitor = settings->flags & SETTING_MONITOR;
+    enum reason reason = protect(packet, service, settings);
+    if (is_drop(reason)) {
+        if (features.local_sockets && expected(ctx, packet))
+            return PASS_EXPECTED;
+        if (!monitor)
+            return reason;
+        count_monitored(*id, reason, packet);
+    } else if (reason != PARSED) {
+        return reason;
+    }
+    if (!features.balance)
+        return PASS_KERNEL;
+    /* An address that answers pings is a service of ICMP itself; errors to it are about others all the same. */
+    if ((!service || service->forward == FORWARD_ECHO) && is_icmp_error(packet)) {
+        struct service *about = steer_icmp_error(ctx, packet);
+        if (about) {
+            service = about;
+            *id = service->id;
+        }
+    }
+    if (!service)
+        return packet->fragment ? PASS_FRAGMENT : PASS_KERNEL;
+    if (service->forward == FORWARD_KERNEL)
+        return PASS_KERNEL;
+    return balance(ctx, packet, service, settings);
+}
+
+SEC("xdp")
+int xdp_main(struct xdp_md *ctx) {
+    __u32 only = 0, id = 0;
+    struct settings *current = bpf_map_lookup_elem(&settings, &only);
+    if (!current)
+        return XDP_PASS;
+    struct packet packet = {};
+    enum reason reason = parse(ctx, &packet);
+    if (reason == PARSED) {
+        struct service *service = classify(&packet);
+        if (service)
+            id = service->id;
+        reason = decide(ctx, &packet, service, current, &id);
+    } else if (is_drop(reason) && current->flags & SETTING_MONITOR) {
+        count_monitored(0, reason, &packet);
+        reason = PASS_KERNEL;
+    }
+    count(id, reason, &packet);
+    return verdict_of(reason);
+}
+
+char _license[] SEC("license") = "GPL";

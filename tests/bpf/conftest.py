@@ -1,0 +1,66 @@
+"""The loaded program as a fixture; where BPF cannot be loaded, the tests skip and say why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+import pytest
+from tests.bpf.support.bench import Bench
+
+from xds_agent.datapath.libbpf import Unavailable
+from xds_agent.datapath.program import Features, Generation, Sizes, load
+
+BPF = Path(__file__).resolve().parents[2] / "bpf"
+SMALL = Sizes(services=64, reals=64, limit_blocks=1024, flows=4096)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuzz-packets", type=int, default=100_000, help="random packets through program and oracle"
+    )
+    parser.addoption("--fuzz-seed", type=int, default=None, help="repeat a run")
+
+
+@pytest.fixture(scope="session")
+def program() -> Path:
+    """The object, built if it is older than its sources."""
+    if os.geteuid() != 0:
+        pytest.skip("loading BPF programs needs root")
+    if shutil.which("clang") is None or shutil.which("make") is None:
+        pytest.skip("building the datapath needs the Debian packages clang, make and libbpf-dev")
+    built = subprocess.run(["make", "-C", str(BPF)], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return BPF / "build" / "xdp_main.bpf.o"
+
+
+Loader = Callable[..., Generation]
+
+
+@pytest.fixture
+def loaded(program: Path) -> Iterator[Loader]:
+    """Loads generations and closes them."""
+    generations: list[Generation] = []
+
+    def make(**options: object) -> Generation:
+        options.setdefault("sizes", SMALL)
+        options.setdefault("features", Features(limit_seed=0x5EED, balance_seed=0xBA1A))
+        try:
+            generations.append(load(program, **options))  # type: ignore[arg-type]
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        return generations[-1]
+
+    yield make
+    for generation in generations:
+        generation.close()
+
+
+@pytest.fixture
+def bench(loaded: Loader) -> Bench:
+    """A program with four reals, services by every way of forwarding, and helpers to ask it."""
+    return Bench(loaded())

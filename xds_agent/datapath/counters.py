@@ -1,0 +1,55 @@
+"""Counters by name: what became of packets, per service and reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xds_agent.datapath.program import Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Sums over all CPUs."""
+
+    packets: int
+    bytes: int
+
+
+class Counters:
+    """Reads the counters of a generation; names are those of enum reason, in lower case."""
+
+    def __init__(self, generation: Generation) -> None:
+        reasons = dict(generation.reasons)
+        self._rows = generation.enum("reason")["REASONS"]
+        self._first_drop, end = reasons["DROP_TRUNCATED"], reasons.pop("DROP_END")
+        self._drops = end - self._first_drop
+        self._names = {number: name.lower() for name, number in reasons.items()}
+        self._maps = generation.maps
+
+    def service(self, number: int) -> dict[str, Count]:
+        """Reasons of a service that are not zero; service 0 is the host itself."""
+        rows = {number * self._rows + reason: name for reason, name in self._names.items()}
+        return self._read("counters", rows)
+
+    def monitored(self, number: int) -> dict[str, Count]:
+        """What would have been dropped, had monitor mode been off."""
+        base = number * self._drops - self._first_drop
+        rows = {base + reason: name for reason, name in self._names.items() if self._is_drop(reason)}
+        return self._read("monitored", rows)
+
+    def real(self, number: int) -> Count:
+        return self._read("real_counters", {number: "real"}).get("real", Count(0, 0))
+
+    def _is_drop(self, reason: int) -> bool:
+        return self._first_drop <= reason < self._first_drop + self._drops
+
+    def _read(self, name: str, rows: dict[int, str]) -> dict[str, Count]:
+        found = {}
+        for row, reason in rows.items():
+            values = self._maps[name].get(row)
+            if values is None:
+                continue
+            packets, size = sum(v["packets"] for v in values), sum(v["bytes"] for v in values)
+            if packets:
+                found[reason] = Count(packets, size)
+        return found

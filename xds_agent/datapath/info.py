@@ -1,0 +1,47 @@
+"""What the kernel says about a loaded program or map (bpf_obj_get_info_by_fd)."""
+
+from __future__ import annotations
+
+import ctypes as c
+from dataclasses import dataclass
+
+from xds_agent.datapath.libbpf import check, library
+
+# Byte offsets in struct bpf_prog_info and bpf_map_info of linux/bpf.h, which only ever grow at the end.
+_PROGRAM_SIZE, _VERIFIED_AT, _ID_AT = 256, 216, 4
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    type: int
+    id: int
+    key_size: int
+    value_size: int
+    max_entries: int
+
+
+def _info(fd: int, size: int) -> bytes:
+    buffer, length = c.create_string_buffer(size), c.c_uint(size)
+    check(
+        library().bpf_obj_get_info_by_fd(fd, buffer, c.byref(length)), "asking the kernel about a BPF object"
+    )
+    return buffer.raw
+
+
+def _number(raw: bytes, at: int) -> int:
+    return c.c_uint.from_buffer_copy(raw, at).value
+
+
+def map_info(fd: int) -> MapInfo:
+    raw = _info(fd, 96)
+    return MapInfo(*(_number(raw, at) for at in (0, 4, 8, 12, 16)))
+
+
+def verified_instructions(program_fd: int) -> int:
+    """Instructions the verifier processed; the kernel's bound is one million."""
+    return _number(_info(program_fd, _PROGRAM_SIZE), _VERIFIED_AT)
+
+
+def object_id(fd: int) -> int:
+    """The kernel's number of a program or map."""
+    return _number(_info(fd, 32), _ID_AT)

@@ -1,0 +1,247 @@
+"""Load the XDP program: sizes, features, shared maps, the verifier's verdict; then run it on packets.
+
+A `Generation` is one loaded copy of the program. The next one takes over the maps of the one before (`maps`),
+so flows, counters and lists live on; a map whose layout or size changed starts empty, and `fresh` names it.
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xds_agent.datapath.btf import Btf
+from xds_agent.datapath.info import map_info, verified_instructions
+from xds_agent.datapath.layout import Layout, layout_hash
+from xds_agent.datapath.libbpf import OpenOptions, Unavailable, check, library, test_run, words
+from xds_agent.datapath.maps import Map
+
+PROGRAM = "xdp_main"
+ABORTED, DROP, PASS, TX, REDIRECT = range(5)
+_PER_CPU = frozenset({5, 6, 10})
+_ARRAY_OF_MAPS = 12
+# Two system calls want it; EPERM without it.
+_NEEDS = "loading BPF programs needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Capacities fixed at load."""
+
+    services: int = 1024
+    reals: int = 4096
+    limit_blocks: int = 65536
+    flows: int = 65536
+
+    def problem(self) -> str | None:
+        """What is wrong with them, in words."""
+        if self.limit_blocks < 1 or self.limit_blocks & (self.limit_blocks - 1):
+            return f"limit_blocks: {self.limit_blocks} is not a power of two"
+        if min(self.services, self.reals, self.flows) < 1:
+            return "services, reals and flows must be at least 1"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Stages compiled in, and seeds. `limit_seed` is a secret of the host, `balance_seed` one of the site."""
+
+    acl: bool = True
+    limit: bool = True
+    balance: bool = True
+    local_sockets: bool = False
+    limit_seed: int = 0
+    balance_seed: int = 0
+
+
+@dataclass
+class Generation:
+    """A loaded program. `close` gives back everything that is not pinned or attached."""
+
+    path: Path
+    btf: Btf
+    sizes: Sizes
+    program_fd: int
+    program: int
+    instructions: int
+    reasons: dict[str, int]
+    maps: dict[str, Map]
+    layout: str
+    fresh: tuple[str, ...] = ()
+    _object: int | None = field(default=None, repr=False)
+
+    def run(self, frame: bytes, *, repeat: int = 1) -> tuple[int, bytes]:
+        """Verdict and the frame afterwards."""
+        return test_run(self.program_fd, frame, repeat=repeat, room=len(frame) + 256)
+
+    def struct(self, name: str) -> Layout:
+        return Layout(self.btf, self.btf.number(name))
+
+    def enum(self, name: str) -> dict[str, int]:
+        return self.btf.enum(name)
+
+    def close(self) -> None:
+        if self._object is not None:
+            library().bpf_object__close(self._object)
+            self._object = None
+
+
+def load(
+    path: Path,
+    *,
+    sizes: Sizes | None = None,
+    features: Features | None = None,
+    predecessor: Generation | None = None,
+) -> Generation:
+    """Open, size, configure and load.
+
+    Raises:
+        Unavailable: no libbpf, or no right to load programs.
+        ValueError: sizes that cannot be.
+        OSError: with the verifier's last lines where it refused.
+    """
+    sizes, features = sizes or Sizes(), features or Features()
+    if problem := sizes.problem():
+        raise ValueError(problem)
+    if not path.exists():
+        raise Unavailable(f"{path} is not there (make -C bpf builds it)")
+    lib, btf = library(), Btf.of_object(path)
+    options = OpenOptions(sz=c.sizeof(OpenOptions), object_name=PROGRAM.encode())
+    pointer = lib.bpf_object__open_file(str(path).encode(), c.byref(options))
+    check(pointer, f"opening {path}")
+    try:
+        layout = layout_hash(
+            btf, [name for name in _maps(pointer) if "." not in name and _plain(pointer, name)]
+        )
+        _resize(pointer, sizes)
+        _configure(pointer, btf, features, sizes)
+        fresh = _share(pointer, predecessor, layout)
+        instructions = _load(pointer, path)
+        program = lib.bpf_object__next_program(pointer, None)
+        return Generation(
+            path=path,
+            btf=btf,
+            sizes=sizes,
+            program_fd=lib.bpf_program__fd(program),
+            program=program,
+            instructions=instructions,
+            reasons={name: number for name, number in btf.enum("reason").items() if name != "REASONS"},
+            maps=_typed(pointer, btf),
+            layout=layout,
+            fresh=fresh,
+            _object=pointer,
+        )
+    except BaseException:
+        lib.bpf_object__close(pointer)
+        raise
+
+
+def _maps(pointer: int) -> dict[str, int]:
+    lib, found = library(), {}
+    current = lib.bpf_object__next_map(pointer, None)
+    while current:
+        found[lib.bpf_map__name(current).decode()] = current
+        current = lib.bpf_object__next_map(pointer, current)
+    return found
+
+
+def _plain(pointer: int, name: str) -> bool:
+    return int(library().bpf_map__type(_maps(pointer)[name])) != _ARRAY_OF_MAPS
+
+
+def _resize(pointer: int, sizes: Sizes) -> None:
+    maps = _maps(pointer)
+    rows, drops = (maps[name] for name in ("counters", "monitored"))
+    # The object says how many rows a service has: its own size is for SERVICES_DEFAULT services.
+    default = library().bpf_map__max_entries(maps["services4"])
+    per_service = {row: library().bpf_map__max_entries(row) // default for row in (rows, drops)}
+    wanted = {
+        **{maps[name]: sizes.services for name in ("services4", "services6", "service_cells", "rings")},
+        **{maps[name]: sizes.reals for name in ("reals", "real_counters")},
+        **{maps[name]: sizes.flows for name in ("flows", "flows_new")},
+        **{row: count * sizes.services for row, count in per_service.items()},
+        maps["limit_blocks"]: sizes.limit_blocks,
+    }
+    for entry, count in wanted.items():
+        check(library().bpf_map__set_max_entries(entry, count), "sizing a map")
+
+
+def _configure(pointer: int, btf: Btf, features: Features, sizes: Sizes) -> None:
+    values: Mapping[str, int] = {
+        "acl": features.acl,
+        "limit": features.limit,
+        "balance": features.balance,
+        "local_sockets": features.local_sockets,
+        "limit_mask": sizes.limit_blocks - 1,
+        "limit_seed": features.limit_seed,
+        "balance_seed": features.balance_seed,
+    }
+    packed = Layout(btf, btf.variable("features")).pack(values)
+    entry = next(found for name, found in _maps(pointer).items() if name.endswith(".rodata"))
+    size = c.c_size_t()
+    memory = library().bpf_map__initial_value(entry, c.byref(size))
+    c.memmove(memory + btf.offset_in(".rodata", "features"), packed, len(packed))
+
+
+def _share(pointer: int, predecessor: Generation | None, layout: str) -> tuple[str, ...]:
+    """Take over the predecessor's maps where they are the same; the names of those that start empty."""
+    if predecessor is None:
+        return ()
+    fresh = []
+    for name, entry in _maps(pointer).items():
+        if "." in name:
+            continue  # .rodata belongs to one generation
+        kept = predecessor.maps.get(name)
+        if kept is None or predecessor.layout != layout or not _same(name, kept, entry):
+            fresh.append(name)
+            continue
+        check(library().bpf_map__reuse_fd(entry, kept.fd), f"sharing map {name} with the generation before")
+    return tuple(fresh)
+
+
+def _same(name: str, kept: Map, entry: int) -> bool:
+    info, lib = map_info(kept.fd), library()
+    return (info.type, info.key_size, info.value_size, info.max_entries) == (
+        lib.bpf_map__type(entry),
+        lib.bpf_map__key_size(entry),
+        lib.bpf_map__value_size(entry),
+        lib.bpf_map__max_entries(entry),
+    )
+
+
+def _load(pointer: int, path: Path) -> int:
+    """Load; returns the instructions the verifier walked through, the measure of a program's complexity."""
+    with words() as said:
+        result = library().bpf_object__load(pointer)
+        if result < 0:
+            text = "".join(said)
+            if c.get_errno() == 1 or result == -1:
+                raise Unavailable(_NEEDS)
+            last = [
+                line
+                for line in text.splitlines()
+                if not re.match(r"^(-- |libbpf: prog|libbpf: failed)", line)
+            ]
+            check(result, f"loading {path}; " + " | ".join(last[-3:]))
+    program = library().bpf_object__next_program(pointer, None)
+    return verified_instructions(library().bpf_program__fd(program))
+
+
+def _typed(pointer: int, btf: Btf) -> dict[str, Map]:
+    lib, found = library(), {}
+    number = btf.map_types("reals")[0]  # any __u32: what outer maps have as key and value
+    for name, entry in _maps(pointer).items():
+        if "." in name:
+            continue
+        kind = lib.bpf_map__type(entry)
+        key, value = (number, number) if kind == _ARRAY_OF_MAPS else btf.map_types(name)
+        found[name] = Map(
+            name,
+            lib.bpf_map__fd(entry),
+            key=Layout(btf, key),
+            value=Layout(btf, value),
+            per_cpu=kind in _PER_CPU,
+        )
+    return found

@@ -1,0 +1,164 @@
+"""Settings, services, reals and rings: typed values into the maps of a loaded program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+from xds_agent.datapath.layout import Layout
+from xds_agent.datapath.limit import NO_LIMIT, Rate
+from xds_agent.datapath.maglev import Ring
+from xds_agent.datapath.maps import ARRAY, BPF_F_MMAPABLE, Map, create_map, mapped
+from xds_agent.datapath.program import Generation
+
+Address = IPv4Address | IPv6Address
+Forward = Literal["kernel", "gue", "dsr", "echo"]
+State = Literal["up", "draining", "down"]
+GUE_PORT = 6080
+_NONE4, _NONE6 = IPv4Address(0), IPv6Address(0)
+ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for the host. Rates of None: no limit."""
+
+    monitor: bool = False
+    gue_port: int = GUE_PORT
+    flow_idle_s: int = 60
+    tunnel_source4: IPv4Address = _NONE4
+    tunnel_source6: IPv6Address = _NONE6
+    source_packets: Rate | None = None
+    source_syns: Rate | None = None
+    ssh_packets: Rate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One address, port and protocol. `id` (from 1) names its counters; port 0 for ICMP."""
+
+    id: int
+    address: Address
+    port: int
+    protocol: int
+    forward: Forward = "kernel"
+    ring: int = 0
+    mtu: int = 0
+    hash_addresses: bool = False
+    pass_without_real: bool = False
+    packets: Rate | None = None
+    syns: Rate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """One backend address. `mac` is that of the next hop towards it."""
+
+    address: Address
+    mac: bytes
+    state: State = "up"
+
+
+class Tables:
+    """Writes to the maps of one generation; every write is seen by the next packet."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._maps = generation.maps
+        self._flags = generation.enum("service_flag")
+        self._forwards = generation.enum("forward")
+        self._states = generation.enum("real_state")
+        self._monitor = generation.enum("setting_flag")["SETTING_MONITOR"]
+        self._sizes = generation.sizes
+        self._word = generation.btf.map_types("ring")[1]
+        self._generation = generation
+
+    def configure(self, settings: Settings) -> None:
+        """Raises ValueError for rates that cannot be, OSError."""
+        self._maps["settings"].put(
+            0,
+            {
+                "flags": self._monitor if settings.monitor else 0,
+                "gue_port": settings.gue_port,
+                "flow_idle_s": settings.flow_idle_s,
+                "tunnel_source4": int(settings.tunnel_source4),
+                "tunnel_source6": settings.tunnel_source6.packed,
+                "source_packets": _limit(settings.source_packets),
+                "source_syns": _limit(settings.source_syns),
+                "ssh_packets": _limit(settings.ssh_packets),
+            },
+        )
+
+    def put_service(self, service: Service) -> None:
+        """Insert or replace; a service hashed by addresses also takes the fragments for its address.
+
+        Raises ValueError if its number is beyond the size of the maps, OSError (E2BIG: the map is full).
+        """
+        if not 0 < service.id < self._sizes.services:
+            raise ValueError(f"service number {service.id} is not between 1 and {self._sizes.services - 1}")
+        value = self._value(service)
+        self._table(service.address).put(self._key(service, service.port), value)
+        if service.hash_addresses and service.port:
+            self._table(service.address).put(self._key(service, 0), value)
+
+    def delete_service(self, service: Service) -> bool:
+        """Whether it was there."""
+        if service.hash_addresses and service.port:
+            self._table(service.address).delete(self._key(service, 0))
+        return self._table(service.address).delete(self._key(service, service.port))
+
+    def put_real(self, number: int, real: Real) -> None:
+        """Numbers start at 1: an empty ring slot holds 0."""
+        if not 0 < number < self._sizes.reals:
+            raise ValueError(f"real number {number} is not between 1 and {self._sizes.reals - 1}")
+        state = self._states[f"REAL_{real.state.upper()}"]
+        version = real.address.version
+        self._maps["reals"].put(
+            number, {"address": real.address.packed, "mac": real.mac, "version": version, "state": state}
+        )
+
+    def put_ring(self, number: int, ring: Ring) -> None:
+        """A new ring, or a step of a ring, put in place by one write."""
+        words = ring.words()
+        table = create_map(
+            "ring",
+            ARRAY,
+            key=self._maps["rings"].key,
+            value=Layout(self._generation.btf, self._word),
+            entries=len(ring.current),
+            flags=BPF_F_MMAPABLE,
+        )
+        try:
+            with mapped(table, len(words)) as memory:
+                memory[:] = words
+            self._maps["rings"].put(number, table.fd)
+        finally:
+            table.close()
+
+    def _table(self, address: Address) -> Map:
+        return self._maps["services4" if address.version == 4 else "services6"]
+
+    def _key(self, service: Service, port: int) -> dict[str, object]:
+        address: object = int(service.address) if service.address.version == 4 else service.address.packed
+        return {"address": address, "port": port, "protocol": service.protocol}
+
+    def _value(self, service: Service) -> Mapping[str, object]:
+        flags = 0
+        if service.hash_addresses:
+            flags |= self._flags["SERVICE_HASH_ADDRESSES"]
+        if service.pass_without_real:
+            flags |= self._flags["SERVICE_PASS_WITHOUT_REAL"]
+        return {
+            "id": service.id,
+            "ring": service.ring,
+            "flags": flags,
+            "forward": self._forwards[f"FORWARD_{service.forward.upper()}"],
+            "mtu": service.mtu,
+            "packets": _limit(service.packets),
+            "syns": _limit(service.syns),
+        }
+
+
+def _limit(rate: Rate | None) -> dict[str, int]:
+    return NO_LIMIT if rate is None else rate.parameters()
