@@ -51,8 +51,8 @@ class Certificate(Model):
     )
     directory_ca: CertificatePem | None = Field(
         default=None,
-        description="PEM of the CA that the directory's own TLS certificate is verified with, for a private ACME "
-        "server; the system's CAs where absent.",
+        description="PEM of the CA that the directory's own TLS certificate is verified with, for a private "
+        "ACME server; the system's CAs where absent.",
         examples=["{{ lookup('file', 'acme-ca.crt') }}"],
     )
     contact: str | None = Field(

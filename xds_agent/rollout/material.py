@@ -121,7 +121,7 @@ def prepare(
 
 
 def stand_in_notes(prepared: Prepared) -> list[str]:
-    """Certificates whose ACME order has not succeeded yet, said so that nobody takes them for the real ones."""
+    """Certificates whose ACME order has not succeeded yet: nobody is to take them for the real ones."""
     return [
         f"certificates[{name}]: the site's own CA stands in until its ACME order succeeds"
         for name in prepared.stand_ins
