@@ -24,8 +24,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    The keys of C(edge.ports) that are given, C(connections) of C(edge.limits), and C(services), the ports on which
-    tcp and udp services listen on the proxies.
+    The keys of C(edge.ports) that are given, C(connections) of C(edge.limits), and C(services), the ports on
+    which tcp and udp services listen on the proxies.
   type: dict
 """
 
