@@ -81,6 +81,7 @@ actions:
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,9 @@ PROPERTIES = (
 )
 # `enable` comes before `start` in every plan, so that a failed start is not lost at boot.
 ENABLED = {"enabled", "enabled-runtime", "static", "alias", "indirect", "generated"}
+
+# The kernel stamps files by a clock that moves in steps of up to 10 ms.
+CLOCK_STEP_S = 0.01
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -115,7 +119,9 @@ class Action:
 class State:
     """A unit as systemd sees it.
 
-    `started_with` holds digests of what it was started with (None: it writes none), `started_at` Unix time.
+    `started_with` holds digests of what it was started with (None: it writes none). `started_at` is Unix
+    time with its fraction: a service that its package started and we configure within the same second is not
+    up to date.
     """
 
     load: str
@@ -123,7 +129,7 @@ class State:
     file_state: str
     needs_daemon_reload: bool
     started_with: dict[str, str] | None
-    started_at: int
+    started_at: float
 
 
 def read_record(path: Path) -> dict[str, str] | None:
@@ -136,10 +142,10 @@ def read_record(path: Path) -> dict[str, str] | None:
     return {pair[1].lstrip("*"): pair[0] for pair in pairs if len(pair) == 2}
 
 
-def changed_at(path: str) -> int:
+def changed_at(path: str) -> float:
     """Unix time of a file's last change; 0 where there is none."""
     try:
-        return int(Path(path).stat().st_mtime)
+        return Path(path).stat().st_mtime
     except OSError:
         return 0
 
@@ -164,7 +170,7 @@ def parse_show(text: str) -> dict[str, dict[str, str]]:
 
 def gather(names: list[str], run: Run, started_dir: Path) -> dict[str, State]:
     """The units' states by one call of systemctl."""
-    code, out, err = run(["systemctl", "show", "--timestamp=unix", "--property", PROPERTIES, "--", *names])
+    code, out, err = run(["systemctl", "show", "--timestamp=us+utc", "--property", PROPERTIES, "--", *names])
     if code:
         raise UnitsError(f"systemctl show: {err.strip() or out.strip()}; does this host run systemd?")
     shown = parse_show(out)
@@ -181,10 +187,14 @@ def gather(names: list[str], run: Run, started_dir: Path) -> dict[str, State]:
     }
 
 
-def _started_at(shown: dict[str, str]) -> int:
+def _started_at(shown: dict[str, str]) -> float:
     """Start of a service's process; of a timer or socket, which has none, since when it is active."""
     said = shown.get("ExecMainStartTimestamp") or shown.get("ActiveEnterTimestamp") or ""
-    return int(said.lstrip("@") or 0)
+    if not said:
+        return 0.0
+    # "Wed 2026-11-25 03:47:00.374361 UTC"; the day's name is of no use.
+    _, day, clock, _ = said.split()
+    return datetime.fromisoformat(f"{day}T{clock}+00:00").timestamp()
 
 
 def plan(
@@ -220,7 +230,7 @@ def _renewal(unit: dict[str, Any], state: State, digest_of: Callable[[str], str]
     known = state.started_with
     for verb, paths in (("restart", unit["restart_on"]), ("reload", unit["reload_on"])):
         if known is None:
-            changed = [path for path in paths if changed_at(path) > state.started_at]
+            changed = [path for path in paths if changed_at(path) > state.started_at - CLOCK_STEP_S]
         else:
             changed = [path for path in paths if known.get(path, "") != digest_of(path)]
         if changed:
