@@ -28,11 +28,15 @@ options:
     type: list
     elements: str
     default: []
+  force:
+    description: Try again what was refused before, unchanged.
+    type: bool
+    default: false
   rollback_to:
     description: Bring this earlier revision back instead of the inventory.
     type: int
   timeout:
-    description: Seconds to wait for the proxies' acknowledgement.
+    description: Seconds to wait for the acknowledgements of each wave of proxies.
     type: int
     default: 60
   socket:
@@ -129,6 +133,7 @@ from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import 
 SPEC = {
     "reason": {"type": "str", "default": ""},
     "allow_removal": {"type": "list", "elements": "str", "default": []},
+    "force": {"type": "bool", "default": False},
     "rollback_to": {"type": "int"},
     "timeout": {"type": "int", "default": 60},
     "socket": {"type": "path", "default": "/run/marchproxy/control.sock"},
@@ -136,6 +141,9 @@ SPEC = {
     "commit": {"type": "str", "default": ""},
     "document_file": {"type": "path"},
 }
+
+# Waves soak for as long as the inventory says. A control that dies is noticed at once, whatever this is.
+ROLLOUT_S = 3600.0
 
 
 def main() -> None:
@@ -151,6 +159,7 @@ def main() -> None:
         "reason": params["reason"],
         "dry_run": module.check_mode,
         "allow_removal": params["allow_removal"],
+        "force": params["force"],
         "timeout_s": params["timeout"],
     }
     try:
@@ -160,7 +169,7 @@ def main() -> None:
         else:
             target = "/v1/revisions"
             body.update(document=taken(params["document_file"]), commit=params["commit"])
-        answer = request(params["socket"], "POST", target, body, timeout=params["timeout"] + 60.0)
+        answer = request(params["socket"], "POST", target, body, timeout=params["timeout"] + ROLLOUT_S)
     except ControlError as error:
         if error.kind == "absent" and module.check_mode:
             module.exit_json(changed=True, absent=True, summary=str(error))

@@ -61,4 +61,7 @@ def failure(answer):
 
 
 def _in_state(answer, state):
-    return sorted(name for name, node in answer.get("nodes", {}).items() if node.get("state") == state)
+    """Proxies in this state; of the ones that the waves left out only who is away, the notes say the rest."""
+    left_out = answer.get("left_out", {}) if state != "offline" else {}
+    nodes = answer.get("nodes", {})
+    return sorted(name for name, node in nodes.items() if node.get("state") == state and name not in left_out)

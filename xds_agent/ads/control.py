@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +43,12 @@ class ControlServer:
     """A started server; `carry_out` hands it what the core answers to publish and revoke."""
 
     def __init__(
-        self, server: grpc.aio.Server, transport: GrpcTransport, port: int, tasks: list[asyncio.Task[None]]
-    ) -> None:
+        self, server: grpc.aio.Server, transport: GrpcTransport, reports: Reports, port: int,
+        tasks: list[asyncio.Task[None]],
+    ) -> None:  # fmt: skip
         self._server = server
         self._transport = transport
+        self._reports = reports
         self._tasks = tasks
         self.port = port
 
@@ -57,6 +59,10 @@ class ControlServer:
     def carry_out(self, actions: Iterable[Action]) -> None:
         """Event-loop thread only."""
         self._transport.carry_out(actions)
+
+    def ask(self, names: Collection[str]) -> None:
+        """Let these nodes report at once, counters and all."""
+        self._reports.ask(names)
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """GOAWAY to every node, end their streams so that they go elsewhere, wait for what is in flight."""
@@ -94,7 +100,7 @@ async def serve(
         asyncio.create_task(gate.run(), name="ads-gate"),
         asyncio.create_task(reports.run(), name="ads-reports"),
     ]
-    return ControlServer(server, transport, port, tasks)
+    return ControlServer(server, transport, reports, port, tasks)
 
 
 def _renewal(issuer: Issuer | Callable[[], Issuer] | None, settings: ServerSettings) -> RenewalHandler | None:

@@ -6,10 +6,11 @@ The certificate names the reporter; nothing in a report can speak for another ho
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,14 @@ class Reports:
         self._renewal = renewal
         self._clock = clock
         self._heard: dict[str, float] = {}
+        # Open streams, each with what makes its node report at once.
+        self._streams: dict[int, tuple[str, asyncio.Event]] = {}
+
+    def ask(self, names: Collection[str]) -> None:
+        """Let these nodes send a heartbeat with counters at once; who is not connected is not asked."""
+        for name, asked in self._streams.values():
+            if name in names:
+                asked.set()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Add it to the grpc.aio server that serves ADS."""
@@ -100,15 +109,23 @@ class Reports:
             ending.append(words)
             task.cancel()
 
+        asked = asyncio.Event()
+        asking: asyncio.Task[None] | None = None
+        self._streams[id(asked)] = (peer.name, asked)
         try:
             with self._gate.watching(peer, context.peer(), close):
                 await context.write(pb.ReportResponse(heartbeat_s=HEARTBEAT_S))
+                asking = asyncio.create_task(_ask_on(context, asked))
                 while (request := await context.read()) is not grpc.aio.EOF:
                     self.hear(peer.name, request)
         except asyncio.CancelledError:
             if not ending:
                 raise
             task.uncancel()
+        finally:
+            del self._streams[id(asked)]
+            if asking is not None:
+                asking.cancel()
         if ending:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, ending[0])
 
@@ -129,3 +146,12 @@ class Reports:
         except Exception:
             # What the listener does with a report must not cost the node its stream.
             log.exception("taking a report of %s failed", name)
+
+
+async def _ask_on(context: Any, asked: asyncio.Event) -> None:
+    """Every answer after the first asks for a heartbeat with counters."""
+    with contextlib.suppress(grpc.RpcError):
+        while True:
+            await asked.wait()
+            asked.clear()
+            await context.write(pb.ReportResponse(heartbeat_s=HEARTBEAT_S))

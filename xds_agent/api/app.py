@@ -34,6 +34,7 @@ class RevisionRequest(BaseModel):
     commit: str = ""
     dry_run: bool = False
     allow_removal: list[str] = []
+    force: bool = False
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
 
@@ -47,6 +48,7 @@ class RollbackRequest(BaseModel):
     reason: str = ""
     dry_run: bool = False
     allow_removal: list[str] = []
+    force: bool = False
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
 
@@ -64,7 +66,7 @@ def create_app(
         change = Change(
             document=body.document, author=_author(body.author, request), reason=body.reason,
             commit=body.commit, dry_run=body.dry_run, allow_removal=tuple(body.allow_removal),
-            timeout_s=body.timeout_s, tenants=tenants,
+            timeout_s=body.timeout_s, force=body.force, tenants=tenants,
         )  # fmt: skip
         return _told(await pipeline.apply(change), counted)
 
@@ -72,7 +74,7 @@ def create_app(
     async def post_rollback(body: RollbackRequest, request: Request) -> dict[str, Any]:
         change = Change(
             document={}, author=_author(body.author, request), reason=body.reason, dry_run=body.dry_run,
-            timeout_s=body.timeout_s, tenants=tenants,
+            timeout_s=body.timeout_s, force=body.force, tenants=tenants,
         )  # fmt: skip
         return _told(await pipeline.rollback(body.number, change), counted)
 

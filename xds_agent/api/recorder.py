@@ -16,6 +16,7 @@ from xds_agent.ads.reports import Offline, Report
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.protocol.outcomes import Acknowledged, Connected, Orphan, Outcome, Refused
 from xds_agent.rollout.publisher import Publisher
+from xds_agent.rollout.vitals import Vitals
 from xds_agent.store import Store, StoreError, audit, nodes
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,10 @@ _REPEATED_REFUSAL_S = 300.0
 class Recorder:
     """Collects in the event loop, writes in a thread."""
 
-    def __init__(self, store: Store, publisher: Publisher) -> None:
+    def __init__(self, store: Store, publisher: Publisher, vitals: Vitals | None = None) -> None:
         self._store = store
         self._publisher = publisher
+        self._vitals = vitals
         self._notes: dict[str, dict[str, Any]] = {}
         self._events: list[tuple[dt.datetime, str, str, str, dict[str, Any]]] = []
         self._refused: dict[tuple[str, str], dt.datetime] = {}
@@ -68,7 +70,10 @@ class Recorder:
         note["last_seen"] = now
         if isinstance(report, pb.Hello):
             note["facts"] = _facts(report)
-        elif report.certificate_not_after:
+            return
+        if self._vitals is not None:
+            self._vitals.heard(name, report.envoy_state, report.counters)
+        if report.certificate_not_after:
             note["certificate_until"] = dt.datetime.fromtimestamp(report.certificate_not_after, dt.UTC)
 
     def refused(self, refusal: Refusal) -> None:

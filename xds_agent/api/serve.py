@@ -63,7 +63,7 @@ async def serve(config: ServeConfig, stopping: asyncio.Event | None = None) -> N
 async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -> None:
     publisher = Publisher()
     pipeline = Pipeline(store, publisher, _site_ca(config))
-    recorder = Recorder(store, publisher)
+    recorder = Recorder(store, publisher, pipeline.vitals)
     orders = Orders(pipeline)
     metrics = ControlMetrics(pipeline, orders)
     publisher.listeners += [recorder.heard, metrics.heard]
@@ -82,6 +82,7 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
         issuer=pipeline.ca.issuer if config.issuing_ca else None,
     )  # fmt: skip
     publisher.attach(ads.carry_out)
+    pipeline.vitals.ask = ads.ask
     try:
         chores = [recorder.run, Operations(pipeline).run, orders.run, _watchdog]
         await _serve_api(config, pipeline, metrics, chores, stop, ads.port)

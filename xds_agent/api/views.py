@@ -60,6 +60,7 @@ class View:
             "revision": _summary(stored, with_lines=self._tenants is None) if stored else None,
             "trouble": pipeline.trouble,
             "applying": pipeline.who_applies(),
+            "rollout": pipeline.progress.as_dict() if pipeline.progress and self._tenants is None else None,
             "nodes": fleet,
             "certificates": {
                 name: until.isoformat(timespec="seconds")

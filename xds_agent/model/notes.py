@@ -15,7 +15,6 @@ LATER_KEYS = frozenset(
         "Edge.mappings",
         "Edge.protection",
         "Edge.clouds",
-        "Edge.rollout",
         "Service.qos",
         "Service.bandwidth",
     }
@@ -67,5 +66,3 @@ def notes_on(site: Site) -> Iterator[Problem]:
         yield note("protection", "the packet filter")
     for name in edge.clouds:
         yield note(f"clouds.{name}", "prices and places of clouds")
-    if "rollout" in edge.model_fields_set:
-        yield note("rollout", "waves of a rollout (changes go to all proxies at once)")

@@ -24,5 +24,7 @@ class Rollout(Model):
         default=timedelta(seconds=3), description="Time a wave must hold before the next.", examples=["3s"]
     )
     tolerate: Annotated[int, Strict(), Field(ge=0)] = Field(
-        default=0, description="Proxies that may refuse before the change is taken back.", examples=[0]
+        default=0,
+        description="Proxies of later waves that may fail before the change is taken back.",
+        examples=[0],
     )

@@ -48,6 +48,7 @@ class Reporter:
         self._hello = hello
         self._heartbeat = heartbeat
         self._changed = asyncio.Event()
+        self._asked = False
         self._interval_s = HEARTBEAT_S
 
     def changed(self) -> None:
@@ -76,9 +77,10 @@ class Reporter:
             due = True
             while not answers.done():
                 self._changed.clear()
+                self._asked = False
                 await call.write(pb.ReportRequest(heartbeat=await self._heartbeat(due)))
                 await asyncio.sleep(BETWEEN_CHANGES_S)
-                due = await self._pause(answers)
+                due = await self._pause(answers) or self._asked
                 if due and (again := await self._hello()) != said:
                     said = again
                     await call.write(pb.ReportRequest(hello=said))
@@ -88,9 +90,15 @@ class Reporter:
             call.cancel()
 
     async def _answers(self, call: grpc.aio.StreamStreamCall) -> None:
+        first = True
         async for answer in call:
             if answer.heartbeat_s:
                 self._interval_s = float(answer.heartbeat_s)
+            if not first:
+                # Control judges a wave: it wants the counters of now.
+                self._asked = True
+                self._changed.set()
+            first = False
 
     async def _pause(self, answers: asyncio.Task[None]) -> bool:
         """Until the next heartbeat is due (True), the state changes, or the stream ends."""

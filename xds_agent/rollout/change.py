@@ -20,7 +20,10 @@ class Change:
     commit: str = ""
     dry_run: bool = False
     allow_removal: tuple[str, ...] = ()
+    # For the acknowledgements of one wave.
     timeout_s: float = 60.0
+    # Try again what was refused before.
+    force: bool = False
     tenants: frozenset[str] | None = None
 
 
@@ -38,6 +41,8 @@ class Answer:
     notes: Sequence[str] = ()
     problems: Sequence[Problem] = ()
     reverted_to: int | None = None
+    # Proxies that the waves did not wait for: name -> why.
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -51,6 +56,7 @@ class Answer:
             "notes": list(self.notes),
             "problems": [problem.as_dict() for problem in self.problems],
             "reverted_to": self.reverted_to,
+            "left_out": dict(self.left_out),
         }
 
 

@@ -1,4 +1,4 @@
-"""From a site document to acknowledged proxies: validate, compile, say it, store, publish, wait.
+"""From a site document to acknowledged proxies: validate, compile, say it, store, publish in waves, wait.
 
 One change at a time. What is served is always a whole stored revision: the new one is stored before it is
 published, becomes "live" when no proxy refused it, and is the one served at the next boot only from then on.
@@ -9,29 +9,32 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from xds_agent.model import Site, join_secrets, load_site
-from xds_agent.protocol.outcomes import Refused
+from xds_agent.model import Problem, Rollout, Site, join_secrets, load_site
 from xds_agent.rollout import completeness, entitlement, material
 from xds_agent.rollout.blame import refusal_problems
 from xds_agent.rollout.build import Builder, Built, Live
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
+from xds_agent.rollout.ledger import Ledger
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.publisher import Publisher
+from xds_agent.rollout.release import OFFLINE, Failure, Progress, Release, sick_before
+from xds_agent.rollout.vitals import Vitals
+from xds_agent.rollout.waves import WavePlan, plan_waves
 from xds_agent.snapshot.resource import Snapshot
-from xds_agent.store import Store, StoreError, audit, certificates, revisions, secrets
+from xds_agent.store import Store, StoreError
 from xds_agent.store.revisions import Draft, Kind, Stored
 
 log = logging.getLogger(__name__)
 
-# A host that joins the site has been refused until now and comes back within its own back-off.
-NEWCOMER_GRACE_S = 5.0
 # Proxies revert by themselves in milliseconds; this bounds the wait for their word.
 REVERT_TIMEOUT_S = 10.0
+# How operational updates go out.
+_AT_ONCE = Rollout(waves=("100%",))
 
 
 def _utc_now() -> dt.datetime:
@@ -42,15 +45,20 @@ class Pipeline:
     """The one way to a new revision. Methods run in the event loop; heavy work goes to a thread."""
 
     def __init__(
-        self, store: Store, publisher: Publisher, ca: SiteCa, *, now: Callable[[], dt.datetime] = _utc_now
-    ) -> None:
+        self, store: Store, publisher: Publisher, ca: SiteCa, *, vitals: Vitals | None = None,
+        now: Callable[[], dt.datetime] = _utc_now,
+    ) -> None:  # fmt: skip
         self.store = store
         self.publisher = publisher
         self.ca = ca
+        self.vitals = vitals or Vitals()
         self.now = now
         self.live: Live | None = None
+        # Where the change that is being applied stands; None between changes.
+        self.progress: Progress | None = None
         # Why nothing is served although a revision is stored; empty when all is well.
         self.trouble = ""
+        self.ledger = Ledger(store, now)
         self.builder = Builder(store, ca, now)
         self._compiling = asyncio.Lock()
         self._turn = asyncio.Lock()
@@ -59,7 +67,7 @@ class Pipeline:
 
     async def boot(self) -> None:
         """Serve the last good revision. A revision that was being published when control died is not it."""
-        stored = await asyncio.to_thread(self._last_good)
+        stored = await asyncio.to_thread(self.ledger.last_good)
         if stored is None:
             return
         try:
@@ -77,9 +85,11 @@ class Pipeline:
         if change.dry_run:
             built = await self._build(change.document)
             self._check(built.site, change)
-            unchanged = self.live is not None and built.id == self.live.id
-            outcome = self._unchanged() if unchanged else self._dry(built)
-            return replace(outcome, notes=self._notes(built))
+            if self.live is not None and built.id == self.live.id:
+                return replace(self._unchanged(), notes=self._notes(built))
+            await self._check_refused_before(built, change)
+            plan = await self._plan(built, built.site.edge.rollout)
+            return replace(self._dry(built), notes=self._notes(built) + _plan_notes(plan))
         async with self._my_turn(change.author):
             built = await self._build(change.document)
             if self.live is not None and built.id == self.live.id:
@@ -87,13 +97,14 @@ class Pipeline:
                 await self.publisher.settle(timeout_s=change.timeout_s)
                 return replace(self._unchanged(), notes=self._notes(built))
             self._check(built.site, change)
+            await self._check_refused_before(built, change)
             draft = self._draft(built, change)
-            number = await asyncio.to_thread(self._keep, draft, built)
-            return await self._publish(built, number, change)
+            number = await asyncio.to_thread(self.ledger.keep, draft, built)
+            return await self._publish(built, number, change, built.site.edge.rollout)
 
     async def rollback(self, number: int, change: Change) -> Answer:
         """Bring back what revision `number` said, as a new revision. `change.document` is not looked at."""
-        stored, values = await asyncio.to_thread(self._recall, number)
+        stored, values = await asyncio.to_thread(self.ledger.recall, number)
         if stored is None:
             raise Conflict(f"there is no revision {number}", "`xds-agent history` lists them")
         document = join_secrets(stored.document, values)
@@ -116,7 +127,7 @@ class Pipeline:
             return False
         async with self._turn:
             live = self.live
-            values = await asyncio.to_thread(self._values, live.fingerprints)
+            values = await asyncio.to_thread(self.ledger.values, live.fingerprints)
             built = await self._build(join_secrets(live.document, values), serving=True)
             if _same(built.snapshots, live.snapshots):
                 return False
@@ -124,9 +135,9 @@ class Pipeline:
             draft = self._draft(
                 built, Change(document={}, author="control", reason=words), kind="operational"
             )
-            number = await asyncio.to_thread(self._keep, draft, built)
+            number = await asyncio.to_thread(self.ledger.keep, draft, built)
             change = Change(document={}, author="control", reason=words, timeout_s=30.0)
-            answer = await self._publish(built, number, change)
+            answer = await self._publish(built, number, change, _AT_ONCE)
             return answer.outcome == "live"
 
     def who_applies(self) -> str:
@@ -171,6 +182,28 @@ class Pipeline:
                 f"if it is meant, say so: -e allow_removal={names}",
             )
 
+    async def _check_refused_before(self, built: Built, change: Change) -> None:
+        """What was refused stays refused until it is another, or somebody insists."""
+        if change.force:
+            return
+        last = await asyncio.to_thread(self.ledger.newest_of, built.id)
+        if last is not None and last.outcome == "refused":
+            raise Conflict(
+                f"revision {last.number} held exactly this and was refused: {last.words}",
+                "change what it names, or insist: -e force=true",
+            )
+
+    async def _plan(self, built: Built, rollout: Rollout) -> WavePlan:
+        old = self.live.snapshots if self.live else {}
+        touched = [
+            name for name, snapshot in built.snapshots.items()
+            if name not in old or old[name].revision != snapshot.revision
+        ]  # fmt: skip
+        return plan_waves(
+            rollout, touched, built.site.hosts, sick=await sick_before(self.publisher, self.vitals),
+            newcomers=built.snapshots.keys() - old.keys(),
+        )  # fmt: skip
+
     def _draft(self, built: Built, change: Change, kind: Kind = "change") -> Draft:
         return Draft(
             document=built.document,
@@ -183,66 +216,58 @@ class Pipeline:
             kind=kind,
         )
 
-    def _keep(self, draft: Draft, built: Built) -> int:
-        """Everything a revision needs, in one transaction."""
-        now = self.now()
-        with self.store.write() as session:
-            number = revisions.add(session, draft, now=now)
-            secrets.keep(session, self.store.sealer, built.values, now=now)
-            certificates.keep(session, self.store.sealer, built.prepared.issued)
-            detail = {
-                "id": draft.id,
-                "reason": draft.reason,
-                "commit": draft.commit,
-                "summary": draft.summary,
-            }
-            if built.prepared.reasons:
-                detail["certificates"] = list(built.prepared.reasons)  # type: ignore[assignment]
-            audit.append(
-                session, actor=draft.author, action=f"revision.{draft.kind}", subject=str(number),
-                detail=detail, now=now,
-            )  # fmt: skip
-        return number
-
-    async def _publish(self, built: Built, number: int, change: Change) -> Answer:
-        """Publish, wait, and either keep it or put back what was there."""
-        before = self.live
-        newcomers = built.snapshots.keys() - (before.snapshots.keys() if before else set())
-        # The place of the shadow and of waves: later everything below is per wave.
-        self.publisher.publish(built.snapshots, number)
-        grace_s = NEWCOMER_GRACE_S if newcomers else 0.0
-        await self.publisher.settle(timeout_s=change.timeout_s, expected=newcomers, grace_s=grace_s)
-        refusals = dict(self.publisher.refusals)
-        if refusals:
-            return await self._revert(built, number, change, refusals)
-        nodes = self.publisher.nodes()
+    async def _publish(self, built: Built, number: int, change: Change, rollout: Rollout) -> Answer:
+        """Through the waves, and either keep it everywhere or put back what was there."""
+        plan = await self._plan(built, rollout)
+        release = Release(
+            self.publisher, self.vitals, plan, old=self.live.snapshots if self.live else {},
+            new=built.snapshots, number=number, author=change.author, timeout_s=change.timeout_s,
+            on_progress=self._on_progress,
+        )  # fmt: skip
         try:
-            await asyncio.to_thread(self._finish, number, "live", "", change.author)
-        except StoreError:
-            # What cannot be remembered as live must not stay so: the next boot would serve the one before.
-            await self._put_back(change)
-            raise
+            failures = await release.run()
+            if failures:
+                return await self._revert(built, number, change, failures)
+            try:
+                await asyncio.to_thread(self.ledger.finish, number, "live", "", change.author)
+            except StoreError:
+                # What cannot be remembered as live must not stay so: the next boot serves the one before.
+                await self._put_back(change)
+                raise
+        finally:
+            self.progress = None
         self.live = built.live(number)
         self.trouble = ""
+        # Now also those that were left out, and without those that are gone.
+        self.publisher.publish(built.snapshots, number)
+        tolerated = [f"{words}; tolerated (rollout.tolerate)" for words in release.tolerated.values()]
         return Answer(
             outcome="live", revision=built.id, number=number, changed=True, lines=built.lines,
-            summary=built.summary, nodes=nodes, notes=self._notes(built),
+            summary=built.summary, nodes=self.publisher.nodes(),
+            notes=self._notes(built) + _plan_notes(plan) + tolerated,
+            left_out={**plan.left_out, **release.tolerated},
         )  # fmt: skip
 
-    async def _revert(
-        self, built: Built, number: int, change: Change, refusals: Mapping[str, Refused]
-    ) -> Answer:
+    async def _on_progress(self, progress: Progress, evidence: str) -> None:
+        self.progress = progress
+        told = progress.audited(evidence)
+        if told is not None:
+            action, detail = told
+            await asyncio.to_thread(self.ledger.note, action, progress.number, progress.author, detail)
+
+    async def _revert(self, built: Built, number: int, change: Change, failures: Sequence[Failure]) -> Answer:
         nodes = self.publisher.nodes()
         before = self.live
-        problems = [
-            problem
-            for name in sorted(refusals)
-            for problem in refusal_problems(built, before, name, refusals[name])
-        ]
+        problems: list[Problem] = []
+        for failure in failures:
+            if failure.refusal is None:
+                problems.append(Problem(path="", message=failure.words))
+            else:
+                problems += refusal_problems(built, before, failure.node, failure.refusal)
         await self._put_back(change)
         words = "; ".join(problem.render() for problem in problems)
         log.warning("revision %d was refused: %s", number, words)
-        await asyncio.to_thread(self._finish, number, "refused", words, change.author)
+        await asyncio.to_thread(self.ledger.finish, number, "refused", words, change.author)
         return Answer(
             outcome="refused", revision=before.id if before else "", number=number, changed=False,
             lines=built.lines, summary=built.summary, nodes=nodes, notes=self._notes(built),
@@ -257,14 +282,6 @@ class Pipeline:
             return
         self.publisher.publish(before.snapshots, before.number)
         await self.publisher.settle(timeout_s=min(change.timeout_s, REVERT_TIMEOUT_S))
-
-    def _finish(self, number: int, outcome: revisions.Outcome, words: str, actor: str) -> None:
-        with self.store.write() as session:
-            revisions.finish(session, number, outcome, words)
-            audit.append(
-                session, actor=actor, action=f"revision.{outcome}", subject=str(number),
-                detail={"words": words} if words else {}, now=self.now(),
-            )  # fmt: skip
 
     def _dry(self, built: Built) -> Answer:
         return Answer(
@@ -286,11 +303,7 @@ class Pipeline:
         if built.document.get("origins") == live.document.get("origins"):
             return
 
-        def keep() -> None:
-            with self.store.write() as session:
-                revisions.update_origins(session, live.number, built.document.get("origins", {}))
-
-        await asyncio.to_thread(keep)
+        await asyncio.to_thread(self.ledger.move_lines, live.number, built.document.get("origins", {}))
         self.live = replace(live, document=built.document, site=built.site)
 
     def _notes(self, built: Built) -> list[str]:
@@ -298,49 +311,19 @@ class Pipeline:
 
     # --- at boot -------------------------------------------------------------------------------------
 
-    def _last_good(self) -> Stored | None:
-        try:
-            self._interrupt()
-        except StoreError as error:
-            # It is not served for that: only what is noted as live is.
-            log.error("what was interrupted could not be noted: %s", error)
-        with self.store.read() as session:
-            return revisions.last_good(session)
-
-    def _interrupt(self) -> None:
-        with self.store.read() as session:
-            if not revisions.pending(session):
-                return
-        with self.store.write() as session:
-            for number in revisions.interrupt_pending(session):
-                log.warning("revision %d was being published when control ended; it is not served", number)
-                audit.append(
-                    session, actor="control", action="revision.interrupted", subject=str(number), detail={},
-                    now=self.now(),
-                )  # fmt: skip
-
     async def _serve_again(self, stored: Stored) -> None:
-        values = await asyncio.to_thread(self._values, stored.fingerprints)
+        values = await asyncio.to_thread(self.ledger.values, stored.fingerprints)
         built = await self._build(join_secrets(stored.document, values), serving=True)
         if built.prepared.issued:
-
-            def keep() -> None:
-                with self.store.write() as session:
-                    certificates.keep(session, self.store.sealer, built.prepared.issued)
-
-            await asyncio.to_thread(keep)
+            await asyncio.to_thread(self.ledger.keep_certificates, built.prepared.issued)
         self.live = replace(built.live(stored.number), id=stored.id)
         self.publisher.publish(built.snapshots, stored.number)
 
-    def _values(self, fingerprints: Mapping[str, str]) -> dict[str, str]:
-        with self.store.read() as session:
-            return secrets.reveal(session, self.store.sealer, fingerprints)
 
-    def _recall(self, number: int) -> tuple[Stored | None, dict[str, str]]:
-        with self.store.read() as session:
-            stored = revisions.get(session, number)
-            values = secrets.reveal(session, self.store.sealer, stored.fingerprints) if stored else {}
-        return stored, values
+def _plan_notes(plan: WavePlan) -> list[str]:
+    """The plan for people, without who is offline: every answer says that of its own."""
+    told = {name: why for name, why in plan.left_out.items() if why != OFFLINE}
+    return replace(plan, left_out=told).lines()
 
 
 def _same(one: Mapping[str, Snapshot], other: Mapping[str, Snapshot]) -> bool:

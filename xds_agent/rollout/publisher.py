@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from xds_agent.protocol.boundary import Action
@@ -70,8 +70,13 @@ class Publisher:
             fresh[name] = shared.setdefault(id(snapshot), replace(snapshot, number=number))
             self.published_at[name] = now
             self.since[name] = dt.datetime.now(dt.UTC)
+        # A refusal stands for as long as the host is wanted to hold what it refused.
+        self.refusals = {
+            name: refusal
+            for name, refusal in self.refusals.items()
+            if name in fresh and fresh[name].revision == refusal.revision
+        }
         self.snapshots = fresh
-        self.refusals = {}
         actions = self.core.publish(fresh)
         self._changed.set()
         if self._carry_out is not None:
@@ -85,28 +90,58 @@ class Publisher:
             for name, snapshot in sorted(self.snapshots.items())
         }
 
-    async def settle(self, *, timeout_s: float, expected: Iterable[str] = (), grace_s: float = 0.0) -> None:
-        """Wait until no connected node is pending, one has refused, or time is up.
+    async def settle(
+        self, *, timeout_s: float, names: Collection[str] | None = None,
+        grace_s: Mapping[str, float] | None = None, refusals_wanted: int = 1,
+    ) -> None:  # fmt: skip
+        """Wait until none of `names` (all by default) is pending, so many have refused, or time is up.
 
-        Nodes in `expected` that are not connected are waited for during `grace_s`: a host that is new to the
-        site has been knocking and comes within its back-off.
+        A node in `grace_s` that is not connected is waited for that long: it may be knocking, or restarting.
         """
         start = time.monotonic()
-        deadline, grace = start + timeout_s, start + min(grace_s, timeout_s)
-        newcomers = set(expected)
-        while not self.refusals:
+        deadline = start + timeout_s
+        until_back = {name: start + min(grace, timeout_s) for name, grace in (grace_s or {}).items()}
+        while True:
             self._changed.clear()
             now = time.monotonic()
-            states = {name: view.state for name, view in self.nodes().items()}
-            pending = any(state == "pending" for state in states.values())
-            awaited = now < grace and any(states.get(name) == "offline" for name in newcomers)
-            if now >= deadline or not (pending or awaited):
+            states = {
+                name: view.state for name, view in self.nodes().items() if names is None or name in names
+            }
+            kinds = list(states.values())
+            waits = [
+                until for name, until in until_back.items() if until > now and states.get(name) == "offline"
+            ]
+            if now >= deadline or kinds.count("refused") >= refusals_wanted:
                 return
-            until = deadline if pending and not awaited else min(grace, deadline)
-            try:
-                await asyncio.wait_for(self._changed.wait(), max(0.0, until - now))
-            except TimeoutError:
-                continue
+            if "pending" in kinds:
+                waits.append(deadline)
+            if not waits:
+                return
+            await self._woken(max(waits) - now)
+
+    async def hold(self, names: Collection[str], *, for_s: float) -> None:
+        """Wait so long, or until one of `names` refuses what it is to hold."""
+        deadline = time.monotonic() + for_s
+        while not self.refusals.keys() & set(names):
+            self._changed.clear()
+            now = time.monotonic()
+            if now >= deadline:
+                return
+            await self._woken(deadline - now)
+
+    def newly_pending(self, within_s: float) -> list[str]:
+        """Nodes not yet where they should be that connected, or were given something, only just now."""
+        recent = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=within_s)
+        return [
+            name for name, view in self.nodes().items()
+            if view.state == "pending" and name in self.since and self.since[name] >= recent
+        ]  # fmt: skip
+
+    async def _woken(self, within_s: float) -> None:
+        try:
+            await asyncio.wait_for(self._changed.wait(), within_s)
+        except TimeoutError:
+            return
 
     def _view(self, name: str, wanted: str, node: NodeState | None) -> NodeView:
         refusal = self.refusals.get(name)

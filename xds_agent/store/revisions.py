@@ -121,6 +121,17 @@ def last_good(session: Session) -> Stored | None:
     return _stored(row) if row else None
 
 
+def newest_of(session: Session, content: str) -> Stored | None:
+    """The newest revision somebody asked for that says exactly this (a `content_id`)."""
+    row = session.scalars(
+        select(RevisionRow)
+        .where(RevisionRow.id == content, RevisionRow.kind == "change")
+        .order_by(RevisionRow.number.desc())
+        .limit(1)
+    ).first()
+    return _stored(row) if row else None
+
+
 def get(session: Session, number: int) -> Stored | None:
     row = session.get(RevisionRow, number)
     return _stored(row) if row else None

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from types import SimpleNamespace
+
+import grpc
+
 from xds_agent.ads.gate import Gate
 from xds_agent.ads.reports import Offline, Reports
 from xds_agent.ads.revocations import Revocations
+from xds_agent.node.report import Reporter
 from xds_agent.proto import marchproxy_pb2 as pb
+
+
+class OpenGate:
+    """Lets everybody in as edge1."""
+
+    async def admit(self, context):
+        return SimpleNamespace(name="edge1")
+
+    @contextlib.contextmanager
+    def watching(self, peer, address, close):
+        yield
 
 
 def test_a_silent_node_is_offline_after_thirty_seconds_and_only_once():
@@ -23,6 +41,36 @@ def test_a_silent_node_is_offline_after_thirty_seconds_and_only_once():
     reports.look()
     reports.look()
     assert said[3:] == [("edge1", Offline(1000.0))]
+
+
+async def test_a_node_that_is_asked_reports_at_once_with_counters():
+    """Over a real channel: the node's own Reporter, whose next heartbeat is due in ten seconds."""
+    counted, said = [], asyncio.Event()
+    reports = Reports(OpenGate(), lambda name, report: None)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((reports.handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    async def heartbeat(counters):
+        counted.append(counters)
+        said.set()
+        return pb.Heartbeat(envoy_state="LIVE")
+
+    async def hello():
+        return pb.Hello()
+
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(10):
+        node = asyncio.create_task(Reporter(hello, heartbeat).run(channel))
+        await said.wait()
+        said.clear()
+        reports.ask({"another"})
+        reports.ask({"edge1"})
+        await said.wait()
+        assert counted == [True, True]
+        node.cancel()
+        await asyncio.gather(node, return_exceptions=True)
+    await server.stop(0)
 
 
 def test_a_listener_that_fails_costs_the_node_nothing(caplog):

@@ -10,7 +10,7 @@ from tests.support.site_pki import SitePki, key_pem
 from tests.support.small_site import DOCUMENT
 from xds_agent.api.operations import Operations
 from xds_agent.pki.revocation import lists_of
-from xds_agent.rollout import pipeline as module
+from xds_agent.rollout import release as module
 from xds_agent.rollout.change import Change
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.pipeline import Pipeline

@@ -121,7 +121,6 @@ def test_what_this_version_does_not_act_on_is_said(document: dict[str, Any]) -> 
         "mappings[m]",
         "protection",
         "clouds.aws",
-        "rollout",
     ]
     assert all("does not act on it" in note.render() for note in site.not_acted_on)
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.fake_fleet import FakeFleet, Refuse
 from tests.support.site_pki import SitePki, key_pem
 from xds_agent.model import ModelError
-from xds_agent.rollout import pipeline as module
+from xds_agent.rollout import release
 from xds_agent.rollout.change import Change, Conflict, NotEntitled
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.pipeline import Pipeline
@@ -29,7 +29,7 @@ def pki(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch):
-    monkeypatch.setattr(module, "NEWCOMER_GRACE_S", 0.0)
+    monkeypatch.setattr(release, "NEWCOMER_GRACE_S", 0.0)
 
 
 class Clock:
@@ -158,9 +158,12 @@ async def test_a_refusal_brings_the_one_before_back(pipeline, fleet, document):
     assert pipeline.live.number == 1
     assert await settled(pipeline) == {"edge1": "active", "edge2": "active"}
     assert good.holds == before
-    # The next change is compared with what is live, and may be the same again.
+    # The same again is refused until somebody insists; the next change is compared with what is live.
     picky.decide = lambda complete: None
-    assert (await pipeline.apply(change(edited(document)))).outcome == "live"
+    for dry_run in (True, False):
+        with pytest.raises(Conflict, match=r"revision 2 held exactly this and was refused: .*ring too big"):
+            await pipeline.apply(change(edited(document), dry_run=dry_run))
+    assert (await pipeline.apply(change(edited(document), force=True))).outcome == "live"
 
 
 async def test_a_refused_first_revision_leaves_nothing_published(pipeline, fleet, document):
@@ -268,7 +271,7 @@ async def test_the_last_good_revision_is_served_after_a_restart(control, fleet, 
 async def test_what_was_being_published_when_control_died_is_not_served(control, pipeline, document):
     await pipeline.apply(change(document))
     new = await pipeline._build(edited(document))
-    await asyncio.to_thread(pipeline._keep, pipeline._draft(new, change(edited(document))), new)
+    await asyncio.to_thread(pipeline.ledger.keep, pipeline._draft(new, change(edited(document))), new)
     again = control()
     await again.boot()
     assert again.live.number == 1

@@ -1,0 +1,111 @@
+"""What the pipeline writes down and looks up: revisions, secrets, certificates and the audit.
+
+Each step is one transaction. Everything here blocks; call it in a thread.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from xds_agent.rollout.build import Built
+from xds_agent.store import Store, StoreError, audit, certificates, revisions, secrets
+from xds_agent.store.certificates import Issued
+from xds_agent.store.revisions import Draft, Outcome, Stored
+
+log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """Every method may raise StoreError (StoreFull) unless it says otherwise."""
+
+    def __init__(self, store: Store, now: Callable[[], dt.datetime]) -> None:
+        self.store = store
+        self.now = now
+
+    def keep(self, draft: Draft, built: Built) -> int:
+        """Everything a revision needs, in one transaction."""
+        now = self.now()
+        with self.store.write() as session:
+            number = revisions.add(session, draft, now=now)
+            secrets.keep(session, self.store.sealer, built.values, now=now)
+            certificates.keep(session, self.store.sealer, built.prepared.issued)
+            detail = {
+                "id": draft.id,
+                "reason": draft.reason,
+                "commit": draft.commit,
+                "summary": draft.summary,
+            }
+            if built.prepared.reasons:
+                detail["certificates"] = list(built.prepared.reasons)  # type: ignore[assignment]
+            audit.append(
+                session, actor=draft.author, action=f"revision.{draft.kind}", subject=str(number),
+                detail=detail, now=now,
+            )  # fmt: skip
+        return number
+
+    def finish(self, number: int, outcome: Outcome, words: str, actor: str) -> None:
+        with self.store.write() as session:
+            revisions.finish(session, number, outcome, words)
+            audit.append(
+                session, actor=actor, action=f"revision.{outcome}", subject=str(number),
+                detail={"words": words} if words else {}, now=self.now(),
+            )  # fmt: skip
+
+    def note(self, action: str, number: int, actor: str, detail: Mapping[str, Any]) -> None:
+        """To the audit. Never raises: a full disk does not stop what is under way, its end will say so."""
+        try:
+            with self.store.write() as session:
+                audit.append(
+                    session, actor=actor, action=action, subject=str(number), detail=dict(detail),
+                    now=self.now(),
+                )  # fmt: skip
+        except StoreError as error:
+            log.error("revision %d: %s is not in the audit: %s", number, action, error)
+
+    def move_lines(self, number: int, origins: Mapping[str, Any]) -> None:
+        """The same content stands on other lines now."""
+        with self.store.write() as session:
+            revisions.update_origins(session, number, origins)
+
+    def keep_certificates(self, issued: Iterable[Issued]) -> None:
+        with self.store.write() as session:
+            certificates.keep(session, self.store.sealer, issued)
+
+    def newest_of(self, content: str) -> Stored | None:
+        """The newest revision somebody asked for that says exactly this."""
+        with self.store.read() as session:
+            return revisions.newest_of(session, content)
+
+    def values(self, fingerprints: Mapping[str, str]) -> dict[str, str]:
+        with self.store.read() as session:
+            return secrets.reveal(session, self.store.sealer, fingerprints)
+
+    def recall(self, number: int) -> tuple[Stored | None, dict[str, str]]:
+        with self.store.read() as session:
+            stored = revisions.get(session, number)
+            values = secrets.reveal(session, self.store.sealer, stored.fingerprints) if stored else {}
+        return stored, values
+
+    def last_good(self) -> Stored | None:
+        try:
+            self._interrupt()
+        except StoreError as error:
+            # It is not served for that: only what is noted as live is.
+            log.error("what was interrupted could not be noted: %s", error)
+        with self.store.read() as session:
+            return revisions.last_good(session)
+
+    def _interrupt(self) -> None:
+        with self.store.read() as session:
+            if not revisions.pending(session):
+                return
+        with self.store.write() as session:
+            for number in revisions.interrupt_pending(session):
+                log.warning("revision %d was being published when control ended; it is not served", number)
+                audit.append(
+                    session, actor="control", action="revision.interrupted", subject=str(number), detail={},
+                    now=self.now(),
+                )  # fmt: skip
