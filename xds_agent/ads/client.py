@@ -103,6 +103,9 @@ class Upstream:
             words = f"{error.code().name}: {error.details()}"
         except TimeoutError:
             words = f"no connection within {CONNECT_S:.0f} s"
+        except asyncio.InvalidStateError:
+            # grpc.aio says so to whoever writes to a stream that ended a moment before.
+            words = "the stream ended"
         finally:
             await channel.close()
         self._note(target, words)

@@ -99,13 +99,14 @@ class Gate:
 
     def look(self) -> None:
         """Close what was revoked or has expired."""
-        changed = self._revocations.reload()
+        # Whether this or an admission just now read the new list: every stream is compared with it.
+        self._revocations.reload()
         now = self._now()
         for watched in list(self._watched):
             peer = watched.peer
             if peer.not_after <= now:
                 words = f"the certificate of {peer.name} has expired"
-            elif changed and self._revocations.is_revoked(peer):
+            elif self._revocations.is_revoked(peer):
                 words = f"the certificate of {peer.name} (serial {peer.serial_text}) was revoked"
             else:
                 continue

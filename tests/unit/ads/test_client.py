@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.processes import until
 from xds_agent.ads.client import BACK_OFF_MOST_S, Target, Upstream
-from xds_agent.ads.credentials import channel_credentials
+from xds_agent.ads.credentials import channel_credentials, server_credentials
 
 TARGETS = [Target("127.0.0.1:1", "control1"), Target("127.0.0.1:2", "control2")]
 
@@ -23,6 +23,17 @@ def upstream(session, credentials, targets=TARGETS):
 def credentials(shared_pki):
     files = shared_pki.host("edge1")
     return lambda: channel_credentials(files.certificate, files.key, files.ca)
+
+
+@pytest.fixture
+async def control_like(shared_pki):
+    """Address of an mTLS server that knows no method: every stream on it ends at once."""
+    files = shared_pki.host("control1")
+    server = grpc.aio.server()
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(files.certificate, files.key, files.ca))
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(0)
 
 
 def test_waiting_grows_is_jittered_and_bounded(credentials):
@@ -60,3 +71,21 @@ async def test_unreadable_certificates_are_said_and_tried_again(shared_pki):
     await until(lambda: bool(client.last_error))
     task.cancel()
     assert "certificate cannot be read" in client.last_error
+
+
+async def test_a_stream_that_ends_between_two_writes_is_one_more_failed_attempt(control_like, credentials):
+    came = []
+
+    async def session(channel, target):
+        came.append(target.name)
+        call = channel.stream_stream("/a/B")()
+        await call.write(b"one")
+        await call.code()
+        await call.write(b"two")
+
+    client = upstream(session, credentials, [Target(control_like, "control1")])
+    task = asyncio.create_task(client.run())
+    await until(lambda: len(came) >= 2 or task.done())
+    assert not task.done()
+    task.cancel()
+    assert "ended" in client.last_error
