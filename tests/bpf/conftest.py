@@ -6,12 +6,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
-from tests.bpf.support.bench import Bench
 
+from tests.bpf.support.bench import Bench
 from xds_agent.datapath.libbpf import Unavailable
 from xds_agent.datapath.program import Features, Generation, Sizes, load
 

@@ -6,6 +6,7 @@ import struct
 from ipaddress import ip_address
 
 import pytest
+
 from tests.bpf.support.bench import BACKENDS, BALANCE_SEED, EDGE, PING, VIP4, VIP6, VOICE, WEB, Bench
 from tests.bpf.support.hashing import flow_hash, slot
 from tests.bpf.support.packets import (
@@ -19,7 +20,6 @@ from tests.bpf.support.packets import (
     Packet,
     error,
 )
-
 from xds_agent.datapath.services import Real, Service
 
 pytestmark = pytest.mark.root

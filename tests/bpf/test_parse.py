@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.bpf.support.bench import LOCAL, NAMES, VIP4, VIP6, WEB, Bench
 from tests.bpf.support.packets import (
     AH,

@@ -2,8 +2,8 @@
 
 `populate` is Maglev's table (Eisenbud et al., NSDI 2016) with weights. A ring step writes current and
 previous real of each slot; a slot once moved keeps its `moved` mark until `finalise`, which only may happen
-when no flow is pinned in it: else a flow that went to B while A was down would find A again, because "A before,
-A now" looks as if nothing had happened.
+when no flow is pinned in it: else a flow that went to B while A was down would find A again, because "A
+before, A now" looks as if nothing had happened.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from tests.bpf.support.hashing import flow_hash, slot
 from tests.bpf.support.packets import ICMP, ICMPV6, TCP, UDP, Packet, difference, gue
-
 from xds_agent.datapath.acl import AccessLists
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.maglev import Ring, populate
@@ -104,7 +103,7 @@ class Bench:
         return VERDICTS.get(verdict, str(verdict)), data
 
     def expect(self, packet: Packet, reason: str, *, service: int = 0, frame: bytes | None = None) -> None:
-        """That the packet's fate is `reason`, counted once for the service, and it leaves as `frame` (unchanged)."""
+        """The packet's fate is `reason`, counted once for the service; it leaves as `frame` (unchanged)."""
         before = self.counters.service(service)
         sent = packet.bytes()
         verdict, received = self.run(packet)

@@ -26,7 +26,7 @@ def checksum(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class Packet:
-    """One frame. `fragment` is (offset in bytes, more to come); `extensions` are IPv6 headers' (type, bytes)."""
+    """One frame. `fragment`: (offset in bytes, more to come); `extensions`: IPv6 headers as (type, bytes)."""
 
     source: str = "198.51.100.7"
     destination: str = "203.0.113.1"
@@ -145,7 +145,7 @@ class Packet:
 
 
 def error(about: Packet, *, kind: int, code: int = 0, rest: int = 0, reporter: str, quote: int = 8) -> Packet:
-    """An ICMP error about a packet that was sent *to* `about.destination`: quotes header and `quote` bytes."""
+    """An ICMP error about a packet sent *to* `about.destination`: quotes header and `quote` bytes."""
     inner = about.l3()
     header = (inner[0] & 15) * 4 if about.version == 4 else 40
     return Packet(

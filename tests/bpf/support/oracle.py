@@ -1,0 +1,301 @@
+"""The whole pipeline once more, in Python, over bytes: what must become of a frame.
+
+Written from the description of the stages, sharing nothing with the C code but the hashes' definition. Clocks
+stand still here: limits are bursts, each cell a count of packets.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from tests.bpf.support.bench import BACKENDS, BALANCE_SEED, GUE_PORT, LIMIT_SEED, TUNNEL4, TUNNEL6
+from tests.bpf.support.hashing import flow_hash, limit_cells, slot
+from tests.bpf.support.packets import ICMP, ICMPV6, TCP, UDP, Packet
+from xds_agent.datapath.services import Service
+
+_EXTENSIONS = (0, 43, 44, 51, 60)
+_MAX_EXTENSIONS = 6
+PACKETS, SYNS, SSH = 0x243F6A88, 0x13198A2E, 0x03707344
+
+
+class Stop(Exception):
+    """The fate is known."""
+
+
+@dataclass
+class Seen:
+    """A parsed frame."""
+
+    l3: int = 0
+    l4: int = 0
+    version: int = 0
+    source: str = ""
+    destination: str = ""
+    protocol: int = 0
+    sport: int = 0
+    dport: int = 0
+    flags: int = 0
+    fragment: str = ""
+    length: int = 0
+    tos: int = 0
+    ttl: int = 0
+    icmp: int = -1
+    whole: bool = True
+    related: bool = False
+
+    @property
+    def opens(self) -> bool:
+        return self.protocol == TCP and self.flags & 0x12 == 0x02
+
+
+def _need(frame: bytes, end: int) -> None:
+    if end > len(frame):
+        raise Stop("drop_truncated")
+
+
+def parse(frame: bytes) -> Seen:
+    """Raises Stop with the reason."""
+    seen, at = Seen(), 14
+    kind = struct.unpack_from(">H", frame, 12)[0]
+    for _ in range(2):
+        if kind not in (0x8100, 0x88A8):
+            break
+        _need(frame, at + 4)
+        kind = struct.unpack_from(">H", frame, at + 2)[0]
+        at += 4
+    if kind not in (0x0800, 0x86DD):
+        # An ethertype of zero reads as none at all.
+        raise Stop({0x0806: "pass_neighbour", 0: "drop_truncated"}.get(kind, "pass_not_ip"))
+    seen.l3 = at
+    (_parse4 if kind == 0x0800 else _parse6)(frame, seen)
+    if seen.fragment == "later":
+        return seen
+    if seen.protocol in (TCP, UDP, ICMP, ICMPV6):
+        _need(frame, seen.l4 + (20 if seen.protocol == TCP else 8))
+        if seen.protocol in (TCP, UDP):
+            seen.sport, seen.dport = struct.unpack_from(">HH", frame, seen.l4)
+            seen.flags = frame[seen.l4 + 13] if seen.protocol == TCP else 0
+        else:
+            seen.icmp = frame[seen.l4]
+    return seen
+
+
+def _parse4(frame: bytes, seen: Seen) -> None:
+    at = seen.l3
+    _need(frame, at + 20)
+    header, total = (frame[at] & 15) * 4, struct.unpack_from(">H", frame, at + 2)[0]
+    if frame[at] >> 4 != 4 or header < 20 or total < header:
+        raise Stop("drop_bad_header")
+    _need(frame, at + total)
+    bits = struct.unpack_from(">H", frame, at + 6)[0]
+    seen.version, seen.length, seen.tos, seen.ttl = 4, total, frame[at + 1], frame[at + 8]
+    seen.protocol, seen.whole, seen.l4 = frame[at + 9], bool(bits & 0x4000), at + header
+    seen.source, seen.destination = (str(ip_address(frame[i : i + 4])) for i in (at + 12, at + 16))
+    if bits & 0x3FFF:
+        seen.fragment = "later" if bits & 0x1FFF else "first"
+
+
+def _parse6(frame: bytes, seen: Seen) -> None:
+    at = seen.l3
+    _need(frame, at + 40)
+    if frame[at] >> 4 != 6:
+        raise Stop("drop_bad_header")
+    seen.version, seen.length = 6, 40 + struct.unpack_from(">H", frame, at + 4)[0]
+    _need(frame, at + seen.length)
+    seen.tos, seen.ttl = struct.unpack_from(">H", frame, at)[0] >> 4 & 0xFF, frame[at + 7]
+    seen.source, seen.destination = (str(ip_address(frame[i : i + 16])) for i in (at + 8, at + 24))
+    kind, at = frame[at + 6], at + 40
+    for number in range(_MAX_EXTENSIONS + 1):
+        if kind not in _EXTENSIONS or seen.fragment == "later":
+            break
+        if number == _MAX_EXTENSIONS:
+            raise Stop("drop_extensions")
+        _need(frame, at + 8)
+        size = {44: 8, 51: (frame[at + 1] + 2) * 4}.get(kind, (frame[at + 1] + 1) * 8)
+        bits = struct.unpack_from(">H", frame, at + 2)[0]
+        if kind == 44 and bits & 0xFFF9:
+            seen.fragment = "later" if bits & 0xFFF8 else "first"
+        kind, at = frame[at], at + size
+    seen.protocol, seen.l4 = kind, at
+
+
+@dataclass
+class Oracle:
+    """A site: services by (address, port, protocol), rings, access rules, bursts per source."""
+
+    services: dict[tuple[str, int, int], Service]
+    rings: dict[int, list[int]]
+    rules: list[tuple[IPv4Network | IPv6Network, str]]
+    bursts: dict[int, int]
+    mask: int
+    cells: Counter[tuple[int, int]] = field(default_factory=Counter)
+    counts: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+    def fate(self, frame: bytes) -> tuple[int, str, bytes]:
+        """Service, reason, and the frame that leaves; counted."""
+        self._service, self._out = 0, frame
+        try:
+            self._decide(frame, parse(frame))
+            raise AssertionError("undecided")
+        except Stop as stop:
+            reason = str(stop)
+        self.counts[self._service, reason] += 1
+        return self._service, reason, self._out
+
+    def _decide(self, frame: bytes, seen: Seen) -> None:
+        service = self.services.get((seen.destination, seen.dport, seen.protocol))
+        self._service = service.id if service else 0
+        self._protect(seen, service)
+        if (service is None or service.forward == "echo") and self._is_error(seen):
+            about = self._steer(frame, seen)
+            if about:
+                service, self._service = about, about.id
+        if service is None:
+            raise Stop("pass_fragment" if seen.fragment else "pass_kernel")
+        if service.forward == "kernel":
+            raise Stop("pass_kernel")
+        if service.forward == "echo":
+            self._echo(frame, seen)
+        if seen.fragment and not service.hash_addresses:
+            raise Stop("pass_fragment")
+        self._forward(frame, seen, service)
+
+    def _protect(self, seen: Seen, service: Service | None) -> None:
+        if not seen.fragment:
+            self._exempt(seen)
+        best = max(
+            ((net.prefixlen, kind) for net, kind in self.rules if ip_address(seen.source) in net),
+            default=None,
+        )
+        if best and best[1] == "deny":
+            raise Stop("drop_denied")
+        if best and best[1] == "exempt":
+            self.counts[self._service, "note_exempt"] += 1
+            return
+        salt, reason = (SYNS, "drop_syn_rate") if seen.opens else (PACKETS, "drop_source_rate")
+        if not self._take(seen.source, salt):
+            raise Stop(reason)
+
+    def _exempt(self, seen: Seen) -> None:
+        ports = (seen.version, seen.sport, seen.dport)
+        if seen.protocol == UDP and ports in ((4, 67, 68), (6, 547, 546)):
+            raise Stop("pass_dhcp")
+        if seen.protocol == TCP and seen.dport == 22:
+            raise Stop("pass_ssh" if self._take(seen.source, SSH) else "drop_ssh_rate")
+        if seen.version == 6 and seen.protocol == ICMPV6 and 133 <= seen.icmp <= 137 and seen.ttl == 255:
+            raise Stop("pass_neighbour")
+
+    def _take(self, source: str, salt: int) -> bool:
+        block, first, second = limit_cells(source, salt, LIMIT_SEED, self.mask)
+        allowed = False
+        for cell in (first, second):
+            if self.cells[block, cell] < self.bursts[salt]:
+                self.cells[block, cell] += 1
+                allowed = True
+        return allowed
+
+    @staticmethod
+    def _is_error(seen: Seen) -> bool:
+        if seen.fragment:
+            return False
+        if seen.version == 4:
+            return seen.protocol == ICMP and seen.icmp in (3, 11, 12)
+        return seen.protocol == ICMPV6 and 1 <= seen.icmp <= 4
+
+    def _steer(self, frame: bytes, seen: Seen) -> Service | None:
+        """The service a quoted packet came from; `seen` becomes a packet of that flow."""
+        at = seen.l4 + 8
+        if seen.version == 4:
+            if at + 20 > len(frame) or frame[at] >> 4 != 4 or frame[at] & 15 < 5:
+                return None
+            if struct.unpack_from(">H", frame, at + 6)[0] & 0x1FFF:
+                return None
+            protocol, ports = frame[at + 9], at + (frame[at] & 15) * 4
+            near, far = (str(ip_address(frame[i : i + 4])) for i in (at + 12, at + 16))
+        else:
+            if at + 40 > len(frame) or frame[at] >> 4 != 6:
+                return None
+            protocol, ports = frame[at + 6], at + 40
+            near, far = (str(ip_address(frame[i : i + 16])) for i in (at + 8, at + 24))
+        if protocol not in (TCP, UDP) or ports + 4 > len(frame):
+            return None
+        near_port, far_port = struct.unpack_from(">HH", frame, ports)
+        service = self.services.get((near, near_port, protocol))
+        if service is None or service.forward in ("kernel", "echo"):
+            return None
+        seen.source, seen.destination, seen.sport, seen.dport = far, near, far_port, near_port
+        seen.related = True
+        return service
+
+    def _echo(self, frame: bytes, seen: Seen) -> None:
+        if seen.fragment or seen.icmp != (8 if seen.version == 4 else 128):
+            raise Stop("pass_kernel")
+        out = bytearray(frame)
+        out[0:12] = frame[6:12] + frame[0:6]
+        before = bytes(out[seen.l4 : seen.l4 + 2])
+        out[seen.l4 : seen.l4 + 2] = b"\0\0" if seen.version == 4 else b"\x81\0"
+        _adjust(out, seen.l4 + 2, before, bytes(out[seen.l4 : seen.l4 + 2]))
+        at, size = (seen.l3 + 12, 4) if seen.version == 4 else (seen.l3 + 8, 16)
+        out[at : at + 2 * size] = frame[at + size : at + 2 * size] + frame[at : at + size]
+        if seen.version == 4:
+            before = bytes(out[seen.l3 + 8 : seen.l3 + 10])
+            out[seen.l3 + 8] = 64
+            _adjust(out, seen.l3 + 10, before, bytes(out[seen.l3 + 8 : seen.l3 + 10]))
+        else:
+            out[seen.l3 + 7] = 64
+        self._out = bytes(out)
+        raise Stop("send_echo")
+
+    def _forward(self, frame: bytes, seen: Seen, service: Service) -> None:
+        ports = (0, 0) if service.hash_addresses else (seen.sport, seen.dport)
+        value = flow_hash(seen.source, *ports, BALANCE_SEED)
+        number = self.rings[service.ring][slot(value)]
+        if not number:
+            raise Stop("pass_no_real" if service.pass_without_real else "drop_no_real")
+        backend = BACKENDS[number - 1]
+        if service.mtu and seen.length > service.mtu:
+            self._too_big(frame, seen, service.mtu)
+        if service.forward == "dsr":
+            self._out = backend.mac + frame[0:6] + frame[12:]
+            raise Stop("send_dsr")
+        inner = frame[seen.l3 : seen.l3 + seen.length]
+        sport = 0xC000 | value & 0x3FFF
+        outer = Packet(
+            source=TUNNEL6 if ":" in backend.address else TUNNEL4,
+            destination=backend.address,
+            protocol=UDP,
+            transport=struct.pack(">HHHH", sport, GUE_PORT, 8 + len(inner), 0) + inner,
+            dscp_ecn=seen.tos,
+            ttl=64,
+            fields={"label": value & 0xFFFFF},
+        )
+        kind = b"\x86\xdd" if outer.version == 6 else b"\x08\x00"
+        link = backend.mac + frame[0:6] + frame[12 : seen.l3 - 2] + kind
+        self._out = link + outer.l3() + frame[seen.l3 + seen.length :]
+        raise Stop("send_gue")
+
+    def _too_big(self, frame: bytes, seen: Seen, mtu: int) -> None:
+        if seen.related or not seen.whole or seen.fragment:
+            raise Stop("drop_too_big")
+        reply = Packet(
+            source=seen.destination,
+            destination=seen.source,
+            protocol=ICMP if seen.version == 4 else ICMPV6,
+            icmp=(3, 4, mtu) if seen.version == 4 else (2, 0, mtu),
+            payload=frame[seen.l3 : seen.l3 + 128],
+            ttl=64,
+        )
+        self._out = frame[6:12] + frame[0:6] + frame[12 : seen.l3] + reply.l3()
+        raise Stop("send_too_big")
+
+
+def _adjust(out: bytearray, at: int, before: bytes, after: bytes) -> None:
+    """RFC 1624 over one word."""
+    total = (~struct.unpack_from(">H", out, at)[0] & 0xFFFF) + (~struct.unpack(">H", before)[0] & 0xFFFF)
+    total += struct.unpack(">H", after)[0]
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    struct.pack_into(">H", out, at, ~total & 0xFFFF)

@@ -1,0 +1,177 @@
+"""Differential fuzzing: random packets through the program and the oracle, byte by byte, count by count.
+
+A failing run prints its seed: pytest tests/bpf/test_fuzz.py --fuzz-seed N. More: --fuzz-packets 10000000.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from ipaddress import ip_network
+
+import pytest
+
+from tests.bpf.support.bench import PING, VIP4, VIP6, Bench
+from tests.bpf.support.oracle import PACKETS, SSH, SYNS, Oracle, Stop, parse
+from tests.bpf.support.packets import (
+    AH,
+    DSTOPTS,
+    FRAGMENT,
+    HOPOPTS,
+    ICMP,
+    ICMPV6,
+    QINQ,
+    ROUTING,
+    TCP,
+    UDP,
+    VLAN,
+    Packet,
+    difference,
+    error,
+)
+from xds_agent.datapath.limit import Rate
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
+
+BURSTS = {PACKETS: 500, SYNS: 100, SSH: 40}
+RULES = [
+    ("198.51.100.0/24", "exempt"),
+    ("198.51.0.0/16", "deny"),
+    ("198.51.100.64/26", "deny"),
+    ("192.0.2.9/32", "deny"),
+    ("2001:db8:bad::/48", "deny"),
+    ("2001:db8:bad:1::/64", "exempt"),
+    ("2001:db8:bad:1::9/128", "deny"),
+]
+TAGS = [(), (), (), ((VLAN, 5),), ((QINQ, 5), (VLAN, 6)), ((QINQ, 1), (VLAN, 2), (VLAN, 3))]
+REPORTERS = {4: ["192.0.2.77", "192.0.2.9"], 6: ["2001:db8:77::1"]}
+EXTENSIONS = [HOPOPTS, DSTOPTS, ROUTING, AH, FRAGMENT]
+SOURCES4 = ["198.51.{}.{}", "192.0.{}.{}", "10.{}.{}.7"]
+SOURCES6 = ["2001:db8:bad:{:x}::{:x}", "2001:db8:{:x}:{:x}::1", "2001:db8::{:x}:{:x}"]
+PORTS = [22, 53, 443, 443, 443, 5060, 7000, 8443, 9]
+
+
+class Generator:
+    """Packets around the edges of every rule; one in five is then broken somewhere."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def frame(self) -> bytes:
+        chance = self.random
+        packet = self._packet()
+        if chance.random() < 0.1:
+            answered = packet.but(source=packet.destination, destination=packet.source, extensions=())
+            answered = answered.but(sport=packet.dport, dport=packet.sport, tags=())
+            kinds = [3, 11, 12, 5] if packet.version == 4 else [1, 2, 3, 4, 5]
+            reporter = chance.choice(
+                ["192.0.2.77", "192.0.2.9"] if packet.version == 4 else ["2001:db8:77::1"]
+            )
+            packet = error(
+                answered, kind=chance.choice(kinds), reporter=reporter, quote=chance.choice([8, 8, 20, 2])
+            )
+        data = bytearray(packet.bytes())
+        if chance.random() < 0.2:
+            for _ in range(chance.randint(1, 3)):
+                data[chance.randrange(min(len(data), 74))] = chance.randrange(256)
+        if chance.random() < 0.05:
+            del data[chance.randrange(14, len(data)) :]
+        return bytes(data)
+
+    def _packet(self) -> Packet:
+        chance = self.random
+        six = chance.random() < 0.5
+        protocol = chance.choice([TCP, TCP, TCP, UDP, UDP, ICMPV6 if six else ICMP, 47])
+        shape = chance.choice(SOURCES6 if six else SOURCES4)
+        source = shape.format(chance.choice([0, 1, 2, 100]), chance.choice([1, 7, 9, 65, 200]))
+        vip, other = (VIP6, "2001:db8:ffff::2") if six else (VIP4, "203.0.113.2")
+        packet = Packet(
+            source=source,
+            destination=vip if chance.random() < 0.9 else other,
+            protocol=protocol,
+            sport=chance.choice([67, 547, 22, chance.randrange(1024, 65536), chance.randrange(1024, 65536)]),
+            dport=chance.choice([*PORTS, 68, 546]),
+            flags=chance.choice([2, 16, 16, 18, 4, 1, 0x12, 0xC2]),
+            dscp_ecn=chance.choice([0, 0xB8, 0x03]),
+            ttl=chance.choice([1, 64, 255]),
+            dont_fragment=chance.random() < 0.8,
+            icmp=(chance.choice([8, 0, 128, 135, 136, 13]), 0, chance.getrandbits(32)),
+            payload=bytes(chance.choice([0, 1, 8, 64, 64, 1390, 1460])),
+            pad_to=chance.choice([0, 60]),
+        )
+        tags = chance.choice(
+            [(), (), (), ((VLAN, 5),), ((QINQ, 5), (VLAN, 6)), ((QINQ, 1), (VLAN, 2), (VLAN, 3))]
+        )
+        packet = packet.but(tags=tags)
+        if chance.random() < 0.15:
+            packet = packet.but(fragment=chance.choice([(0, True), (1480, True), (64, False)]))
+        if six and chance.random() < 0.3:
+            kinds = chance.choices(
+                [HOPOPTS, DSTOPTS, ROUTING, AH, FRAGMENT], k=chance.choice([1, 2, 3, 6, 7])
+            )
+            return packet.but(extensions=tuple((kind, bytes(6)) for kind in kinds))
+        if not six and chance.random() < 0.2:
+            return packet.but(options=b"\x01" * 4 * chance.randint(1, 10))
+        return packet
+
+
+def equipped(bench: Bench) -> Oracle:
+    """Program and oracle with the same rules."""
+    # One packet in 10,000 s: what passes is the burst, however long the run.
+    rate = {salt: Rate(per_second=0.0001, burst=burst) for salt, burst in BURSTS.items()}
+    bench.configure(source_packets=rate[PACKETS], source_syns=rate[SYNS], ssh_packets=rate[SSH])
+    lists: dict[str, list[str]] = {}
+    for network, kind in RULES:
+        lists.setdefault(kind, []).append(network)
+    bench.lists_of(**lists)
+    services = {}
+    for service in (entry for entries in bench.services.values() for entry in entries):
+        address = str(service.address)
+        services[address, service.port, service.protocol] = service
+        if service.hash_addresses:
+            services[address, 0, service.protocol] = service
+    return Oracle(
+        services=services,
+        rings={number: ring.current for number, ring in bench.rings.items()},
+        rules=[(ip_network(network), kind) for network, kind in RULES],
+        bursts=BURSTS,
+        mask=bench.generation.sizes.limit_blocks - 1,
+    )
+
+
+def test_program_and_oracle_agree(bench: Bench, request: pytest.FixtureRequest) -> None:
+    count = request.config.getoption("--fuzz-packets")
+    seed = request.config.getoption("--fuzz-seed")
+    seed = time.time_ns() % 1_000_000_007 if seed is None else seed
+    print(f"seed {seed}")
+    oracle, generator, generation = equipped(bench), Generator(seed), bench.generation
+    pool = [generator.frame() for _ in range(min(count, 25_000))]
+    chance = random.Random(seed)
+    actions = {"drop": 1, "pass": 2, "send": 3}
+    for number in range(count):
+        frame = pool[number] if number < len(pool) else chance.choice(pool)
+        service, reason, wanted = oracle.fate(frame)
+        verdict, received = generation.run(frame)
+        place = f"seed {seed}, packet {number}: the oracle says {reason} for service {service}"
+        assert verdict == actions[reason.split("_")[0]], f"{place}, the program {verdict}\n{frame.hex(' ')}"
+        assert received == wanted or verdict == 1, f"{place}\n{difference(wanted, received)}"
+    counted: Counter[tuple[int, str]] = Counter()
+    for service in range(PING + 2):
+        for reason, value in bench.counters.service(service).items():
+            counted[service, reason] = value.packets
+    assert counted == oracle.counts, f"seed {seed}"
+    reached = {reason for _, reason in counted}
+    assert count < 20_000 or {"send_gue", "send_dsr", "send_echo", "send_too_big", "drop_syn_rate"} <= reached
+
+
+def test_the_generator_reaches_every_kind_of_packet() -> None:
+    generator, kinds = Generator(1), Counter()
+    for _ in range(3000):
+        try:
+            seen = parse(generator.frame())
+            kinds[seen.version, seen.protocol, seen.fragment] += 1
+        except Stop as stop:
+            kinds[str(stop)] += 1
+    assert {"drop_truncated", "drop_bad_header", "drop_extensions", "pass_not_ip"} <= kinds.keys()
+    assert {(4, TCP, "later"), (6, UDP, "first"), (6, ICMPV6, "")} <= kinds.keys()

@@ -1,0 +1,208 @@
+"""Lists, limits, exemptions, monitor mode."""
+
+from __future__ import annotations
+
+import socket
+import time
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from tests.bpf.conftest import Loader
+from tests.bpf.support.bench import BACKENDS, LIMIT_SEED, LOCAL, VIP4, WEB, Bench
+from tests.bpf.support.packets import ACK, ICMPV6, SYN, TCP, UDP, Packet
+from xds_agent.datapath.acl import build_directory
+from xds_agent.datapath.limit import Rate, tick_ns
+from xds_agent.datapath.program import Features
+from xds_agent.datapath.services import Service
+
+pytestmark = pytest.mark.root
+
+HOST4 = Packet(destination="203.0.113.77", dport=9)
+HOST6 = Packet(source="2001:db8::7", destination="2001:db8:ffff::77", dport=9)
+
+
+@pytest.mark.parametrize(
+    ("denied", "source", "reason"),
+    [
+        (["198.51.100.0/24"], "198.51.100.7", "drop_denied"),
+        (["198.51.100.0/24"], "198.51.101.7", "pass_kernel"),
+        (["198.0.0.0/8"], "198.51.100.7", "drop_denied"),
+        (["198.51.100.7/32"], "198.51.100.7", "drop_denied"),
+        (["198.51.100.7/32"], "198.51.100.8", "pass_kernel"),
+        (["0.0.0.0/0"], "255.255.255.254", "drop_denied"),
+        (["198.51.100.0/24", "198.51.100.128/25"], "198.51.100.7", "drop_denied"),
+        (["2001:db8::/32"], "2001:db8::7", "drop_denied"),
+        (["2001:db8::7/128"], "2001:db8::8", "pass_kernel"),
+        (["::/0"], "2001:db8::8", "drop_denied"),
+    ],
+)
+def test_deny_lists(bench: Bench, denied: list[str], source: str, reason: str) -> None:
+    bench.lists_of(deny=denied)
+    bench.expect((HOST6 if ":" in source else HOST4).but(source=source), reason)
+
+
+def test_the_longest_prefix_decides(bench: Bench) -> None:
+    bench.lists_of(deny=["198.0.0.0/8", "198.51.100.64/26"], exempt=["198.51.100.0/24", "198.51.100.65/32"])
+    fates = {"198.1.2.3": "drop_denied", "198.51.100.1": "pass_kernel", "198.51.100.66": "drop_denied"}
+    for source, reason in {**fates, "198.51.100.65": "pass_kernel"}.items():
+        bench.expect(HOST4.but(source=source), reason)
+    assert bench.counters.service(0)["note_exempt"].packets == 2
+
+
+def test_generations_replace_each_other_whole(bench: Bench) -> None:
+    """Both parities of the long table, twice, and nothing left behind."""
+    for number in range(4):
+        net = f"198.51.100.{number * 4}/30"
+        bench.lists_of(deny=[net, f"2001:db8:{number}::/48"])
+        for other in range(4):
+            reason = "drop_denied" if other == number else "pass_kernel"
+            bench.expect(HOST4.but(source=f"198.51.100.{other * 4 + 1}"), reason)
+            bench.expect(HOST6.but(source=f"2001:db8:{other}::1"), reason)
+
+
+def test_many_prefixes_are_painted_once_each() -> None:
+    rules = [(ip_network((0x0B000000 + number * 256, 24)), 2) for number in range(100_000)]
+    directory = build_directory(rules, ask=254)
+    assert sum(directory.classes) == 200_000 and not directory.long
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason"),
+    [
+        (HOST4.but(dport=22, flags=SYN), "pass_ssh"),
+        (HOST6.but(dport=22), "pass_ssh"),
+        (HOST4.but(protocol=UDP, sport=67, dport=68), "pass_dhcp"),
+        (HOST6.but(protocol=UDP, sport=547, dport=546), "pass_dhcp"),
+        (HOST6.but(protocol=ICMPV6, icmp=(135, 0, 0), ttl=255), "pass_neighbour"),
+        (HOST6.but(protocol=ICMPV6, icmp=(136, 0, 0), ttl=255), "pass_neighbour"),
+        (HOST6.but(protocol=ICMPV6, icmp=(135, 0, 0), ttl=254), "drop_denied"),
+        (HOST4.but(protocol=UDP, sport=68, dport=67), "drop_denied"),
+        (HOST4.but(protocol=UDP, dport=22), "drop_denied"),
+        (HOST4.but(sport=22, dport=9), "drop_denied"),
+        (HOST4.but(protocol=TCP, transport=b"\0\x16\0\x16" + bytes(20), fragment=(64, False)), "drop_denied"),
+    ],
+)
+def test_exemptions_and_what_only_resembles_them(bench: Bench, packet: Packet, reason: str) -> None:
+    bench.lists_of(deny=["0.0.0.0/0", "::/0"])
+    bench.expect(packet, reason)
+
+
+# One packet in 1,000 s: whatever passes is the burst.
+def burst_of(count: int) -> Rate:
+    return Rate(per_second=0.001, burst=count)
+
+
+@pytest.mark.parametrize("burst", [1, 5, 50])
+@pytest.mark.parametrize("base", [HOST4, HOST6], ids=["IPv4", "IPv6"])
+def test_a_source_gets_its_burst_and_no_more(bench: Bench, base: Packet, burst: int) -> None:
+    bench.configure(source_packets=burst_of(burst))
+    for _ in range(burst):
+        bench.expect(base, "pass_kernel")
+    for _ in range(3):
+        bench.expect(base, "drop_source_rate")
+    other = base.but(source="198.51.100.99" if base.version == 4 else "2001:db8:0:9::7")
+    bench.expect(other, "pass_kernel")
+
+
+def test_an_ipv6_customer_is_a_64(bench: Bench) -> None:
+    bench.configure(source_packets=burst_of(1))
+    bench.expect(HOST6, "pass_kernel")
+    bench.expect(HOST6.but(source="2001:db8::ffff:1"), "drop_source_rate")
+    bench.expect(HOST6.but(source="2001:db8:0:1::7"), "pass_kernel")
+
+
+def test_syns_and_ssh_have_limits_of_their_own(bench: Bench) -> None:
+    bench.configure(source_packets=burst_of(1), source_syns=burst_of(2), ssh_packets=burst_of(1))
+    opening = HOST4.but(flags=SYN)
+    for packet, reason in [
+        (HOST4, "pass_kernel"),
+        (HOST4, "drop_source_rate"),
+        (opening, "pass_kernel"),
+        (opening, "pass_kernel"),
+        (opening, "drop_syn_rate"),
+        (HOST4.but(dport=22), "pass_ssh"),
+        (HOST4.but(dport=22), "drop_ssh_rate"),
+    ]:
+        bench.expect(packet, reason)
+
+
+def test_services_have_limits_over_all_sources(bench: Bench) -> None:
+    service = Service(LOCAL, ip_address(VIP4), 8443, TCP, packets=burst_of(2), syns=burst_of(1))
+    bench.tables.put_service(service)
+    packets = [HOST4.but(destination=VIP4, dport=8443, source=f"198.51.100.{last}") for last in range(4)]
+    bench.expect(packets[0], "pass_kernel", service=LOCAL)
+    bench.expect(packets[1], "pass_kernel", service=LOCAL)
+    bench.expect(packets[2], "drop_service_rate", service=LOCAL)
+    bench.expect(packets[2].but(flags=SYN), "pass_kernel", service=LOCAL)
+    bench.expect(packets[3].but(flags=SYN), "drop_service_syn_rate", service=LOCAL)
+
+
+def test_exempt_sources_have_no_limit(bench: Bench) -> None:
+    bench.lists_of(exempt=["198.51.100.0/24"])
+    bench.configure(source_packets=burst_of(1))
+    for _ in range(3):
+        bench.expect(HOST4, "pass_kernel")
+
+
+@pytest.mark.parametrize("burst_ms", [1, 5, 20, 50])
+def test_the_long_run_rate_is_kept_with_any_burst(bench: Bench, burst_ms: int) -> None:
+    """The coarse clock stands still for a tick: in a time T at most rate x T + burst + one tick may pass."""
+    rate = 100_000
+    limit = Rate(rate, burst=max(1, rate * burst_ms // 1000))
+    bench.configure(source_packets=limit)
+    frame = HOST4.bytes()
+    started = time.monotonic_ns()
+    while time.monotonic_ns() - started < 60_000_000:
+        bench.generation.run(frame, repeat=5000)
+    took_ns = time.monotonic_ns() - started
+    passed = bench.counters.service(0)["pass_kernel"].packets
+    parameters = limit.parameters()
+    bound = (took_ns + tick_ns() + parameters["burst_ns"]) / parameters["interval_ns"] + 2
+    assert 0 < passed <= bound
+
+
+def test_monitor_counts_what_it_lets_pass(bench: Bench) -> None:
+    bench.lists_of(deny=["198.51.100.0/24"])
+    bench.configure(monitor=True)
+    packet = HOST4.but(destination=VIP4, dport=443)
+    backend = bench.real_of(packet, 1)
+    assert backend in BACKENDS
+    bench.expect(packet, "send_gue", service=WEB, frame=bench.encapsulated(packet, backend))
+    assert bench.counters.monitored(WEB)["drop_denied"].packets == 1
+    broken = HOST4.but(fields={"ihl": 4})
+    bench.expect(broken, "pass_kernel")
+    assert bench.counters.monitored(0)["drop_bad_header"].packets == 1
+
+
+def connected(kind: int, family: int, address: str) -> tuple[socket.socket, socket.socket, int, int]:
+    """Two sockets of this host, connected; ports of the near and the far end."""
+    far = socket.socket(family, kind)
+    far.bind((address, 0))
+    near = socket.socket(family, kind)
+    if kind == socket.SOCK_STREAM:
+        far.listen()
+    near.connect(far.getsockname()[:2])
+    return near, far, near.getsockname()[1], far.getsockname()[1]
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["TCP", "UDP"])
+def test_answers_to_this_hosts_connections_come_in(loaded: Loader, kind: int, family: int) -> None:
+    """Denied and expected: in. A listener, or a UDP socket that is open to all, expects nobody."""
+    bench = Bench(loaded(features=Features(local_sockets=True, limit_seed=LIMIT_SEED)))
+    bench.lists_of(deny=["0.0.0.0/0", "::/0"])
+    address = "127.0.0.1" if family == socket.AF_INET else "::1"
+    near, far, near_port, far_port = connected(kind, family, address)
+    with near, far:
+        answer = Packet(
+            source=address,
+            destination=address,
+            protocol=TCP if kind == socket.SOCK_STREAM else UDP,
+            sport=far_port,
+            dport=near_port,
+            flags=ACK,
+        )
+        bench.expect(answer, "pass_expected")
+        bench.expect(answer.but(sport=far_port ^ 1), "drop_denied")
+        bench.expect(answer.but(sport=near_port ^ 1, dport=far_port, flags=SYN), "drop_denied")
