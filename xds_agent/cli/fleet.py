@@ -101,7 +101,8 @@ def history(
 def _revision_row(row: dict[str, Any]) -> tuple[object, ...]:
     what = row.get("words") or row.get("summary")
     when = output.moment(row.get("created"))
-    commit = str(row.get("commit") or "")[:12]
+    head, _, edited = str(row.get("commit") or "").partition(" ")
+    commit = head[:12] + (f" {edited}" if edited else "")
     return (row.get("number"), when, row.get("author"), row.get("outcome"), row.get("reason"), commit, what)
 
 
