@@ -28,6 +28,8 @@ class Fragment:
         self.unread: set[str] = set()
         """Paths of what gathering could not read: lacking it is no second mistake."""
         self._shifts: dict[str, list[int]] = {}
+        # Containers that are copies already: a second cut in a long list must not copy it again.
+        self._copies: set[int] = {id(self.document)}
         self.kept = {
             key: list(range(len(value))) for key, value in document.items() if isinstance(value, list | tuple)
         }
@@ -42,8 +44,10 @@ class Fragment:
         here: Any = self.document
         for step in loc[:-1]:
             child = here[step]
-            child = dict(child) if isinstance(child, Mapping) else list(child)
-            here[step] = child
+            if id(child) not in self._copies:
+                child = dict(child) if isinstance(child, Mapping) else list(child)
+                self._copies.add(id(child))
+                here[step] = child
             here = child
         if isinstance(here, list):
             if len(loc) > 2:

@@ -105,6 +105,7 @@ def load_site(document: Mapping[str, Any]) -> Site:
     if document.get("schema") != SCHEMA:
         message = f"the site document has schema {document.get('schema')!r}, this version reads {SCHEMA}"
         raise ModelError([Problem(path="", message=message, fix="install the same version on both sides")])
+    _check_frame(document)
     origins: Mapping[str, str] = document.get("origins") or {}
     collector = _Collector(origins, frozenset(document.get("secret_paths") or ()))
     hosts = _load_hosts(document.get("hosts", {}), collector)
@@ -140,6 +141,28 @@ def load_site(document: Mapping[str, Any]) -> Site:
     assert edge is not None
     site = Site(edge=edge, hosts=hosts, origins=origins, secret_paths=collector.secret_paths)
     return replace(site, not_acted_on=tuple(notes_on(site)))
+
+
+def _check_frame(document: Mapping[str, Any]) -> None:
+    """What stands beside edge and hosts comes from a program. Raises ModelError when it is malformed."""
+    fix = "make the document with the inventory plugin"
+    origins = document.get("origins") or {}
+    if not isinstance(origins, Mapping) or not all(isinstance(one, str) for one in origins.values()):
+        raise ModelError([Problem(path="", message="origins is not a mapping of paths to places", fix=fix)])
+    paths = document.get("secret_paths") or []
+    if not isinstance(paths, list | tuple | set | frozenset) or not all(isinstance(p, str) for p in paths):
+        raise ModelError([Problem(path="", message="secret_paths is not a list of paths", fix=fix)])
+    problems = document.get("problems") or []
+    if not isinstance(problems, list | tuple) or not all(map(_is_problem, problems)):
+        raise ModelError([Problem(path="", message="problems is not a list of problems", fix=fix)])
+
+
+def _is_problem(one: Any) -> bool:
+    return (
+        isinstance(one, Mapping)
+        and {"path", "message"} <= one.keys() <= {"path", "message", "fix", "origin"}
+        and all(isinstance(value, str) or (key == "origin" and value is None) for key, value in one.items())
+    )
 
 
 def _without_secrets(problems: list[Problem], document: Mapping[str, Any]) -> list[Problem]:

@@ -25,8 +25,15 @@ _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
+_LONGEST = timedelta(days=3650)
+_MOST = 2**53
+"""Of bits or bytes: what every JSON reader and Envoy hold exactly."""
+
+
 def _shown(value: object) -> str:
     text = value if isinstance(value, str) else repr(value)
+    # A lone surrogate (JSON can carry one) fits no message.
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 40 else text[:37] + "..."
 
 
@@ -42,13 +49,16 @@ def _duration_of(text: str) -> timedelta | None:
     if not _DURATION_WHOLE.fullmatch(text):
         return None
     total_ms = sum(float(n) * _MILLISECONDS[unit] for n, unit in _DURATION.findall(text))
-    return timedelta(milliseconds=round(total_ms))
+    # Beyond what timedelta and protobuf hold, as anything longer than this: refused all the same.
+    return timedelta(milliseconds=round(min(total_ms, _LONGEST / timedelta(milliseconds=1) + 1)))
 
 
 def parse_duration(value: Any) -> timedelta:
     """'250ms', '1s', '5m', '1h30m' -> timedelta. Raises PydanticCustomError for anything else."""
     if isinstance(value, str):
         found = _duration_of(value)
+        if found is not None and found > _LONGEST:
+            raise _wrong("a duration: it is longer than ten years", value, "write a shorter one")
         if found is not None:
             return found
     if isinstance(value, timedelta):
@@ -74,9 +84,11 @@ def format_duration(value: timedelta) -> str:
 def parse_bit_rate(value: Any) -> int:
     """'200mbit' -> bits per second. Raises PydanticCustomError for anything else."""
     if isinstance(value, str) and (match := _RATE.fullmatch(value.lower())):
-        bits = round(float(match[1]) * _BITS[match[2]])
-        if bits > 0:
-            return bits
+        bits = float(match[1]) * _BITS[match[2]]
+        if bits > _MOST:
+            raise _wrong("a bit rate of any link", value, "write a lower one")
+        if round(bits) > 0:
+            return round(bits)
     raise _wrong(
         "a bit rate", value, "write a number with bit, kbit, mbit or gbit (per second), for example 200mbit"
     )
@@ -93,9 +105,11 @@ def format_bit_rate(bits: int) -> str:
 def parse_size(value: Any) -> int:
     """'2GiB' -> bytes. Raises PydanticCustomError for anything else."""
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
-        size = round(float(match[1]) * _BYTES[match[2]])
-        if size > 0:
-            return size
+        size = float(match[1]) * _BYTES[match[2]]
+        if size > _MOST:
+            raise _wrong("a size of any memory", value, "write a smaller one")
+        if round(size) > 0:
+            return round(size)
     raise _wrong("a size", value, "write a number with B, KiB, MiB or GiB, for example 512MiB")
 
 

@@ -18,7 +18,9 @@ def check_duplicates(context: Context) -> None:
     """Two items of one list with one name: the plugin names both places, this guards other callers."""
     for section in _NAMED:
         items = getattr(context.edge, section)
-        if len(context.names(section)) == len(items):
+        # As the model has them, not as they are written: domains are compared in lower case.
+        named = [item.name for item in items if item.name is not None]
+        if len(set(named)) == len(named):
             continue
         seen: set[str] = set()
         for index, item in enumerate(items):

@@ -11,6 +11,9 @@ from xds_agent.model.services import Auth, Service
 from xds_agent.model.tenants import DEFAULT_TENANT
 
 _NOTHING = timedelta(0)
+# Envoy refuses an endpoint set beyond these.
+_WEIGHTS_MOST = 2**32 - 1
+_PRIORITIES_MOST = 128
 _HTTP_ONLY = ("domains", "upstream_http", "retries", "retry_on", "per_try_timeout", "timeout")
 _HEALTH_ONLY = MappingProxyType({"path": "http", "host": "http", "statuses": "http", "grpc_service": "grpc"})
 _AUTH_ONLY = MappingProxyType({"issuer": "jwt", "audiences": "jwt", "jwks": "jwt", "tokens": "token"})
@@ -87,6 +90,9 @@ def _check_endpoints(context: Context, index: int, service: Service) -> None:
     elif weight == 0:
         path = f"{context.label('services', index)}.endpoints"
         context.add(path, "every weight is 0, so nothing can be served", "give one endpoint a weight")
+    elif weight > _WEIGHTS_MOST:
+        path = f"{context.label('services', index)}.endpoints"
+        context.add(path, f"weighs {weight} in all; Envoy adds up to {_WEIGHTS_MOST}", "use smaller weights")
     if "steering" in service.model_fields_set:
         _check_steering(context, index, service, clouds)
 
@@ -100,6 +106,9 @@ def _check_steering(context: Context, index: int, service: Service, clouds: set[
         elif cloud not in clouds:
             fix = f"add one, or take {cloud} out of the order (endpoints are in: {has})"
             context.add(f"{path}.order[{at}]", f"service {service.name} has no endpoint in {cloud}", fix)
+    if len(service.steering.order) > _PRIORITIES_MOST:
+        message = f"has {len(service.steering.order)} clouds; Envoy knows {_PRIORITIES_MOST} priorities"
+        context.add(f"{path}.order", message, "leave the last ones out: they come after all others")
     for cloud in service.steering.weights:
         if cloud not in clouds:
             fix = f"add one, or take {cloud} out of the weights (endpoints are in: {has})"
