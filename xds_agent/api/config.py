@@ -57,6 +57,13 @@ class Socket(_Strict):
     tenants: Literal["all"] | list[str] = "all"
 
 
+class ShadowConfig(_Strict):
+    """Envoys on which every change is tried before any proxy sees it."""
+
+    envoy: AbsolutePath
+    directory: AbsolutePath = Path("/run/marchproxy/shadow")
+
+
 class ServeConfig(_Strict):
     """All of serve.yml."""
 
@@ -68,6 +75,7 @@ class ServeConfig(_Strict):
     state_dir: AbsolutePath = Path("/var/lib/marchproxy/serve")
     database: str = ""
     issuing_ca: IssuingCa | None = None
+    shadow: ShadowConfig | None = None
     sockets: list[Socket] = [Socket(path=Path("/run/marchproxy/control.sock"), group="marchproxy")]
 
     @property

@@ -26,6 +26,7 @@ from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.orders import Orders
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.publisher import Publisher
+from xds_agent.rollout.shadow import Shadows
 from xds_agent.store import Store
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ async def serve(config: ServeConfig, stopping: asyncio.Event | None = None) -> N
 
 async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -> None:
     publisher = Publisher()
-    pipeline = Pipeline(store, publisher, _site_ca(config))
+    pipeline = Pipeline(store, publisher, _site_ca(config), shadows=_shadows(config))
     recorder = Recorder(store, publisher, pipeline.vitals)
     orders = Orders(pipeline)
     metrics = ControlMetrics(pipeline, orders)
@@ -89,6 +90,8 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
     finally:
         # GOAWAY: the nodes go to another control host, or keep what they have.
         await ads.stop()
+        if pipeline.shadows is not None:
+            await pipeline.shadows.stop()
         await recorder.flush()
 
 
@@ -178,6 +181,10 @@ def _site_ca(config: ServeConfig) -> SiteCa:
         issuing_certificate=issuing.certificate if issuing else None,
         issuing_key=issuing.key if issuing else None,
     )
+
+
+def _shadows(config: ServeConfig) -> Shadows | None:
+    return Shadows(config.shadow.envoy, config.shadow.directory) if config.shadow else None
 
 
 def _settings(config: ServeConfig) -> ServerSettings:

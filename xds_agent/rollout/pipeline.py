@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from xds_agent.model import Problem, Rollout, Site, join_secrets, load_site
+from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout import completeness, entitlement, material
 from xds_agent.rollout.blame import refusal_problems
 from xds_agent.rollout.build import Builder, Built, Live
@@ -23,6 +24,7 @@ from xds_agent.rollout.ledger import Ledger
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.rollout.release import OFFLINE, Failure, Progress, Release, sick_before
+from xds_agent.rollout.shadow import Shadows
 from xds_agent.rollout.vitals import Vitals
 from xds_agent.rollout.waves import WavePlan, plan_waves
 from xds_agent.snapshot.resource import Snapshot
@@ -46,12 +48,14 @@ class Pipeline:
 
     def __init__(
         self, store: Store, publisher: Publisher, ca: SiteCa, *, vitals: Vitals | None = None,
+        shadows: Shadows | None = None,
         now: Callable[[], dt.datetime] = _utc_now,
     ) -> None:  # fmt: skip
         self.store = store
         self.publisher = publisher
         self.ca = ca
         self.vitals = vitals or Vitals()
+        self.shadows = shadows
         self.now = now
         self.live: Live | None = None
         # Where the change that is being applied stands; None between changes.
@@ -100,7 +104,11 @@ class Pipeline:
             await self._check_refused_before(built, change)
             draft = self._draft(built, change)
             number = await asyncio.to_thread(self.ledger.keep, draft, built)
-            return await self._publish(built, number, change, built.site.edge.rollout)
+            failures, notes = await self._try_out(built)
+            if failures:
+                return await self._refuse(built, number, change, failures)
+            answer = await self._publish(built, number, change, built.site.edge.rollout)
+            return replace(answer, notes=[*answer.notes, *notes])
 
     async def rollback(self, number: int, change: Change) -> Answer:
         """Bring back what revision `number` said, as a new revision. `change.document` is not looked at."""
@@ -216,9 +224,25 @@ class Pipeline:
             kind=kind,
         )
 
+    async def _try_out(self, built: Built) -> tuple[list[Failure], list[str]]:
+        """On the shadows, before any proxy sees it: what they refuse, and what they could not try."""
+        if self.shadows is None:
+            return [], ["no shadow: serve.yml names no Envoy on which changes are tried first"]
+        try:
+            tried = await self.shadows.try_out(self.live.snapshots if self.live else {}, built.snapshots)
+        except OSError as error:
+            log.exception("the shadows failed")
+            return [], [f"no shadow: {error}"]
+        failures = []
+        for name, refusal in sorted(tried.refusals.items()):
+            said = Refused(name, "", refusal.type_url, refusal.names, refusal.words)
+            failures.append(Failure(f"the shadow of {name}", refusal.words, said))
+        return failures, list(tried.notes)
+
     async def _publish(self, built: Built, number: int, change: Change, rollout: Rollout) -> Answer:
         """Through the waves, and either keep it everywhere or put back what was there."""
         plan = await self._plan(built, rollout)
+        touched = [name for wave in plan.waves for name in wave]
         release = Release(
             self.publisher, self.vitals, plan, old=self.live.snapshots if self.live else {},
             new=built.snapshots, number=number, author=change.author, timeout_s=change.timeout_s,
@@ -227,12 +251,14 @@ class Pipeline:
         try:
             failures = await release.run()
             if failures:
-                return await self._revert(built, number, change, failures)
+                nodes = self.publisher.nodes()
+                await self._put_back(change, touched)
+                return replace(await self._refuse(built, number, change, failures), nodes=nodes)
             try:
                 await asyncio.to_thread(self.ledger.finish, number, "live", "", change.author)
             except StoreError:
                 # What cannot be remembered as live must not stay so: the next boot serves the one before.
-                await self._put_back(change)
+                await self._put_back(change, touched)
                 raise
         finally:
             self.progress = None
@@ -255,8 +281,8 @@ class Pipeline:
             action, detail = told
             await asyncio.to_thread(self.ledger.note, action, progress.number, progress.author, detail)
 
-    async def _revert(self, built: Built, number: int, change: Change, failures: Sequence[Failure]) -> Answer:
-        nodes = self.publisher.nodes()
+    async def _refuse(self, built: Built, number: int, change: Change, failures: Sequence[Failure]) -> Answer:
+        """Say why, and remember it."""
         before = self.live
         problems: list[Problem] = []
         for failure in failures:
@@ -264,24 +290,23 @@ class Pipeline:
                 problems.append(Problem(path="", message=failure.words))
             else:
                 problems += refusal_problems(built, before, failure.node, failure.refusal)
-        await self._put_back(change)
         words = "; ".join(problem.render() for problem in problems)
         log.warning("revision %d was refused: %s", number, words)
         await asyncio.to_thread(self.ledger.finish, number, "refused", words, change.author)
         return Answer(
             outcome="refused", revision=before.id if before else "", number=number, changed=False,
-            lines=built.lines, summary=built.summary, nodes=nodes, notes=self._notes(built),
+            lines=built.lines, summary=built.summary, nodes=self.publisher.nodes(), notes=self._notes(built),
             problems=problems, reverted_to=before.number if before else None,
         )  # fmt: skip
 
-    async def _put_back(self, change: Change) -> None:
-        """Publish again what was live before."""
+    async def _put_back(self, change: Change, touched: Collection[str]) -> None:
+        """Publish again what was live before, and wait for those that may hold something else."""
         before = self.live
         if before is None:
             self.publisher.publish({}, 0)
             return
         self.publisher.publish(before.snapshots, before.number)
-        await self.publisher.settle(timeout_s=min(change.timeout_s, REVERT_TIMEOUT_S))
+        await self.publisher.settle(timeout_s=min(change.timeout_s, REVERT_TIMEOUT_S), names=touched)
 
     def _dry(self, built: Built) -> Answer:
         return Answer(

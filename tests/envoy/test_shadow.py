@@ -1,0 +1,161 @@
+"""Shadows with a real Envoy in an empty network namespace."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from envoy.config.listener.v3 import listener_pb2
+
+from tests.support.fake_fleet import FakeFleet
+from tests.support.resources import cluster, endpoints, listener, replaced, routes, site
+from tests.support.site_pki import key_pem
+from tests.support.small_site import DOCUMENT
+from xds_agent.rollout.change import Change, Conflict
+from xds_agent.rollout.material import SiteCa
+from xds_agent.rollout.pipeline import Pipeline
+from xds_agent.rollout.publisher import Publisher
+from xds_agent.rollout.shadow import MOST, Shadows
+from xds_agent.snapshot.resource import EMPTY, LISTENER, Resource
+from xds_agent.store import Store
+
+
+def _may_stand_alone() -> bool:
+    """Whether this user may make a network namespace here."""
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "--user", "--map-root-user", "--net", "ip", "link", "set", "lo", "up"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.skipif(not _may_stand_alone(), reason="user namespaces are not allowed here"),
+]
+
+ELSEWHERE = "192.0.2.7"
+
+
+@pytest.fixture
+async def shadows(envoy_path):
+    folder = Path(tempfile.mkdtemp(prefix="mps-"))
+    shadows = Shadows(envoy_path, folder)
+    yield shadows
+    await shadows.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def good():
+    return replaced(site(443, {"shop": [8080]}), placed(reuse_port=True))
+
+
+def placed(*, reuse_port, address=ELSEWHERE):
+    """The listener on an address that this machine does not have, on a port that needs a privilege."""
+    message = listener_pb2.Listener.FromString(listener("edge", 443, "edge").body.value)
+    message.address.socket_address.address = address
+    message.enable_reuse_port.value = reuse_port
+    return Resource.of(LISTENER, "edge", message)
+
+
+async def refused(shadows, old, new):
+    tried = await shadows.try_out({"edge1": old}, {"edge1": new})
+    assert tried.notes == ()
+    return tried.refusals.get("edge1")
+
+
+@pytest.fixture
+async def live(shadows, good):
+    """The shadow holds `good`, brought there by a first change."""
+    assert await refused(shadows, EMPTY, good) is None
+    return good
+
+
+async def test_a_good_change_passes_and_the_same_envoy_stays(shadows, live):
+    [before] = shadows._resident
+    after = replaced(
+        live, cluster("later"), endpoints("later", 1), routes("edge", {"a": "shop", "b": "later"})
+    )
+    assert await refused(shadows, live, after) is None
+    assert shadows._resident == [before]
+
+
+@pytest.mark.parametrize(
+    ("bad", "name", "words"),
+    [
+        (lambda: [cluster("shop", bad_ring=True)], "shop", "minimum_ring_size"),
+        (lambda: [routes("edge", {"shop": "shop"}, regex="(unclosed")], "edge", "missing )"),
+        (lambda: [placed(reuse_port=False)], "edge", "reuse port"),
+    ],
+    ids=["ring", "regex", "reuse_port, which only an update refuses"],
+)
+async def test_what_envoy_refuses_stops_here_and_the_next_change_meets_a_sound_shadow(
+    shadows, live, bad, name, words
+):
+    refusal = await refused(shadows, live, replaced(live, *bad()))
+    assert refusal is not None
+    assert name in refusal.names
+    assert words in refusal.words
+    assert shadows._resident == []
+    assert await refused(shadows, live, replaced(live, endpoints("shop", 8081))) is None
+
+
+async def test_equal_views_share_one_shadow_and_there_is_a_bound(shadows, good):
+    other = replaced(good, endpoints("shop", 8081))
+    tried = await shadows.try_out({}, {"edge1": good, "edge2": good, "edge3": other})
+    assert (tried.refusals, tried.notes, len(shadows._resident)) == ({}, (), 2)
+    many = {f"edge{n}": replaced(good, endpoints("shop", 9000 + n)) for n in range(MOST + 1)}
+    tried = await shadows.try_out(dict.fromkeys(many, good), many)
+    assert tried.notes == (f"1 of {MOST + 1} views were not tried: {MOST} shadows at most",)
+    assert len(shadows._resident) == MOST
+
+
+async def test_a_shadow_that_cannot_start_says_nothing_about_the_change(tmp_path, good):
+    shadows = Shadows(Path("/nonexistent/envoy"), Path(tempfile.mkdtemp(prefix="mps-")))
+    tried = await shadows.try_out({}, {"edge1": good})
+    assert tried.refusals == {}
+    [note] = tried.notes
+    assert note.startswith("no shadow for the view of edge1: its Envoy ended")
+
+
+@pytest.fixture
+def pipeline(shadows, pki, tmp_path):
+    (pki.folder / "issuing.crt").write_bytes(pki.issuer.pem)
+    (pki.folder / "issuing.key").write_bytes(key_pem(pki.issuer.key))
+    ca = SiteCa(
+        pki.folder / "ca.crt", pki.folder / "crl.pem", pki.folder / "issuing.crt", pki.folder / "issuing.key"
+    )
+    store = Store.open(f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key")
+    yield Pipeline(store, Publisher(), ca, shadows=shadows)
+    store.close()
+
+
+async def test_what_the_shadow_refuses_no_proxy_sees(pipeline):
+    """A whole site, compiled; its proxies would take anything."""
+    fleet = FakeFleet(pipeline.publisher)
+    proxies = [fleet.connect("edge1"), fleet.connect("edge2")]
+    document = copy.deepcopy(DOCUMENT)
+    first = await pipeline.apply(Change(document=document, author="ada"))
+    assert (first.outcome, first.notes) == ("live", [])
+    bad = copy.deepcopy(document)
+    # Together they repeat more than the 1000 times RE2 allows: only Envoy finds that out.
+    bad["edge"]["routes"][0] = {
+        "domains": ["shop.example.com"], "regex": "/old/(?:a{50}){50}", "service": "shop"
+    }  # fmt: skip
+    bad["origins"]["edge.routes[0]"] = "edge/routes.yml:2:5"
+    answer = await pipeline.apply(Change(document=bad, author="ada"))
+    assert (answer.outcome, answer.reverted_to) == ("refused", 1)
+    assert "the shadow of edge1 refused" in answer.problems[0].message
+    assert "invalid repetition size" in answer.problems[0].message
+    assert answer.problems[0].origin == "edge/routes.yml:2:5"
+    assert [len(proxy.received) for proxy in proxies] == [1, 1]
+    assert {view.state for view in answer.nodes.values()} == {"active"}
+    with pytest.raises(Conflict, match="revision 2 held exactly this and was refused"):
+        await pipeline.apply(Change(document=bad, author="ada"))
+    bad["edge"]["routes"][0]["regex"] = "/old/a+"
+    assert (await pipeline.apply(Change(document=bad, author="ada"))).outcome == "live"
+    assert [len(proxy.received) for proxy in proxies] == [2, 2]

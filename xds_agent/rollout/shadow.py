@@ -1,0 +1,195 @@
+"""Shadows: Envoys on the control host that try every change before any proxy sees it.
+
+One shadow holds what the proxies of one view hold, so that the transition itself is tried: some errors exist
+only as one (a listener's `reuse_port`). Each Envoy stands in a network namespace with nothing in it
+but loopback, to which every address is local: listeners bind for real whatever their address, active checks
+and connects fail at once, nothing leaves. What a shadow cannot know is what stands on the proxy: ports that
+others use, addresses that are missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from xds_agent.node.admin import Admin
+from xds_agent.node.config import EnvoyConfig, NodeConfig, Tls
+from xds_agent.node.envoy_link import EnvoyLink, Refusal
+from xds_agent.snapshot.resource import EMPTY, Snapshot
+
+log = logging.getLogger(__name__)
+
+# Shadows at most, and the heap of each at which its Envoy gives memory back; about 50 MB with few services.
+MOST = 4
+HEAP_MB = 512
+# A start and a whole configuration on a busy machine; an Envoy that takes longer tries nothing.
+START_S = 30.0
+# User namespace, so that no privilege is needed; dies with us; every address is local.
+_ALONE = (
+    "ip link set lo up && ip route add local default dev lo && "
+    '{ ip -6 route add local default dev lo || true; } && exec "$@"'
+)
+
+
+class ShadowError(Exception):
+    """The shadow could not be tried; the words say why. Says nothing about the change."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the shadows said: `refusals` by the name of a proxy of the view, and what was not tried."""
+
+    refusals: Mapping[str, Refusal]
+    notes: tuple[str, ...] = ()
+
+
+class Shadow:
+    """One Envoy and the part of a node agent that leads it."""
+
+    def __init__(self, envoy: Path, folder: Path, held: Snapshot) -> None:
+        self._envoy = envoy
+        self._folder = folder
+        self._admin = folder / "admin.sock"
+        self._link = EnvoyLink(held, xds_socket=folder / "xds.sock", admin=Admin(self._admin))
+        self._process: asyncio.subprocess.Process | None = None
+        self.holds = held.revision
+
+    async def start(self) -> None:
+        """Raises ShadowError."""
+        # What a killed control host left behind.
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        self._folder.mkdir(mode=0o700, parents=True)
+        bootstrap = self._folder / "bootstrap.json"
+        bootstrap.write_text(await asyncio.to_thread(_bootstrap, self._folder), encoding="utf-8")
+        try:
+            await self._link.start()
+            with (self._folder / "envoy.log").open("wb") as output:
+                self._process = await asyncio.create_subprocess_exec(
+                    "unshare", "--user", "--map-root-user", "--net",
+                    "setpriv", "--pdeathsig", "KILL", "sh", "-c", _ALONE, "sh",
+                    str(self._envoy), "-c", str(bootstrap), "--concurrency", "1", "--disable-hot-restart",
+                    "--drain-time-s", "1", "-l", "warn",
+                    stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+                )  # fmt: skip
+        except OSError as error:
+            raise ShadowError(str(error)) from error
+
+    async def apply(self, target: Snapshot) -> Refusal | None:
+        """Take the shadow to `target`; None once its Envoy has it active and is LIVE. Raises ShadowError."""
+        assert self._process is not None
+        trying = asyncio.create_task(self._link.apply(target))
+        dying = asyncio.create_task(self._process.wait())
+        try:
+            async with asyncio.timeout(START_S):
+                await asyncio.wait((trying, dying), return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError as error:
+            raise ShadowError(f"its Envoy took longer than {START_S:g} s") from error
+        finally:
+            dying.cancel()
+            if not trying.done():
+                trying.cancel()
+        if not trying.done() or trying.cancelled():
+            raise ShadowError(f"its Envoy ended: {self._last_words()}")
+        refusal = trying.result()
+        if refusal is None:
+            self.holds = target.revision
+        return refusal
+
+    async def stop(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        await self._link.stop()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def _last_words(self) -> str:
+        lines = (self._folder / "envoy.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1][-300:] if lines else "without a word"
+
+
+class Shadows:
+    """Every shadow of this control host; `try_out` one change at a time."""
+
+    def __init__(self, envoy: Path, directory: Path) -> None:
+        self._envoy = envoy
+        self._directory = directory
+        self._numbers = itertools.count(1)
+        self._resident: list[Shadow] = []
+
+    async def try_out(self, old: Mapping[str, Snapshot], new: Mapping[str, Snapshot]) -> Tried:
+        """Take a shadow of each view through the change; of too many views those of the most proxies."""
+        steps: Counter[tuple[str, str]] = Counter()
+        stands_for: dict[tuple[str, str], str] = {}
+        for name, snapshot in new.items():
+            before = old.get(name, EMPTY)
+            if before.revision != snapshot.revision:
+                steps[before.revision, snapshot.revision] += 1
+                stands_for.setdefault((before.revision, snapshot.revision), name)
+        chosen = [stands_for[step] for step, _ in steps.most_common(MOST)]
+        await self._dismiss({old.get(name, EMPTY).revision for name in chosen})
+        notes = []
+        if len(steps) > MOST:
+            notes.append(f"{len(steps) - MOST} of {len(steps)} views were not tried: {MOST} shadows at most")
+        refusals = {}
+        for name in chosen:
+            try:
+                refusal = await self._try(old.get(name, EMPTY), new[name])
+            except ShadowError as error:
+                notes.append(f"no shadow for the view of {name}: {error}")
+                continue
+            if refusal is not None:
+                refusals[name] = refusal
+        return Tried(refusals, tuple(notes))
+
+    async def stop(self) -> None:
+        await self._dismiss(set())
+
+    async def _try(self, before: Snapshot, after: Snapshot) -> Refusal | None:
+        shadow = next((one for one in self._resident if one.holds == before.revision), None)
+        try:
+            if shadow is None:
+                shadow = Shadow(self._envoy, self._directory / str(next(self._numbers)), before)
+                self._resident.append(shadow)
+                await shadow.start()
+            refusal = await shadow.apply(after)
+        except ShadowError:
+            await self._drop(shadow)
+            raise
+        if refusal is not None:
+            # After a refusal of clusters Envoy may be wedged: the next change meets a new one.
+            await self._drop(shadow)
+        return refusal
+
+    async def _dismiss(self, wanted: set[str]) -> None:
+        """Stop those that hold what nobody holds any more."""
+        for shadow in [one for one in self._resident if one.holds not in wanted]:
+            await self._drop(shadow)
+
+    async def _drop(self, shadow: Shadow | None) -> None:
+        if shadow is not None:
+            self._resident.remove(shadow)
+            await shadow.stop()
+
+
+def _bootstrap(folder: Path) -> str:
+    # Imported here: only a control host with shadows needs it, and it is slow.
+    from xds_agent.node.bootstrap import render
+
+    nowhere = folder / "none"
+    return render(
+        NodeConfig(
+            name="shadow", control=["localhost:1"], control_names=["none"],
+            tls=Tls(certificate=nowhere, key=nowhere, ca=nowhere),
+            envoy=EnvoyConfig(
+                xds_socket=folder / "xds.sock", admin_socket=folder / "admin.sock", max_heap_mb=HEAP_MB
+            ),
+        )
+    )  # fmt: skip
