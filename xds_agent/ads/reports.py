@@ -44,12 +44,13 @@ class Reports:
 
     def __init__(
         self, gate: Gate, on_report: OnReport, *, renewal: RenewalHandler | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._gate = gate
         self._on_report = on_report
         self._renewal = renewal
-        self._clock = clock
+        # Silence is measured by the one that no correction of the date moves; people are told the date.
+        self._clock, self._wall = clock, wall
         self._heard: dict[str, float] = {}
         # Open streams, each with what makes its node report at once.
         self._streams: dict[int, tuple[str, asyncio.Event]] = {}
@@ -88,7 +89,7 @@ class Reports:
         for name, heard in list(self._heard.items()):
             if now - heard > OFFLINE_AFTER_S:
                 del self._heard[name]
-                self._tell(name, Offline(heard))
+                self._tell(name, Offline(self._wall() - (now - heard)))
 
     def hear(self, name: str, request: pb.ReportRequest) -> None:
         """Take one message of a node's stream."""

@@ -62,6 +62,9 @@ class Reporter:
                 await self._stream(channel)
             except grpc.aio.AioRpcError as error:
                 log.info("report stream: %s: %s", error.code().name, error.details())
+            except asyncio.InvalidStateError:
+                # What grpc.aio raises for a write to a stream that ended a moment before.
+                log.info("report stream: it ended")
             await asyncio.sleep(RETRY_S)
 
     async def _stream(self, channel: grpc.aio.Channel) -> None:

@@ -32,6 +32,7 @@ def test_a_silent_node_is_offline_after_thirty_seconds_and_only_once():
         Gate("marchproxy.internal", Revocations(None)),
         lambda *report: said.append(report),
         clock=lambda: now[0],
+        wall=lambda: now[0] + 1_800_000_000,
     )
     reports.hear("edge1", pb.ReportRequest(heartbeat=pb.Heartbeat(envoy_state="LIVE")))
     reports.hear("edge2", pb.ReportRequest(heartbeat=pb.Heartbeat(envoy_state="LIVE")))
@@ -40,7 +41,21 @@ def test_a_silent_node_is_offline_after_thirty_seconds_and_only_once():
     now[0] += 6
     reports.look()
     reports.look()
-    assert said[3:] == [("edge1", Offline(1000.0))]
+    assert said[3:] == [("edge1", Offline(1_800_001_000.0))]
+
+
+def test_a_date_that_jumps_takes_no_node_offline():
+    date, said = [1_800_000_000.0], []
+    reports = Reports(
+        Gate("marchproxy.internal", Revocations(None)),
+        lambda *report: said.append(report),
+        clock=lambda: 1000.0,
+        wall=lambda: date[0],
+    )
+    reports.hear("edge1", pb.ReportRequest(heartbeat=pb.Heartbeat(envoy_state="LIVE")))
+    date[0] += 86_400
+    reports.look()
+    assert len(said) == 1
 
 
 async def test_a_node_that_is_asked_reports_at_once_with_counters():
@@ -80,3 +95,29 @@ def test_a_listener_that_fails_costs_the_node_nothing(caplog):
     reports = Reports(Gate("marchproxy.internal", Revocations(None)), fail)
     reports.hear("edge1", pb.ReportRequest(hello=pb.Hello()))
     assert "taking a report of edge1 failed" in caplog.text
+
+
+async def test_a_report_stream_that_ended_under_a_write_is_opened_again(monkeypatch):
+    monkeypatch.setattr("xds_agent.node.report.RETRY_S", 0.0)
+    reports, opened = Reports(OpenGate(), lambda name, report: None), asyncio.Event()
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((reports.handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    hellos = []
+
+    async def hello():
+        hellos.append(1)
+        if len(hellos) == 1:
+            raise asyncio.InvalidStateError("RPC already finished.")
+        return pb.Hello(agent_version="1")
+
+    async def heartbeat(counters):
+        opened.set()
+        return pb.Heartbeat(envoy_state="LIVE")
+
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        reporting = asyncio.create_task(Reporter(hello, heartbeat).run(channel))
+        await asyncio.wait_for(opened.wait(), 20)
+        reporting.cancel()
+    await server.stop(0)
