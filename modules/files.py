@@ -46,10 +46,13 @@ options:
         description: Name of the group.
         type: str
         default: root
-      sensitive:
-        description: Leave the content out of the diff.
-        type: bool
-        default: false
+  secrets:
+    description:
+      - Content of files that hold a secret, by path; each path is also an entry of I(files), without I(content).
+      - It is in no diff, in no result at any verbosity, and not in the host's journal, to which Ansible writes
+        the arguments of every module.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     description: Says what would change, and changes nothing.
@@ -71,9 +74,12 @@ EXAMPLES = r"""
         content: "{{ lookup('ansible.builtin.template', 'node.yml.j2') }}"
         group: marchproxy
         mode: "0640"
+      - {path: /etc/marchproxy/serve.yml, owner: marchproxy, mode: "0400"}
       - path: /usr/local/bin/xds-agent
         state: link
         target: /opt/marchproxy/agent/bin/xds-agent
+    secrets:
+      /etc/marchproxy/serve.yml: "{{ lookup('ansible.builtin.template', 'serve.yml.j2') }}"
 """
 
 RETURN = r"""
@@ -166,13 +172,17 @@ def gather(path: Path) -> Found:
     )
 
 
-def wanted_from(entry: dict[str, Any]) -> Wanted:
-    """One entry of `files`, checked. Raises FilesError."""
+def wanted_from(entry: dict[str, Any], secrets: dict[str, Any]) -> Wanted:
+    """One entry of `files`, checked, its content from `secrets` where that has it. Raises FilesError."""
     path, kind = Path(entry["path"]), entry["state"]
+    sensitive = entry["path"] in secrets
+    content = secrets[entry["path"]] if sensitive else entry["content"]
     if not path.is_absolute():
         raise FilesError(f"{path}: must be an absolute path")
-    if kind == "file" and entry["content"] is None:
-        raise FilesError(f"{path}: a file needs 'content'")
+    if kind == "file" and content is None:
+        raise FilesError(f"{path}: a file needs 'content', or its path in 'secrets'")
+    if sensitive and entry["content"] is not None:
+        raise FilesError(f"{path}: has 'content' and is in 'secrets'; one of them is enough")
     if kind == "link" and not entry["target"]:
         raise FilesError(f"{path}: a link needs 'target'")
     try:
@@ -182,12 +192,12 @@ def wanted_from(entry: dict[str, Any]) -> Wanted:
     return Wanted(
         path=path,
         kind=kind,
-        content=(entry["content"] or "").encode(),
+        content=str(content or "").encode(),
         target=entry["target"] or "",
         mode=mode,
         uid=_user(entry["owner"]),
         gid=_group(entry["group"]),
-        sensitive=entry["sensitive"],
+        sensitive=sensitive,
     )
 
 
@@ -288,19 +298,22 @@ ARGUMENTS: dict[str, Any] = {
             "mode": {"type": "str"},
             "owner": {"type": "str", "default": "root"},
             "group": {"type": "str", "default": "root"},
-            "sensitive": {"type": "bool", "default": False},
         },
-    }
+    },
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
 }
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    entries = module.params["files"]
+    entries, secrets = module.params["files"], module.params["secrets"]
     try:
+        strangers = sorted(secrets.keys() - {entry["path"] for entry in entries})
+        if strangers:
+            raise FilesError(f"{', '.join(strangers)}: in 'secrets', but not in 'files'")
         plan = []
         for entry in entries:
-            wanted = wanted_from(entry)
+            wanted = wanted_from(entry, secrets)
             found = gather(wanted.path)
             differences = wanted.differs(found)
             if differences:

@@ -20,14 +20,14 @@ GROUP = grp.getgrgid(os.getgid()).gr_name
 def entry(path: Path, **changes: Any) -> dict[str, Any]:
     given = {
         "path": str(path), "state": "file", "content": None, "target": None, "mode": None,
-        "owner": USER, "group": GROUP, "sensitive": False,
+        "owner": USER, "group": GROUP,
     }  # fmt: skip
     return given | changes
 
 
 def bring(given: dict[str, Any]) -> list[str]:
     """What differed; the path is as wanted afterwards."""
-    wanted = files.wanted_from(given)
+    wanted = files.wanted_from(given, {})
     found = files.gather(wanted.path)
     differences = wanted.differs(found)
     if differences:
@@ -118,16 +118,28 @@ def test_an_owner_who_does_not_exist_is_named(tmp_path: Path) -> None:
 )
 def test_a_wrong_entry_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(files.FilesError, match=words):
-        files.wanted_from(entry(tmp_path / "x", **changes))
+        files.wanted_from(entry(tmp_path / "x", **changes), {})
 
 
 def test_a_relative_path_is_refused() -> None:
     with pytest.raises(files.FilesError, match="absolute"):
-        files.wanted_from(entry(Path("etc/x"), content="x"))
+        files.wanted_from(entry(Path("etc/x"), content="x"), {})
 
 
-@pytest.mark.parametrize("sensitive", [True, False])
-def test_a_sensitive_file_is_not_shown(tmp_path: Path, sensitive: bool) -> None:
-    wanted = files.wanted_from(entry(tmp_path / "x", content="swordfish", sensitive=sensitive))
-    shown = str(files.diff_of(wanted, files.Found("absent"), ["kind"]))
-    assert ("swordfish" in shown) is not sensitive
+def test_a_secret_is_written_and_not_shown(tmp_path: Path) -> None:
+    path = str(tmp_path / "x")
+    wanted = files.wanted_from(entry(tmp_path / "x", mode="0400"), {path: "swordfish"})
+    assert "swordfish" not in str(files.diff_of(wanted, files.Found("absent"), ["kind"]))
+    files.apply(wanted, files.Found("absent"), (USER, GROUP))
+    assert Path(path).read_text() == "swordfish"
+    assert stat.S_IMODE(Path(path).stat().st_mode) == 0o400
+
+
+def test_one_place_for_a_secret(tmp_path: Path) -> None:
+    with pytest.raises(files.FilesError, match="one of them is enough"):
+        files.wanted_from(entry(tmp_path / "x", content="a"), {str(tmp_path / "x"): "b"})
+
+
+def test_what_ansible_logs_and_returns_at_any_verbosity_holds_no_secret() -> None:
+    """Ansible writes each module's arguments to the host's journal, but never an option that is no_log."""
+    assert files.ARGUMENTS["secrets"]["no_log"] is True

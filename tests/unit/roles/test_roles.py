@@ -124,3 +124,34 @@ def test_every_play_asks_for_no_facts() -> None:
         for play in load(path):
             if "ansible.builtin.import_playbook" not in play:
                 assert play.get("gather_facts") is False, f"{path.name}: {play['name']}"
+
+
+def _delegating(tasks: list[dict[str, Any]], unprivileged: bool = False) -> Iterator[tuple[str, bool]]:
+    for task in tasks:
+        here = unprivileged or task.get("vars", {}).get("ansible_become") is False
+        if task.get("delegate_to") == "localhost":
+            yield task["name"], here
+        for part in ("block", "rescue", "always"):
+            yield from _delegating(task.get(part, []), here)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_nobody_becomes_root_on_the_controller(role: str) -> None:
+    """`ansible_become: true` for all hosts counts for the implicit localhost too, and beats the keyword."""
+    for path in sorted((ROOT / "roles" / role / "tasks").glob("*.yml")):
+        for name, unprivileged in _delegating(load(path) or []):
+            assert unprivileged, f"{path}: {name}"
+
+
+def test_envoy_cannot_reach_what_belongs_to_control() -> None:
+    """Envoy is in the agent's group, for two sockets; on a host that is control too it must not meet more."""
+    unit = (ROOT / "roles/envoy/templates/envoy.service.j2").read_text(encoding="utf-8")
+    assert "TemporaryFileSystem=/run/marchproxy:ro" in unit
+    # What the unit started with is noted there, from inside the unit's own view of the files.
+    assert "BindPaths=/run/marchproxy/envoy /run/marchproxy/started" in unit
+    assert "-/etc/marchproxy/pki" in unit
+    serve_yml = next(
+        file for file in load(ROOT / "roles/xds_agent/vars/main.yml")["xds_agent_files_control"]
+        if file["path"] == "/etc/marchproxy/serve.yml"
+    )  # fmt: skip
+    assert (serve_yml["owner"], serve_yml["mode"]) == ("marchproxy", "0400")
