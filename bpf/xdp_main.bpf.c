@@ -104,7 +104,8 @@ static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *pac
     }
     if (!features.balance)
         return PASS_KERNEL;
-    /* An address that answers pings is a service of ICMP itself; errors to it are about others all the same. */
+    /* An address that answers pings is a service of ICMP itself; errors to it are about others all the same.
+     */
     if ((!service || service->forward == FORWARD_ECHO) && is_icmp_error(packet)) {
         struct service *about = steer_icmp_error(ctx, packet);
         if (about) {

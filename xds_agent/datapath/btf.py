@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes as c
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 from xds_agent.datapath.libbpf import check, library
 
@@ -63,17 +62,11 @@ class Btf:
         self._named = {(entry.kind, entry.name): number for number, entry in enumerate(self.types)}
 
     @classmethod
-    def of_object(cls, path: Path) -> Btf:
-        """BTF of an object file. Raises OSError."""
-        lib = library()
-        pointer = lib.btf__parse_elf(str(path).encode(), None)
-        check(pointer, f"reading BTF of {path}")
-        try:
-            size = c.c_uint()
-            data = lib.btf__raw_data(pointer, c.byref(size))
-            return cls(c.string_at(data, size.value))
-        finally:
-            lib.btf__free(pointer)
+    def of_object(cls, opened: int) -> Btf:
+        """BTF of an object that libbpf has opened, which fills in where variables lie. Raises OSError."""
+        pointer, size = library().bpf_object__btf(opened), c.c_uint()
+        check(pointer, "reading the object's BTF")
+        return cls(c.string_at(library().btf__raw_data(pointer, c.byref(size)), size.value))
 
     def _text(self, offset: int) -> str:
         return self._strings[offset : self._strings.index(b"\0", offset)].decode()

@@ -54,9 +54,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "bpf_obj_get": (c.c_int, [c.c_char_p]),
     "bpf_obj_pin": (c.c_int, [c.c_int, c.c_char_p]),
     "bpf_obj_get_info_by_fd": (c.c_int, [c.c_int, c.c_void_p, c.POINTER(c.c_uint)]),
-    "btf__parse_elf": (c.c_void_p, [c.c_char_p, c.c_void_p]),
+    "bpf_object__btf": (c.c_void_p, [c.c_void_p]),
     "btf__raw_data": (c.c_void_p, [c.c_void_p, c.POINTER(c.c_uint)]),
-    "btf__free": (None, [c.c_void_p]),
     "libbpf_num_possible_cpus": (c.c_int, []),
 }
 

@@ -107,11 +107,12 @@ def load(
         raise ValueError(problem)
     if not path.exists():
         raise Unavailable(f"{path} is not there (make -C bpf builds it)")
-    lib, btf = library(), Btf.of_object(path)
+    lib = library()
     options = OpenOptions(sz=c.sizeof(OpenOptions), object_name=PROGRAM.encode())
     pointer = lib.bpf_object__open_file(str(path).encode(), c.byref(options))
     check(pointer, f"opening {path}")
     try:
+        btf = Btf.of_object(pointer)
         layout = layout_hash(
             btf, [name for name in _maps(pointer) if "." not in name and _plain(pointer, name)]
         )
