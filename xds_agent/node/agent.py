@@ -26,7 +26,7 @@ from xds_agent.node.abilities import hello
 from xds_agent.node.admin import Admin, AdminError
 from xds_agent.node.config import NodeConfig
 from xds_agent.node.envoy_link import EnvoyLink, Refusal
-from xds_agent.node.journal import Journal
+from xds_agent.node.journal import Journal, alone
 from xds_agent.node.notify import notify, watchdog_interval_s
 from xds_agent.node.report import GATE_PATTERN, Reporter, gate_counters
 from xds_agent.proto import marchproxy_pb2 as pb
@@ -304,7 +304,8 @@ def run(config: NodeConfig) -> None:
         gc.freeze()
         await agent.run()
 
-    uvloop.run(main())
+    with alone(config.state_dir):
+        uvloop.run(main())
 
 
 async def _let_in(call: grpc.aio.StreamStreamCall) -> bool:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,6 +39,23 @@ _COMPACT_FACTOR = 2
 _COMPACT_AT_LEAST_BYTES = 1 << 20
 # How long a commit mark may wait for its fsync: changes in quick succession share one.
 _MARK_SYNC_S = 0.05
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """While it lasts this process is the only one with the journal in `folder`: two would write over each
+    other. Raises OSError when another one is there; the kernel lets go of the lock however a process ends."""
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OSError(f"another node agent runs with {folder}") from error
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 class Journal:
@@ -131,7 +149,12 @@ class Journal:
         self._path.replace(aside)
         self.problem = f"{words}; kept as {aside}, serving revision {snapshot.revision or 'none'}"
         log.error("%s", self.problem)
-        return self._create(snapshot, sequence)
+        try:
+            return self._create(snapshot, sequence)
+        except OSError:
+            # No room: what is whole in it must still be there for the next start.
+            aside.replace(self._path)
+            raise
 
     def _create(self, snapshot: Snapshot, sequence: int) -> int:
         self.snapshot, self._sequence = snapshot, sequence

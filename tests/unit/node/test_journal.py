@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xds_agent.node.journal import FILE, Journal
+from xds_agent.node.journal import FILE, Journal, alone
 from xds_agent.node.journal_format import (
     MAGIC,
     Item,
@@ -207,3 +207,28 @@ def test_any_overwrite_and_cut_never_yields_half_a_set(snapshot, data):
     except JournalError:
         return
     assert any(same(found.snapshot, held) for _, held in committed)
+
+
+def test_a_second_agent_is_turned_away_while_the_first_one_runs(tmp_path):
+    folder = tmp_path / "state"
+    with alone(folder), pytest.raises(OSError, match="another node agent"), alone(folder):
+        pass
+    with alone(folder):
+        pass
+
+
+def test_a_damaged_journal_stays_where_it_is_while_the_disk_is_full(tmp_path, monkeypatch):
+    damaged = b"no journal at all"
+    (tmp_path / FILE).write_bytes(damaged)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("xds_agent.node.journal.os.pwrite", full)
+        with pytest.raises(OSError, match="No space left"):
+            Journal(tmp_path)
+    assert (tmp_path / FILE).read_bytes() == damaged
+    journal = Journal(tmp_path)
+    assert "kept as" in journal.problem
+    journal.close()
