@@ -88,7 +88,7 @@ class Admin:
                     return await _answer(reader)
                 finally:
                     writer.close()
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+        except (OSError, EOFError, ValueError, IndexError, asyncio.LimitOverrunError) as error:
             raise AdminError(f"Envoy's admin socket {self._path}: {error or type(error).__name__}") from error
 
 
