@@ -48,9 +48,9 @@ options:
         default: root
   secrets:
     description:
-      - Content of files that hold a secret, by path; each path is also an entry of I(files), without I(content).
-      - It is in no diff, in no result at any verbosity, and not in the host's journal, to which Ansible writes
-        the arguments of every module.
+      - Content of files that hold a secret, by path; each path is an entry of I(files) too, without content.
+      - It is in no diff, in no result at any verbosity, and not in the host's journal, to which Ansible
+        writes the arguments of every module.
     type: dict
     default: {}
 attributes:
