@@ -78,8 +78,10 @@ def wire() -> Iterator[Wire]:
         ip("link", "add", wire.near, "type", "veth", "peer", "name", wire.far, "netns", wire.namespace)
         ip("link", "set", wire.near, "address", wire.near_mac.hex(":"), "up")
         ip("-n", wire.namespace, "link", "set", wire.far, "address", wire.far_mac.hex(":"), "up")
-        ip("addr", "add", "192.0.2.1/30", "dev", wire.near)
         ip("-n", wire.namespace, "addr", "add", "192.0.2.2/30", "dev", wire.far)
+        # The near end has no address: what is answered is answered by the datapath.
+        neighbour = ("192.0.2.1", "lladdr", wire.near_mac.hex(":"), "dev", wire.far)
+        ip("-n", wire.namespace, "neigh", "add", *neighbour)
         yield wire
     finally:
         subprocess.run(["ip", "link", "del", wire.near], capture_output=True, check=False)
