@@ -17,6 +17,13 @@ LATER_KEYS = frozenset(
         "Edge.clouds",
         "Service.qos",
         "Service.bandwidth",
+        "Steering.latency_budget",
+        "Steering.switch_threshold",
+        "Steering.hold",
+        "Steering.max_shift",
+        "Steering.min_healthy",
+        "Steering.failback",
+        "Steering.capacity",
     }
 )
 """Keys ('Model.key') on which this version does not act at all; the reference marks them."""
@@ -30,6 +37,9 @@ def _service_notes(service: Service) -> Iterator[tuple[str, str]]:
         yield "listen.address", "virtual addresses"
     if service.steering.algorithm != "weighted":
         yield "steering.algorithm", f"steering by {service.steering.algorithm}"
+    for key in sorted(service.steering.model_fields_set):
+        if f"Steering.{key}" in LATER_KEYS:
+            yield f"steering.{key}", f"steering by rule ({key})"
     if "qos" in given:
         yield "qos", "classes of service"
     if service.rate_limit is not None and not service.is_http:

@@ -1,10 +1,27 @@
 """Steering: which cloud a request goes to, and when another takes over."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xds_agent.model.base import BY_KEY, Model, Name, Weight
+from xds_agent.model.base import BY_KEY, Count, Model, Name, Percent, Weight
+from xds_agent.model.quantities import Duration
+
+
+class Failback(Model):
+    """How a cloud that was down gets its traffic back."""
+
+    after: Duration = Field(
+        default=timedelta(minutes=1),
+        description="How long it must have been well without a relapse before it gets anything.",
+        examples=["1m"],
+    )
+    ramp: Duration = Field(
+        default=timedelta(minutes=1),
+        description="How long its share takes from nothing to all that is meant for it.",
+        examples=["1m"],
+    )
 
 
 class Steering(Model):
@@ -29,6 +46,37 @@ class Steering(Model):
         default_factory=dict,
         description="Share of each cloud (`weighted`, active-active). Not named: 1.",
         examples=[{"aws": 3, "gcp": 1}],
+    )
+    latency_budget: Duration | None = Field(
+        default=None,
+        description="`cost` takes only what is at most this much farther away than the nearest.",
+        examples=["30ms"],
+    )
+    switch_threshold: Percent = Field(
+        default=20,
+        description="Percent by which another choice must be better to move anything (`latency`, `cost`).",
+        examples=[20],
+    )
+    hold: Duration = Field(
+        default=timedelta(seconds=30),
+        description="How long it must have been better.",
+        examples=["30s"],
+    )
+    max_shift: Percent = Field(
+        default=25, description="Percent of all requests that one step moves at most.", examples=[25]
+    )
+    min_healthy: Percent = Field(
+        default=50,
+        description="Percent of a region's endpoints that must be well; with fewer it counts as down.",
+        examples=[50],
+    )
+    failback: Failback = Field(
+        default=Failback(), description="How traffic returns.", examples=[{"after": "1m", "ramp": "5m"}]
+    )
+    capacity: Annotated[dict[Name, Count], BY_KEY] = Field(
+        default_factory=dict,
+        description="Requests a second each cloud can take; what is beyond goes to the next one.",
+        examples=[{"aws": 5000}],
     )
 
     @property

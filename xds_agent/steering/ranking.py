@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from xds_agent.steering.rtt import Estimate, blended
@@ -132,17 +132,21 @@ def _ranked(policy: Policy, groups: Iterable[Group], found: Scores) -> list[Regi
     left = sorted((one.region for one in groups), key=lambda region: (found[region][:2], region))
     ranked: list[Region] = []
     while left:
-        best = found[left[0]]
-        as_good = [
-            region
-            for region in left
-            if found[region].over_budget == best.over_budget
-            and found[region].value <= _as_good_as(policy, best.value)
-        ]
+        as_good = _as_good_as_first(policy, left, found)
         first = min(as_good, key=lambda region: (policy.turn(region), found[region].value, region))
         ranked.append(first)
         left.remove(first)
     return ranked
+
+
+def _as_good_as_first(policy: Policy, left: Sequence[Region], found: Scores) -> Iterator[Region]:
+    """The beginning of `left` (best first) that counts as good as its first."""
+    best = found[left[0]]
+    worst = _as_good_as(policy, best.value)
+    for region in left:
+        if found[region].over_budget != best.over_budget or found[region].value > worst:
+            return
+        yield region
 
 
 def _as_good_as(policy: Policy, value: float) -> float:

@@ -42,6 +42,13 @@ class Policy:
     failback_ramp_s: float = 60.0
     capacity_rps: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
+    @property
+    def measures(self) -> bool:
+        """True when round-trip times make a difference to it."""
+        return self.algorithm == "latency" or (
+            self.algorithm == "cost" and self.latency_budget_ms is not None
+        )
+
     def allows(self, region: Region) -> bool:
         """True when the inventory lets traffic go there."""
         return not self.order or region.cloud in self.order
@@ -144,6 +151,8 @@ def whole_numbers(shares: Mapping[K, float], whole: int) -> dict[K, int]:
     total = sum(shares.values())
     if total <= 0.0:
         return dict.fromkeys(shares, 0)
+    if len(shares) == 1:
+        return dict.fromkeys(shares, whole)
     exact = {key: share * whole / total for key, share in shares.items()}
     parts = {key: math.floor(value) for key, value in exact.items()}
     ranked: Iterable[K] = sorted(exact, key=lambda key: parts[key] - exact[key])

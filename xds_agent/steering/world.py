@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -67,6 +68,7 @@ class World:
         return fees.out_usd
 
 
+@lru_cache(maxsize=65_536)
 def great_circle_km(one: tuple[float, float], other: tuple[float, float]) -> float:
     """Distance over the surface of the earth (as a sphere: within 0.6 %), by the haversine formula."""
     north1, east1, north2, east2 = map(math.radians, (*one, *other))

@@ -279,6 +279,23 @@ MEANING = [
         "services[shop].steering.weights: every weight is 0; give one cloud a weight",
     ),
     (
+        f"{S}.steering",
+        {"capacity": {"azure": 5}},
+        "services[shop].steering.capacity.azure: service shop has no endpoint in azure; add one, or take "
+        "azure out of the capacity (endpoints are in: aws, gcp)",
+    ),
+    (
+        f"{S}.steering",
+        {"max_shift": 0},
+        "services[shop].steering.max_shift: is 0, so nothing could ever move; write 25, or leave it out",
+    ),
+    (
+        f"{S}.steering",
+        {"latency_budget": "30ms"},
+        "services[shop].steering.latency_budget: has no meaning: algorithm is weighted; use algorithm: cost, "
+        "or remove it",
+    ),
+    (
         f"{S}.upstream_tls",
         {"ca": "partner", "sni": "x.example.com"},
         "services[shop].upstream_tls.ca: there is no authority 'partner'; did you mean 'partners'?",

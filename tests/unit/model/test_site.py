@@ -90,7 +90,7 @@ def test_origins_fall_back_to_what_contains_them(document: dict[str, Any]) -> No
 def test_what_this_version_does_not_act_on_is_said(document: dict[str, Any]) -> None:
     edge = document["edge"]
     edge["services"][0].update(
-        {"qos": "P1", "bandwidth": {"egress": "1gbit"}, "steering": {"algorithm": "latency"}}
+        {"qos": "P1", "bandwidth": {"egress": "1gbit"}, "steering": {"algorithm": "latency", "hold": "1m"}}
     )
     edge["services"].append(
         {
@@ -113,6 +113,7 @@ def test_what_this_version_does_not_act_on_is_said(document: dict[str, Any]) -> 
     assert [note.path for note in site.not_acted_on] == [
         "tenants[retail].logging",
         "services[shop].steering.algorithm",
+        "services[shop].steering.hold",
         "services[shop].qos",
         "services[shop].bandwidth",
         "services[echo].rate_limit",

@@ -113,6 +113,16 @@ def _check_steering(context: Context, index: int, service: Service, clouds: set[
         if cloud not in clouds:
             fix = f"add one, or take {cloud} out of the weights (endpoints are in: {has})"
             context.add(f"{path}.weights.{cloud}", f"service {service.name} has no endpoint in {cloud}", fix)
+    for cloud in service.steering.capacity:
+        if cloud not in clouds:
+            fix = f"add one, or take {cloud} out of the capacity (endpoints are in: {has})"
+            context.add(f"{path}.capacity.{cloud}", f"service {service.name} has no endpoint in {cloud}", fix)
+    if service.steering.max_shift == 0:
+        context.add(f"{path}.max_shift", "is 0, so nothing could ever move", "write 25, or leave it out")
+    if service.steering.latency_budget is not None and service.steering.algorithm != "cost":
+        fix = "use algorithm: cost, or remove it"
+        message = f"has no meaning: algorithm is {service.steering.algorithm}"
+        context.add(f"{path}.latency_budget", message, fix)
     if service.steering.weights and not any(service.steering.weights.get(str(cloud), 1) for cloud in clouds):
         context.add(f"{path}.weights", "every weight is 0", "give one cloud a weight")
     if service.steering.mode == "active-passive" and not service.steering.order:
