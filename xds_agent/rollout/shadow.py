@@ -26,7 +26,7 @@ from xds_agent.snapshot.resource import EMPTY, Snapshot
 
 log = logging.getLogger(__name__)
 
-# Shadows at most, and the heap of each at which its Envoy gives memory back; about 50 MB with few services.
+# Shadows at most, and the heap of each at which its Envoy gives memory back; about 65 MB with few services.
 MOST = 4
 HEAP_MB = 512
 # A start and a whole configuration on a busy machine; an Envoy that takes longer tries nothing.
