@@ -141,8 +141,8 @@ def equipped(bench: Bench) -> Oracle:
 
 
 def test_program_and_oracle_agree(bench: Bench, request: pytest.FixtureRequest) -> None:
-    count = request.config.getoption("--fuzz-packets")
-    seed = request.config.getoption("--fuzz-seed")
+    count = request.config.getoption("--fuzz-packets", 100_000)
+    seed = request.config.getoption("--fuzz-seed", None)
     seed = time.time_ns() % 1_000_000_007 if seed is None else seed
     print(f"seed {seed}")
     oracle, generator, generation = equipped(bench), Generator(seed), bench.generation

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 import time
 from ipaddress import ip_address, ip_network
 
@@ -206,3 +208,30 @@ def test_answers_to_this_hosts_connections_come_in(loaded: Loader, kind: int, fa
         bench.expect(answer, "pass_expected")
         bench.expect(answer.but(sport=far_port ^ 1), "drop_denied")
         bench.expect(answer.but(sport=near_port ^ 1, dport=far_port, flags=SYN), "drop_denied")
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_two_cpus_never_exceed_one_sources_limit(bench: Bench) -> None:
+    """Both CPUs send as the same source: compare and exchange lets through what the limit says, once."""
+    limit = Rate(100_000, burst=2000)
+    bench.configure(source_packets=limit)
+    frame, cpus = HOST4.bytes(), sorted(os.sched_getaffinity(0))[:2]
+    started = time.monotonic_ns()
+
+    def send(cpu: int) -> None:
+        os.sched_setaffinity(0, {cpu})  # of this thread
+        while time.monotonic_ns() - started < 200_000_000:
+            bench.generation.run(frame, repeat=20_000)
+
+    threads = [threading.Thread(target=send, args=(cpu,)) for cpu in cpus]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took_ns = time.monotonic_ns() - started
+    counts = bench.counters.service(0)
+    passed, parameters = counts["pass_kernel"].packets, limit.parameters()
+    bound = (took_ns + tick_ns() + parameters["burst_ns"]) / parameters["interval_ns"] + 2
+    print(f"{passed / bound:.0%} of what the limit allows, {counts['drop_source_rate'].packets} dropped")
+    assert 0 < passed <= bound
+    assert counts["drop_source_rate"].packets > passed

@@ -1,0 +1,133 @@
+"""Loading: what the verifier walked through, sharing of maps, sizes, and what cannot be loaded."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from tests.bpf.conftest import SMALL, Loader
+from tests.bpf.support.bench import VIP4, WEB, Bench
+from tests.bpf.support.packets import Packet
+from xds_agent.datapath.libbpf import Unavailable
+from xds_agent.datapath.program import DROP, Features, Sizes, load
+from xds_agent.datapath.services import Real, Service
+
+pytestmark = pytest.mark.root
+
+# Kernels differ in how much they prune; a tenth of the million they allow leaves room for that.
+INSTRUCTIONS = 150_000
+
+
+@pytest.mark.parametrize("local_sockets", [False, True])
+def test_the_verifier_has_room_to_spare(loaded: Loader, local_sockets: bool) -> None:
+    generation = loaded(features=Features(local_sockets=local_sockets))
+    print(f"{generation.instructions} instructions verified")
+    assert 1000 < generation.instructions < INSTRUCTIONS
+
+
+def test_stages_that_are_off_do_not_exist(loaded: Loader) -> None:
+    off = Features(acl=False, limit=False, balance=False)
+    assert loaded(features=off).instructions < loaded().instructions
+    bench = Bench(loaded(features=off))
+    bench.lists_of(deny=["0.0.0.0/0"])
+    bench.expect(Packet(destination=VIP4, dport=443), "pass_kernel", service=WEB)
+
+
+def test_a_generation_takes_over_what_is_the_same(bench: Bench, loaded: Loader) -> None:
+    """Lists, services, rings and counters live on; tables of another size start empty and are named."""
+    bench.lists_of(deny=["198.51.100.0/24"])
+    denied = Packet(destination="203.0.113.77")
+    bench.expect(denied, "drop_denied")
+    sizes = Sizes(services=64, reals=64, limit_blocks=2048, flows=8192)
+    following = loaded(predecessor=bench.generation, sizes=sizes)
+    assert set(following.fresh) == {"limit_blocks", "flows", "flows_new"}
+    assert following.run(denied.bytes())[0] == DROP
+    assert bench.counters.service(0)["drop_denied"].packets == 2
+
+
+def test_nothing_is_fresh_in_an_equal_generation(bench: Bench, loaded: Loader) -> None:
+    following = loaded(predecessor=bench.generation)
+    assert following.fresh == () and following.layout == bench.generation.layout
+
+
+def changed(program: Path, folder: Path, header: str, old: str, new: str) -> Path:
+    """The program with one header changed, built in a folder of its own."""
+    bpf = program.parents[1]
+    shutil.copytree(bpf / "include", folder / "include")
+    for name in ("Makefile", "xdp_main.bpf.c"):
+        shutil.copy(bpf / name, folder)
+    source = folder / "include" / header
+    text = source.read_text().replace(old, new)
+    assert text != source.read_text()
+    source.write_text(text)
+    subprocess.run(["make", "-s", "-C", folder], check=True)
+    return folder / "build" / "xdp_main.bpf.o"
+
+
+def test_another_layout_shares_nothing(bench: Bench, tmp_path: Path, program: Path) -> None:
+    """Two fields of equal size change places: sizes say nothing, the hash does."""
+    old, new = "    __u32 real;\n    __u32 seen_s;", "    __u32 seen_s;\n    __u32 real;"
+    swapped = changed(program, tmp_path, "types.h", old, new)
+    other = load(swapped, sizes=SMALL, predecessor=bench.generation)
+    try:
+        assert other.layout != bench.generation.layout
+        assert set(other.fresh) == set(other.maps)
+    finally:
+        other.close()
+
+
+def test_sizes_that_cannot_be(program: Path) -> None:
+    with pytest.raises(ValueError, match="limit_blocks: 1000 is not a power of two"):
+        load(program, sizes=Sizes(limit_blocks=1000))
+    with pytest.raises(ValueError, match="at least 1"):
+        load(program, sizes=Sizes(flows=0))
+
+
+def test_objects_that_cannot_be_loaded(program: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="make -C bpf"):
+        load(tmp_path / "none.bpf.o")
+    garbage = tmp_path / "garbage.bpf.o"
+    garbage.write_bytes(b"\x7fELF" + bytes(200))
+    with pytest.raises(OSError, match="opening"):
+        load(garbage)
+
+
+def test_a_refusal_of_the_verifier_is_quoted(program: Path, tmp_path: Path) -> None:
+    careless = changed(program, tmp_path, "limit.h", "    if (!block)\n        return true;\n", "")
+    with pytest.raises(OSError, match="map_value_or_null"):
+        load(careless, sizes=SMALL)
+
+
+def test_a_full_map_says_which(bench: Bench) -> None:
+    with pytest.raises(OSError, match="writing to map services4"):
+        for port in range(1, 100):
+            bench.tables.put_service(Service(1, ip_address(VIP4), port, 6))
+
+
+def test_numbers_beyond_the_maps(bench: Bench) -> None:
+    with pytest.raises(ValueError, match="service number 64 is not between 1 and 63"):
+        bench.tables.put_service(Service(64, ip_address(VIP4), 1, 6))
+    with pytest.raises(ValueError, match="real number 0"):
+        bench.tables.put_real(0, Real(ip_address("10.0.0.1"), bytes(6)))
+
+
+def test_fields_are_checked_by_name_and_size(bench: Bench) -> None:
+    layout = bench.generation.struct("service")
+    with pytest.raises(KeyError, match="no field 'prot'"):
+        layout.pack({"prot": 1})
+    with pytest.raises(ValueError, match="70000 does not fit into 2 bytes"):
+        layout.pack({"flags": 70_000})
+    packed = layout.pack({"id": 7, "mtu": 1400, "packets": {"interval_ns": 5, "burst_ns": 6}})
+    read = layout.unpack(packed)
+    assert (read["id"], read["mtu"], read["packets"]) == (7, 1400, {"interval_ns": 5, "burst_ns": 6})
+
+
+def test_services_can_be_deleted(bench: Bench) -> None:
+    service = bench.services[WEB][0]
+    assert bench.tables.delete_service(service)
+    assert not bench.tables.delete_service(service)
+    bench.expect(Packet(destination=VIP4, dport=443), "pass_kernel")

@@ -1,0 +1,74 @@
+"""What needs no kernel: Maglev's table, ring steps, rates."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xds_agent.datapath.limit import Rate, tick_ns
+from xds_agent.datapath.maglev import SLOTS, Ring, populate
+
+REALS = {number: (f"10.1.0.{number}", 1) for number in range(1, 21)}
+
+
+def test_slots_are_shared_evenly() -> None:
+    counts = Counter(populate(REALS))
+    assert counts.keys() == REALS.keys()
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_weights_count() -> None:
+    counts = Counter(populate({1: ("a", 1), 2: ("b", 3), 3: ("c", 10)}))
+    assert [round(counts[number] / SLOTS * 14) for number in (1, 2, 3)] == [1, 3, 10]
+
+
+def test_a_lost_real_moves_little_else() -> None:
+    """Besides its own twentieth, a few per cent of the rest."""
+    before, after = populate(REALS), populate({n: real for n, real in REALS.items() if n != 7})
+    moved = sum(old != new for old, new in zip(before, after, strict=True) if old != 7)
+    assert moved / SLOTS < 0.05
+
+
+def test_the_table_does_not_depend_on_numbers_or_order() -> None:
+    """Two edge hosts that number their reals differently find the same real."""
+    names = [name for name, _ in REALS.values()]
+    one = populate({number: (name, 1) for number, name in enumerate(names, 1)})
+    two = populate({number + 100: (name, 1) for number, name in enumerate(reversed(names), 1)})
+    assert [names[n - 1] for n in one] == [names[len(names) - (n - 100)] for n in two]
+
+
+def test_no_reals_no_slots() -> None:
+    assert not any(populate({}, slots=101))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 3), min_size=13, max_size=13), min_size=1, max_size=6))
+def test_a_slot_that_ever_moved_stays_marked(tables: list[list[int]]) -> None:
+    """Also when it is back where it began: its flows may be elsewhere."""
+    ring = Ring(tables[0])
+    touched = [False] * 13
+    for table in tables[1:]:
+        for slot, real in enumerate(table):
+            touched[slot] |= ring.current[slot] != real
+        ring.step(table)
+    assert [bool(mark) for mark in ring.moved] == touched
+    words = struct.unpack("13Q", ring.words())
+    assert [bool(word >> 63) for word in words] == touched
+    assert [word & 0xFFFFFFFF for word in words] == list(tables[-1])
+    ring.finalise()
+    assert not any(ring.moved) and ring.previous == ring.current
+
+
+def test_rates_become_intervals() -> None:
+    assert Rate(1000).parameters() == {"interval_ns": 1_000_000, "burst_ns": tick_ns()}
+    assert Rate(1000, burst=11).parameters()["burst_ns"] == 10_000_000 + tick_ns()
+
+
+@pytest.mark.parametrize("rate", [Rate(0), Rate(-1), Rate(2e9), Rate(10, burst=0)])
+def test_rates_that_cannot_be(rate: Rate) -> None:
+    with pytest.raises(ValueError, match=r"rate of|burst of"):
+        rate.parameters()
