@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from ipaddress import ip_address
+import uuid
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,10 @@ import pytest
 from tests.bpf.conftest import SMALL, Loader
 from tests.bpf.support.bench import VIP4, WEB, Bench
 from tests.bpf.support.packets import Packet
+from xds_agent.datapath import pins
+from xds_agent.datapath.acl import AccessLists
+from xds_agent.datapath.counters import Counters
+from xds_agent.datapath.info import map_info
 from xds_agent.datapath.libbpf import Unavailable
 from xds_agent.datapath.program import DROP, Features, Sizes, load
 from xds_agent.datapath.services import Real, Service
@@ -131,3 +137,66 @@ def test_services_can_be_deleted(bench: Bench) -> None:
     assert bench.tables.delete_service(service)
     assert not bench.tables.delete_service(service)
     bench.expect(Packet(destination=VIP4, dport=443), "pass_kernel")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A place for pins."""
+    place = Path(f"/sys/fs/bpf/mp-test-{uuid.uuid4().hex[:8]}")
+    yield place
+    if place.exists():
+        pins.remove(place)
+
+
+def test_a_restarted_agent_finds_everything(bench: Bench, program: Path, folder: Path) -> None:
+    """Lists, services and counters from pins alone, and the lists' generations go on from where they were."""
+    bench.lists_of(deny=["198.51.100.0/30"])
+    denied, free = Packet(source="198.51.100.1"), Packet(source="198.51.100.5")
+    try:
+        pins.pin(bench.generation, folder)
+    except pins.NoBpffs as reason:
+        pytest.skip(str(reason))
+    bench.expect(denied, "drop_denied", service=WEB)
+    bench.generation.close()
+    (kept,) = pins.reopen(folder)
+    again = load(program, sizes=SMALL, predecessor=kept)
+    pins.close(kept)
+    try:
+        assert again.fresh == ()
+        counters, lists = Counters(again), AccessLists(again)
+        assert counters.service(WEB)["drop_denied"].packets == 1
+        assert again.run(denied.bytes())[0] == DROP
+        for net, packet in [("198.51.100.4/30", free), ("198.51.100.0/30", denied)]:
+            lists.replace([(ip_network(net), lists.classes["deny"])])
+            assert [again.run(one.bytes())[0] == DROP for one in (denied, free)] == [
+                packet is denied,
+                packet is free,
+            ]
+    finally:
+        again.close()
+
+
+def test_pins_follow_a_table_that_changed_its_size(bench: Bench, loaded: Loader, folder: Path) -> None:
+    try:
+        pins.pin(bench.generation, folder)
+    except pins.NoBpffs as reason:
+        pytest.skip(str(reason))
+    sizes = Sizes(services=64, reals=64, limit_blocks=1024, flows=8192)
+    following = loaded(predecessor=bench.generation, sizes=sizes)
+    pins.pin(following, folder)
+    (kept,) = pins.reopen(folder)
+    entries = {name: map_info(fd).max_entries for name, fd in kept.fds.items()}
+    pins.close(kept)
+    assert entries["flows"] == 8192 and entries["services4"] == 64
+
+
+def test_the_parity_of_lists_survives_a_restart(bench: Bench) -> None:
+    """Whoever takes over must not write into the table that is live."""
+    for _ in range(3):
+        bench.lists_of(deny=["198.51.100.0/30"])
+        assert AccessLists(bench.generation)._parity == bench.lists._parity
+
+
+def test_pins_need_bpffs(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(pins.NoBpffs, match="mount -t bpf"):
+        pins.pin(bench.generation, tmp_path / "pins")

@@ -19,6 +19,7 @@ from xds_agent.datapath.maps import (
     Map,
     create_map,
     mapped,
+    open_map,
 )
 from xds_agent.datapath.program import Generation
 
@@ -70,7 +71,19 @@ class AccessLists:
         self.classes = {"exempt": classes["ACL_EXEMPT"], "deny": classes["ACL_DENY"]}
         self._ask = (classes["ACL_ASK_EVEN"], classes["ACL_ASK_ODD"])
         self._word = generation.maps["acl4"].value
-        self._parity = 0
+        self._parity = self._live_parity()
+
+    def _live_parity(self) -> int:
+        """Of the generation in place, which may be another process's: its directory names its table."""
+        live = self._maps["acl4"].get(0)
+        if live is None:
+            return 0
+        table = open_map(live, self._maps["acl4"], value=self._struct("acl_row"))
+        try:
+            with mapped(table, NETWORKS) as memory:
+                return int(memory.find(bytes([self._ask[1]])) >= 0)
+        finally:
+            table.close()
 
     def replace(self, rules: Sequence[Rule]) -> None:
         """Build the next generation from (network, class) pairs and put it in place. Raises OSError."""

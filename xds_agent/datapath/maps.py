@@ -80,6 +80,12 @@ def create_map(name: str, kind: int, *, key: Layout, value: Layout, entries: int
     return Map(name, check(fd, f"creating map {name} of {entries} entries"), key=key, value=value)
 
 
+def open_map(number: int, outer: Map, *, value: Layout) -> Map:
+    """The inner map of that number, which is what reading an outer map gives. Close it."""
+    fd = check(library().bpf_map_get_fd_by_id(number), f"opening inner map {number} of {outer.name}")
+    return Map(outer.name, fd, key=outer.key, value=value)
+
+
 def mapped(table: Map, size: int) -> mmap.mmap:
     """The memory of an mmapable array; writes are seen by the program at once."""
     return mmap.mmap(table.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)

@@ -56,6 +56,14 @@ class Features:
     balance_seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Maps to take over: their layout and descriptors. What a restarted agent finds pinned."""
+
+    layout: str
+    fds: Mapping[str, int]
+
+
 @dataclass
 class Generation:
     """A loaded program. `close` gives back everything that is not pinned or attached."""
@@ -76,6 +84,10 @@ class Generation:
         """Verdict and the frame afterwards."""
         return test_run(self.program_fd, frame, repeat=repeat, room=len(frame) + 256)
 
+    def kept(self) -> Kept:
+        """What the next generation takes over."""
+        return Kept(self.layout, {name: table.fd for name, table in self.maps.items()})
+
     def struct(self, name: str) -> Layout:
         return Layout(self.btf, self.btf.number(name))
 
@@ -93,7 +105,7 @@ def load(
     *,
     sizes: Sizes | None = None,
     features: Features | None = None,
-    predecessor: Generation | None = None,
+    predecessor: Generation | Kept | None = None,
 ) -> Generation:
     """Open, size, configure and load.
 
@@ -118,7 +130,8 @@ def load(
         )
         _resize(pointer, sizes)
         _configure(pointer, btf, features, sizes)
-        fresh = _share(pointer, predecessor, layout)
+        kept = predecessor.kept() if isinstance(predecessor, Generation) else predecessor
+        fresh = _share(pointer, kept, layout)
         instructions = _load(pointer, path)
         program = lib.bpf_object__next_program(pointer, None)
         return Generation(
@@ -186,7 +199,7 @@ def _configure(pointer: int, btf: Btf, features: Features, sizes: Sizes) -> None
     c.memmove(memory + btf.offset_in(".rodata", "features"), packed, len(packed))
 
 
-def _share(pointer: int, predecessor: Generation | None, layout: str) -> tuple[str, ...]:
+def _share(pointer: int, predecessor: Kept | None, layout: str) -> tuple[str, ...]:
     """Take over the predecessor's maps where they are the same; the names of those that start empty."""
     if predecessor is None:
         return ()
@@ -194,16 +207,16 @@ def _share(pointer: int, predecessor: Generation | None, layout: str) -> tuple[s
     for name, entry in _maps(pointer).items():
         if "." in name:
             continue  # .rodata belongs to one generation
-        kept = predecessor.maps.get(name)
-        if kept is None or predecessor.layout != layout or not _same(name, kept, entry):
+        fd = predecessor.fds.get(name)
+        if fd is None or predecessor.layout != layout or not _same(fd, entry):
             fresh.append(name)
             continue
-        check(library().bpf_map__reuse_fd(entry, kept.fd), f"sharing map {name} with the generation before")
+        check(library().bpf_map__reuse_fd(entry, fd), f"sharing map {name} with the generation before")
     return tuple(fresh)
 
 
-def _same(name: str, kept: Map, entry: int) -> bool:
-    info, lib = map_info(kept.fd), library()
+def _same(fd: int, entry: int) -> bool:
+    info, lib = map_info(fd), library()
     return (info.type, info.key_size, info.value_size, info.max_entries) == (
         lib.bpf_map__type(entry),
         lib.bpf_map__key_size(entry),

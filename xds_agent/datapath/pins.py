@@ -1,0 +1,77 @@
+"""Pins on bpffs: what lets the datapath outlive its agent.
+
+`FOLDER/<layout>/<map>` and `FOLDER/link`. The layout is part of the path, so that a program only ever finds
+maps of its own layout; a folder of another layout is the generation to go back to, or to remove.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from xds_agent.datapath.libbpf import check, library
+from xds_agent.datapath.program import Generation, Kept
+
+
+class NoBpffs(RuntimeError):
+    """The folder is not on a BPF file system; the text says how to mount one."""
+
+
+def pin(generation: Generation, folder: Path) -> None:
+    """Pin every map that is not pinned there yet.
+
+    Raises:
+        NoBpffs: the folder is not on bpffs.
+        OSError: with the map's name.
+    """
+    place = folder / generation.layout
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NoBpffs(_remedy(folder)) from error
+    for name, table in generation.maps.items():
+        path = place / name
+        # A map of another size has taken its place: the pin follows the live one.
+        if path.exists() and name in generation.fresh:
+            path.unlink()
+        if path.exists():
+            continue
+        try:
+            check(library().bpf_obj_pin(table.fd, str(path).encode()), f"pinning map {name}")
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EINVAL):
+                raise NoBpffs(_remedy(folder)) from error
+            raise
+
+
+def reopen(folder: Path) -> list[Kept]:
+    """What is pinned there, one entry per layout; the caller closes those it does not use."""
+    found = []
+    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+        fds = {}
+        for path in place.iterdir():
+            fds[path.name] = check(library().bpf_obj_get(str(path).encode()), f"opening {path}")
+        found.append(Kept(place.name, fds))
+    return found
+
+
+def remove(folder: Path) -> None:
+    """Take away every pin below; what is attached or open lives on."""
+    for place in (path for path in folder.glob("*") if path.is_dir()):
+        for path in place.iterdir():
+            path.unlink()
+        place.rmdir()
+    for path in folder.glob("*"):
+        path.unlink()
+    folder.rmdir()
+
+
+def close(kept: Kept) -> None:
+    """Close the descriptors of `reopen`; a program that was loaded with them has its own."""
+    for fd in kept.fds.values():
+        os.close(fd)
+
+
+def _remedy(folder: Path) -> str:
+    return f"{folder} is not on a BPF file system: mount -t bpf bpf /sys/fs/bpf"
