@@ -114,9 +114,9 @@ async def test_equal_views_share_one_shadow_and_there_is_a_bound(shadows, good):
     assert len(shadows._resident) == MOST
 
 
-async def test_a_shadow_that_cannot_start_says_nothing_about_the_change(tmp_path, good):
-    shadows = Shadows(Path("/nonexistent/envoy"), Path(tempfile.mkdtemp(prefix="mps-")))
-    tried = await shadows.try_out({}, {"edge1": good})
+async def test_a_shadow_that_cannot_start_says_nothing_about_the_change(good):
+    with tempfile.TemporaryDirectory(prefix="mps-") as folder:
+        tried = await Shadows(Path("/nonexistent/envoy"), Path(folder)).try_out({}, {"edge1": good})
     assert tried.refusals == {}
     [note] = tried.notes
     assert note.startswith("no shadow for the view of edge1: its Envoy ended")
