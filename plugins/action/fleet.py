@@ -96,6 +96,7 @@ class ActionModule(ActionBase):
             "lines": change["lines"],
             "summary": change["summary"],
             "notes": change["notes"],
+            "warnings": [f"{answer.get('summary', '')}: nothing was compared, so everything is shown as new"],
             "diff": [{"prepared": diff_text(change)}],
         }
 

@@ -76,16 +76,17 @@ class ControlServer:
 async def serve(
     core: Core, settings: ServerSettings, *, on_report: OnReport,
     on_refused: Callable[[Refusal], None] = lambda refusal: None,
-    issuer: Issuer | Callable[[], Issuer] | None = None,
+    issuer: Issuer | Callable[[], Issuer] | None = None, held: Callable[[str], bool] = lambda name: True,
 ) -> ControlServer:  # fmt: skip
     """Start serving `core` in the running loop.
 
-    `issuer` (or what loads one, called for each request) lets nodes renew their certificates here.
+    `issuer` (or what loads one, called for each request) lets nodes renew their certificates here, those
+    whose names are `held`.
     Raises OSError when PKI files cannot be read and ListenError when the port cannot be opened.
     """
     gate = Gate(settings.trust_domain, Revocations(settings.crl), on_refused=on_refused)
     transport = GrpcTransport(core, gate=gate)
-    reports = Reports(gate, on_report, renewal=_renewal(issuer, settings))
+    reports = Reports(gate, on_report, renewal=_renewal(issuer, settings, held))
     server = grpc.aio.server(options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers((transport.handler(), reports.handler()))
     where = f"{settings.address}:{settings.port}"
@@ -103,12 +104,16 @@ async def serve(
     return ControlServer(server, transport, reports, port, tasks)
 
 
-def _renewal(issuer: Issuer | Callable[[], Issuer] | None, settings: ServerSettings) -> RenewalHandler | None:
+def _renewal(
+    issuer: Issuer | Callable[[], Issuer] | None, settings: ServerSettings, held: Callable[[str], bool]
+) -> RenewalHandler | None:
     if issuer is None:
         return None
-    held = issuer
+    source = issuer
 
     def load() -> Issuer:
-        return held if isinstance(held, Issuer) else held()
+        return source if isinstance(source, Issuer) else source()
 
-    return RenewalHandler(load, trust_domain=settings.trust_domain, ca=settings.ca, crl=settings.crl)
+    return RenewalHandler(
+        load, trust_domain=settings.trust_domain, ca=settings.ca, crl=settings.crl, held=held
+    )

@@ -80,7 +80,7 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
 
     ads = await serve_ads(
         publisher.core, _settings(config), on_report=recorder.reported, on_refused=count_refused,
-        issuer=pipeline.ca.issuer if config.issuing_ca else None,
+        issuer=pipeline.ca.issuer if config.issuing_ca else None, held=pipeline.holds,
     )  # fmt: skip
     publisher.attach(ads.carry_out)
     pipeline.vitals.ask = ads.ask
@@ -137,11 +137,13 @@ def _apis(
         (config.http.address, config.http.port), family=_family(config.http.address), backlog=128
     )
     listener.setblocking(False)
-    apis.append((_api(create_open_app(pipeline, metrics.text)), listener))
+    # Open to the network: idle or many connections must not use up what serve needs.
+    open_app = create_open_app(pipeline, metrics.text)
+    apis.append((_api(open_app, limit_concurrency=64, timeout_keep_alive_s=5), listener))
     return apis
 
 
-def _api(app: Any) -> _Api:
+def _api(app: Any, *, limit_concurrency: int | None = None, timeout_keep_alive_s: int = 60) -> _Api:
     return _Api(
         uvicorn.Config(
             app,
@@ -150,6 +152,8 @@ def _api(app: Any) -> _Api:
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=DRAIN_S,
+            limit_concurrency=limit_concurrency,
+            timeout_keep_alive=timeout_keep_alive_s,
         )
     )
 

@@ -128,15 +128,20 @@ class RenewalHandler:
     def __init__(
         self, issuer: Callable[[], Issuer], *, trust_domain: str, ca: Path, crl: Path | None,
         on_renewed: Callable[[str, dt.datetime], None] | None = None,
+        held: Callable[[str], bool] = lambda name: True,
     ) -> None:  # fmt: skip
         self._issuer = issuer
         self._trust_domain = trust_domain
         self._ca = ca
         self._crl = crl
         self._on_renewed = on_renewed
+        self._held = held
 
     def renew(self, identity: str, csr: bytes, *, now: dt.datetime) -> marchproxy_pb2.RenewResponse:
-        """Sign for `identity` and no other name. Raises IssueError with words for the caller."""
+        """Sign for `identity` and no other name, as long as the live revision `held`s it: a host that was
+        removed must not live on by renewing. Raises IssueError with words for the caller."""
+        if not self._held(identity):
+            raise IssueError(f"{identity} is no host of the live revision")
         chain = self._issuer().sign_host(csr, name=identity, trust_domain=self._trust_domain, now=now)
         try:
             ca = self._ca.read_bytes()

@@ -148,6 +148,10 @@ class Pipeline:
             answer = await self._publish(built, number, change, _AT_ONCE)
             return answer.outcome == "live"
 
+    def holds(self, name: str) -> bool:
+        """Whether the live revision names this host; before the first revision every proven name is held."""
+        return self.live is None or name in self.live.site.hosts
+
     def who_applies(self) -> str:
         """Who is applying since when; empty when nobody is."""
         return self._asker

@@ -49,6 +49,8 @@ def _check_endpoints(context: Context, index: int, service: Service) -> None:
     groups = context.site.hosts_by_group
     weight = 0
     clouds: set[str | None] = set()
+    # Where an unknown group was meant to stand is unknown too: no second mistake follows from it.
+    known = True
     for at, endpoint in enumerate(service.endpoints):
         weight += endpoint.weight
         if endpoint.address is not None:
@@ -72,9 +74,8 @@ def _check_endpoints(context: Context, index: int, service: Service) -> None:
                 context.add(f"{path}.{key}", "has no meaning with a group", fix)
         members = groups.get(endpoint.group)
         if members is None:
-            context.unknown(
-                f"{path}.group", "group with hosts", endpoint.group, groups, "the inventory's groups"
-            )
+            context.unknown(f"{path}.group", "group with hosts", endpoint.group, groups, "groups with hosts")
+            known = False
             continue
         for host in members:
             clouds.add(host.cloud)
@@ -93,7 +94,7 @@ def _check_endpoints(context: Context, index: int, service: Service) -> None:
     elif weight > _WEIGHTS_MOST:
         path = f"{context.label('services', index)}.endpoints"
         context.add(path, f"weighs {weight} in all; Envoy adds up to {_WEIGHTS_MOST}", "use smaller weights")
-    if "steering" in service.model_fields_set:
+    if known and "steering" in service.model_fields_set:
         _check_steering(context, index, service, clouds)
 
 
