@@ -7,19 +7,21 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import grpc
-import yaml
 
-from lab import client
+from lab import client, wanted
 from lab.client import Identity
 from lab.place import HostSpec, Place
 
 SHOP, PARTNERS = "shop.example.com", "partners.example.com"
 CHAT, GRPC = "chat.example.com", "grpc.example.com"
 HTTP_PORT, HTTPS_PORT, GRPC_PORT, ECHO_PORT = 80, 443, 8080, 7000
-SPLIT_REQUESTS = 1000
+SPLIT_PREFIX, SPLIT_SERVICE, SPLIT_REQUESTS = "/api", "shop-v2", 1000
+# A count this many standard deviations away from what the inventory says is not chance.
+DEVIATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,11 @@ class Site:
     def anonymous(self) -> Identity:
         return Identity(self.trust)
 
-    def share_of_v2(self) -> float:
-        """What routes/shop.yml gives version 2 of /api now: users are told to edit it."""
-        text = (self.place.root / "inventories/lab/edge/routes/shop.yml").read_text(encoding="utf-8")
-        split = next(one["split"] for one in yaml.safe_load(text)["routes"] if one["name"] == "shop-api")
-        return float(split.get("shop-v2", 0)) / sum(split.values())
+    @cached_property
+    def second_version_share(self) -> float:
+        """The share of /api that the inventory gives to version 2 now: users are told to edit it."""
+        shares: dict[str, float] = wanted.split(self.place, SPLIT_PREFIX)
+        return shares.get(SPLIT_SERVICE, 0.0)
 
     def partner(self, name: str) -> Identity:
         folder = self.place.state / "partners"
@@ -140,13 +142,17 @@ def split(proxy: HostSpec, site: Site) -> Met:
     versions: Counter[str] = Counter()
     with client.Connection(proxy.address, HTTPS_PORT, sni=SHOP, identity=site.anonymous) as connection:
         for _ in range(SPLIT_REQUESTS):
-            answer = connection.get("/api", SHOP)
+            answer = connection.get(SPLIT_PREFIX, SHOP)
             versions[answer.json().get("version", "?") if answer.status == 200 else str(answer.status)] += 1
-    share = site.share_of_v2()
-    # Four standard deviations: a share that is as written fails one run in some ten thousand.
-    room = 4 * math.sqrt(SPLIT_REQUESTS * share * (1 - share))
-    good = set(versions) <= {"v1", "v2"} and abs(versions["v2"] - SPLIT_REQUESTS * share) <= room
-    return Met(", ".join(f"{count} {version}" for version, count in versions.most_common()), good)
+    share = site.second_version_share
+    good = set(versions) <= {"v1", "v2"} and is_likely(versions["v2"], SPLIT_REQUESTS, share)
+    words = ", ".join(f"{count} {version}" for version, count in versions.most_common())
+    return Met(words if good else f"{words}; the inventory says {share:.0%} v2", good)
+
+
+def is_likely(count: int, of: int, share: float) -> bool:
+    """Whether ``count`` of ``of`` requests may well have met what each meets with probability ``share``."""
+    return abs(count - of * share) <= DEVIATIONS * math.sqrt(of * share * (1 - share))
 
 
 def source(proxy: HostSpec, site: Site) -> Met:
@@ -168,6 +174,6 @@ EVERY_PROXY = (
     Check("gRPC", "echoed", grpc_echo),
     Check("WebSocket", "echoed", websocket),
     Check("TCP", "echoed", tcp),
-    Check("weighted split", f"{SPLIT_REQUESTS} requests, shares as in routes/shop.yml", split),
+    Check("weighted split", f"{SPLIT_REQUESTS} requests as the inventory says", split),
     Check("source address", "the proxy's own", source),
 )

@@ -26,7 +26,8 @@ GOOD = {"running", "active"}
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if os.getuid() != 0:
-        err.print(f"[red]error:[/] the lab's hosts belong to root\n  sudo script/lab {' '.join(arguments)}")
+        err.print("[red]error:[/] the lab's hosts belong to root")
+        err.print(f"  as root: script/lab {' '.join(arguments)}", markup=False)
         return 1
     try:
         run: Callable[[argparse.Namespace], int] = options.run
@@ -169,7 +170,13 @@ def _traffic(options: argparse.Namespace) -> int:
 
 
 def _ssh(options: argparse.Namespace) -> int:
-    host = place.load(options.inventory).host(options.host)
+    here = place.load(options.inventory)
+    host = here.host(options.host)
+    state = hosts.states(here).get(host.container)
+    if state != "running":
+        raise LabError(
+            f"{host.name} is {state or 'not there'}", "script/lab up makes and starts the lab's hosts"
+        )
     podman = shutil.which("podman") or "podman"
     flags = ["--interactive", *(["--tty"] if os.isatty(0) and os.isatty(1) else [])]
     command = options.command or ["bash", "--login"]

@@ -5,9 +5,10 @@ import io
 from rich.console import Console
 
 from lab import traffic
-from lab.checks import Check, Met, _echoed
+from lab.checks import Check, Met, _echoed, is_likely
 from lab.failover import SETTLED, Watch, _judge
 from lab.place import HostSpec
+from lab.wanted import share_of
 
 PROXY = HostSpec("edge1", "c", "n", "10.128.1.11", ("ingress",), "aws")
 
@@ -68,3 +69,19 @@ def test_an_echo_names_the_backend_that_gave_it() -> None:
     assert _echoed(b'{"host": "backend-gcp1"}\nping', "ping") == Met("echoed by backend-gcp1", True)
     assert not _echoed('{"host": "backend-gcp1", "echo": "pong"}', "ping").as_expected
     assert not _echoed("ping", "ping").as_expected
+
+
+def test_a_split_is_judged_by_what_the_inventory_says() -> None:
+    assert is_likely(50, 1000, 0.05) and is_likely(80, 1000, 0.05)
+    assert not is_likely(90, 1000, 0.05) and not is_likely(0, 1000, 0.05)
+    assert is_likely(545, 1000, 0.55) and not is_likely(50, 1000, 0.55)
+    assert is_likely(0, 1000, 0.0) and not is_likely(1, 1000, 0.0)
+
+
+def test_shares_are_of_the_whole() -> None:
+    routes = [
+        {"name": "a", "prefix": "/x"},
+        {"name": "b", "prefix": "/api", "split": {"shop": 30, "shop-v2": 10}},
+    ]
+    assert share_of(routes, "/api") == {"shop": 0.75, "shop-v2": 0.25}
+    assert share_of(routes, "/x") == {} and share_of([], "/api") == {}
