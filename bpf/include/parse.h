@@ -154,8 +154,8 @@ static __always_inline enum reason parse_transport(struct cursor *cursor, struct
     return PARSED;
 }
 
-/* A global function: the kernel verifies it once, and its caller without the ways through it (one third of the
- * load time). */
+/* A global function: the kernel verifies it once, and its caller without the ways through it (one third of
+ * the load time). */
 __attribute__((noinline)) enum reason parse(struct xdp_md *ctx, struct packet *packet) {
     if (!packet)
         return DROP_INTERNAL;

@@ -233,3 +233,17 @@ def test_ping_is_answered(bench: Bench, source: str, vip: str, protocol: int, as
     )
     bench.expect(packet, "send_echo", service=PING, frame=reply.bytes())
     bench.expect(packet.but(icmp=(13, 0, 0)), "pass_kernel", service=PING)
+
+
+@BOTH
+def test_an_error_that_does_not_fit_is_never_answered(bench: Bench, base: Packet) -> None:
+    from_real = base.but(
+        source=base.destination,
+        destination=base.source,
+        sport=base.dport,
+        dport=base.sport,
+        payload=bytes(1440),
+    )
+    reporter = "192.0.2.99" if base.version == 4 else "2001:db8:77::1"
+    packet = error(from_real, kind=3, reporter=reporter, quote=1400)
+    bench.expect(packet, "drop_too_big", service=WEB)

@@ -69,7 +69,10 @@ class Generator:
                 ["192.0.2.77", "192.0.2.9"] if packet.version == 4 else ["2001:db8:77::1"]
             )
             packet = error(
-                answered, kind=chance.choice(kinds), reporter=reporter, quote=chance.choice([8, 8, 20, 2])
+                answered,
+                kind=chance.choice(kinds),
+                reporter=reporter,
+                quote=chance.choice([8, 8, 20, 2, 2000]),
             )
         data = bytearray(packet.bytes())
         if chance.random() < 0.2:
