@@ -125,7 +125,9 @@ class Release:
         await self.publisher.settle(
             timeout_s=self.timeout_s, names=waited, grace_s=grace, refusals_wanted=room + 1
         )
-        return self._failures(waited)
+        # Refusals ended the waiting: who is still at it has not had its time and is not to blame.
+        hurried = sum(name in self.publisher.refusals for name in waited) > room
+        return self._failures(waited, hurried=hurried)
 
     async def _soak(self, touched: Collection[str]) -> None:
         """Hold still; a refusal ends the waiting early."""
@@ -149,13 +151,13 @@ class Release:
         verdict = judge(windows(names, earlier, start, now))
         return away + [Failure("", words) for words in verdict.worse], verdict.evidence
 
-    def _failures(self, names: Collection[str]) -> list[Failure]:
+    def _failures(self, names: Collection[str], *, hurried: bool) -> list[Failure]:
         """What keeps this wave from being done; newcomers and tolerated ones are put aside."""
         views = self.publisher.nodes()
         found = []
         for name in names:
             state = views[name].state
-            if state == "active":
+            if state == "active" or (hurried and state == "pending"):
                 continue
             refusal = self.publisher.refusals.get(name)
             words = _WORDS[state].format(name=name, words=views[name].error, timeout_s=self.timeout_s)
