@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 
 import pytest
 
@@ -125,9 +127,15 @@ async def test_an_epoch_that_dies_young_leaves_the_old_one_serving(control, epoc
     snapshot = site(listen, {"shop": [backends[0].port]})
     assert isinstance(await control.apply("edge1", snapshot), Acknowledged)
     load = Requests(listen)
-    young = await epochs.next()
-    await asyncio.sleep(0.1)
-    await young.kill()
+    # Held without a configuration the young one cannot become LIVE, and only then does the old one step back.
+    os.kill(epochs.agent.agent.pid, signal.SIGSTOP)
+    try:
+        young = await epochs.next()
+        await until(lambda: "initializing epoch 1" in young.said())
+        await asyncio.sleep(0.3)
+        await young.kill()
+    finally:
+        os.kill(epochs.agent.agent.pid, signal.SIGCONT)
     await asyncio.sleep(1.0)
     assert (await ask(listen, "shop"))[::2] == (200, "one")
     await load.stop()
