@@ -45,7 +45,7 @@ def test_no_reals_no_slots() -> None:
     assert not any(populate({}, slots=101))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 3), min_size=13, max_size=13), min_size=1, max_size=6))
 def test_a_slot_that_ever_moved_stays_marked(tables: list[list[int]]) -> None:
     """Also when it is back where it began: its flows may be elsewhere."""

@@ -26,6 +26,30 @@ class OpenGate:
         yield
 
 
+@contextlib.asynccontextmanager
+async def serving(reports):
+    """A channel to a server of `reports`, which ends with the block whatever happens in it."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((reports.handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        await server.stop(0)
+
+
+@contextlib.asynccontextmanager
+async def running(work):
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 def test_a_silent_node_is_offline_after_thirty_seconds_and_only_once():
     now, said = [1000.0], []
     reports = Reports(
@@ -60,32 +84,28 @@ def test_a_date_that_jumps_takes_no_node_offline():
 
 async def test_a_node_that_is_asked_reports_at_once_with_counters():
     """Over a real channel: the node's own Reporter, whose next heartbeat is due in ten seconds."""
-    counted, said = [], asyncio.Event()
-    reports = Reports(OpenGate(), lambda name, report: None)
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((reports.handler(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    counted, heard = [], asyncio.Event()
+
+    def on_report(name, report):
+        # Only what control has heard proves that its side of the stream is open and can be asked.
+        if isinstance(report, pb.Heartbeat):
+            heard.set()
 
     async def heartbeat(counters):
         counted.append(counters)
-        said.set()
         return pb.Heartbeat(envoy_state="LIVE")
 
     async def hello():
         return pb.Hello()
 
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(10):
-        node = asyncio.create_task(Reporter(hello, heartbeat).run(channel))
-        await said.wait()
-        said.clear()
+    reports = Reports(OpenGate(), on_report)
+    async with serving(reports) as channel, running(Reporter(hello, heartbeat).run(channel)):
+        await asyncio.wait_for(heard.wait(), 20)
+        heard.clear()
         reports.ask({"another"})
         reports.ask({"edge1"})
-        await said.wait()
-        assert counted == [True, True]
-        node.cancel()
-        await asyncio.gather(node, return_exceptions=True)
-    await server.stop(0)
+        await asyncio.wait_for(heard.wait(), 20)
+    assert counted == [True, True]
 
 
 def test_a_listener_that_fails_costs_the_node_nothing(caplog):
@@ -99,12 +119,7 @@ def test_a_listener_that_fails_costs_the_node_nothing(caplog):
 
 async def test_a_report_stream_that_ended_under_a_write_is_opened_again(monkeypatch):
     monkeypatch.setattr("xds_agent.node.report.RETRY_S", 0.0)
-    reports, opened = Reports(OpenGate(), lambda name, report: None), asyncio.Event()
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((reports.handler(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    hellos = []
+    opened, hellos = asyncio.Event(), []
 
     async def hello():
         hellos.append(1)
@@ -116,8 +131,6 @@ async def test_a_report_stream_that_ended_under_a_write_is_opened_again(monkeypa
         opened.set()
         return pb.Heartbeat(envoy_state="LIVE")
 
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        reporting = asyncio.create_task(Reporter(hello, heartbeat).run(channel))
+    reports = Reports(OpenGate(), lambda name, report: None)
+    async with serving(reports) as channel, running(Reporter(hello, heartbeat).run(channel)):
         await asyncio.wait_for(opened.wait(), 20)
-        reporting.cancel()
-    await server.stop(0)

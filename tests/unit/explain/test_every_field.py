@@ -46,7 +46,7 @@ def test_the_full_site_has_a_value_in_every_field() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_two_sites_that_differ_give_a_line_and_equal_ones_none(data: st.DataObject) -> None:
     edge = SITE.edge
     for _ in range(data.draw(st.integers(0, 4))):

@@ -60,7 +60,7 @@ things = st.lists(
 
 
 @given(things=things, data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_files_and_their_order_do_not_show(things: list[tuple[str, Any]], data: st.DataObject) -> None:
     def files(count: int) -> list[dict[str, list[Any]]]:
         made: list[dict[str, list[Any]]] = [{} for _ in range(count)]
@@ -74,7 +74,6 @@ def test_files_and_their_order_do_not_show(things: list[tuple[str, Any]], data: 
 
 
 @given(first=st.lists(items, max_size=5), second=st.lists(items, max_size=5))
-@settings(deadline=None)
 def test_a_name_is_kept_once_and_every_other_is_a_problem(first: list[Any], second: list[Any]) -> None:
     edge, problems = _merged({"services": first}, {"services": second})
     kept = [item["name"] for item in edge["services"]]
@@ -83,7 +82,6 @@ def test_a_name_is_kept_once_and_every_other_is_a_problem(first: list[Any], seco
 
 
 @given(base=st.lists(items, max_size=5, unique_by=lambda i: i["name"]), removed=st.sets(names))
-@settings(deadline=None)
 def test_absent_removes_exactly_what_it_names(base: list[Any], removed: set[str]) -> None:
     present = {item["name"] for item in base}
     overlay = {"services": [{"name": name, "state": "absent"} for name in sorted(removed)]}

@@ -154,7 +154,7 @@ def _shuffled(value: Any, order: Any) -> Any:
 
 
 @given(order=st.randoms(use_true_random=False))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_the_order_of_keys_means_nothing(document: dict[str, Any], order: Any) -> None:
     before = copy.deepcopy(document)
     one, other = load_site(document), load_site(_shuffled(document, order))

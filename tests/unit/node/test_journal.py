@@ -194,7 +194,7 @@ def test_damaged_at_every_byte_it_holds_a_set_that_was_committed_or_says_so(snap
         assert bool(found.damage) == (position < len(data) - len(commit_record(1))), position
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.data())
 def test_any_overwrite_and_cut_never_yields_half_a_set(snapshot, data):
     whole, committed = _history(snapshot)

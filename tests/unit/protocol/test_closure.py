@@ -20,7 +20,7 @@ resource = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(resource, st.booleans(), st.booleans()), max_size=25))
 def test_steps_and_the_whole_agree(steps: list[tuple[Resource, bool, bool]]):
     staged: dict[str, dict[str, Resource]] = {t: {} for t in TYPES}

@@ -143,4 +143,4 @@ class DeltaClient(RuleBasedStateMachine):
 
 
 TestDeltaClient = DeltaClient.TestCase
-TestDeltaClient.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestDeltaClient.settings = settings(max_examples=60, stateful_step_count=40)

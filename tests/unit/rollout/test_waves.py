@@ -88,7 +88,7 @@ sizes = st.one_of(st.integers(1, 5), st.integers(1, 99).map(lambda share: f"{sha
 rollouts = st.lists(sizes, max_size=4).map(lambda waves: rollout(*waves, "100%"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(fleets, rollouts, st.data())
 def test_everybody_is_in_exactly_one_wave_or_left_out(hosts, plan_of, data):
     names = sorted(hosts)
@@ -106,7 +106,7 @@ def test_everybody_is_in_exactly_one_wave_or_left_out(hosts, plan_of, data):
     assert plan == plan_waves(plan_of, sorted(touched, reverse=True), hosts, sick=sick, newcomers=newcomers)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(fleets, rollouts)
 def test_no_wave_goes_beyond_its_size(hosts, plan_of):
     """The first wave is its share of all, no more; or its number of each kind, no more of any."""

@@ -91,7 +91,7 @@ def _life(question: Question, changes: Any) -> list[tuple[Question, Placement]]:
 
 
 @given(questions, steps)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_weight_is_conserved_and_priorities_have_no_gap(question: Question, changes: Any) -> None:
     for asked, made in _life(question, changes):
         usable = [g for g in asked.groups if g.weight and asked.policy.allows(g.region)]
@@ -112,7 +112,7 @@ def test_weight_is_conserved_and_priorities_have_no_gap(question: Question, chan
 
 
 @given(questions, steps)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_forbidden_cloud_never_gets_anything(question: Question, changes: Any) -> None:
     for asked, made in _life(question, changes):
         assert all(asked.policy.allows(one.region) for one in made.placed)
@@ -122,7 +122,7 @@ def test_a_forbidden_cloud_never_gets_anything(question: Question, changes: Any)
 
 
 @given(questions, st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_order_of_groups_does_not_show_and_equal_questions_agree(
     question: Question, shuffled: random.Random
 ) -> None:
@@ -132,7 +132,7 @@ def test_the_order_of_groups_does_not_show_and_equal_questions_agree(
 
 
 @given(questions, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_better_health_never_takes_a_share_away(question: Question, data: st.DataObject) -> None:
     if not question.groups:
         return
@@ -144,7 +144,7 @@ def test_better_health_never_takes_a_share_away(question: Question, data: st.Dat
 
 
 @given(questions, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_higher_price_never_brings_a_share(question: Question, data: st.DataObject) -> None:
     question = replace(question, policy=replace(question.policy, algorithm="cost"))
     region = data.draw(st.sampled_from(REGIONS))
@@ -157,7 +157,7 @@ def test_a_higher_price_never_brings_a_share(question: Question, data: st.DataOb
 
 
 @given(st.integers(0, 10_000), st.booleans(), st.floats(5, 200))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_two_equal_clouds_do_not_oscillate_under_jitter(seed: int, passive: bool, path_ms: float) -> None:
     """Four hours of samples that jitter by 30 %: who serves at the start serves at the end, all along."""
     drawn = random.Random(seed)
@@ -180,7 +180,7 @@ def test_two_equal_clouds_do_not_oscillate_under_jitter(seed: int, passive: bool
 
 
 @given(st.floats(0, 300), st.floats(1, 300), st.lists(st.floats(0.5, 30), min_size=1, max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_comes_back_comes_back_by_its_ramp(after: float, ramp: float, waits: list[float]) -> None:
     aws, gcp = Region("aws", "us-east-1"), Region("gcp", "us-central1")
     policy = Policy(
@@ -206,7 +206,7 @@ def test_what_comes_back_comes_back_by_its_ramp(after: float, ramp: float, waits
 
 
 @given(questions, steps)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_free_move_is_never_larger_than_a_step(question: Question, changes: Any) -> None:
     """With nobody down and room enough, one decision moves at most `max_shift`."""
     question = replace(question, load_rps=0.0)
