@@ -97,22 +97,25 @@ class Assembly:
         found: Named = {}
         if any(layout.names.values()):
             found[PLAIN] = self._made(
-                LISTENER, PLAIN, (ports.http, limits),
-                lambda: Resource.of(LISTENER, PLAIN, plain_listener(ports.http, limits)),
+                LISTENER, PLAIN, (ports.http, ports.family, limits),
+                lambda: Resource.of(LISTENER, PLAIN, plain_listener(ports.http, ports.family, limits)),
             )  # fmt: skip
         for kind in KINDS:
             names = layout.names[kind.name]
             if names:
                 port = getattr(ports, kind.name)
                 found[kind.name] = self._made(
-                    LISTENER, kind.name, (port, names, limits),
+                    LISTENER, kind.name, (port, ports.family, names, limits),
                     lambda k=kind, p=port, n=names: Resource.of(
-                        LISTENER, k.name, tls_listener(k, p, n, limits)
+                        LISTENER, k.name, tls_listener(k, p, ports.family, n, limits)
                     ),
                 )  # fmt: skip
         for name, services in mine.by_port.items():
             found[name] = self._made(
-                LISTENER, name, (services, limits), lambda n=name, s=services: _layer4(n, s, world)
+                LISTENER,
+                name,
+                (services, ports.family, limits),
+                lambda n=name, s=services: _layer4(n, s, world),
             )
         return found
 
@@ -157,6 +160,7 @@ class Assembly:
 def _layer4(name: str, services: Sequence[Service], world: World) -> Resource:
     listen = services[0].listen
     assert listen is not None and listen.port is not None
+    family, limits = world.settled.ports.family, world.settled.limits
     if services[0].protocol == "tcp":
-        return Resource.of(LISTENER, name, tcp.tcp_listener(listen.port, services, world.settled.limits))
-    return Resource.of(LISTENER, name, udp.udp_listener(listen.port, services[0]))
+        return Resource.of(LISTENER, name, tcp.tcp_listener(listen.port, family, services, limits))
+    return Resource.of(LISTENER, name, udp.udp_listener(listen.port, family, services[0]))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from envoy.config.core.v3 import address_pb2, config_source_pb2
 from google.protobuf import any_pb2, duration_pb2
-
-_ANY_ADDRESS = "0.0.0.0"
 
 
 def ads() -> Any:
@@ -38,11 +36,15 @@ def duration(value: timedelta) -> Any:
     return duration_pb2.Duration(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1000)
 
 
-def listen_address(port: int, *, udp: bool = False) -> Any:
-    """Every IPv4 address of the host."""
+Family = Literal["ipv4", "dual"]
+
+
+def listen_address(port: int, family: Family, *, udp: bool = False) -> Any:
+    """Every IPv4 address of the host, or with `dual` every address: one socket, IPv4 clients seen as such."""
     address = address_pb2.Address()
     socket = address.socket_address
-    socket.address, socket.port_value = _ANY_ADDRESS, port
+    socket.address, socket.port_value = ("::" if family == "dual" else "0.0.0.0"), port
+    socket.ipv4_compat = family == "dual"
     if udp:
         socket.protocol = address_pb2.SocketAddress.UDP
     return address

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from envoy.config.listener.v3 import listener_pb2
 
 from xds_agent.compile import http_manager
-from xds_agent.compile.encoding import duration, listen_address
+from xds_agent.compile.encoding import Family, duration, listen_address
 from xds_agent.compile.server_names import server_name_matcher, tls_inspector
 from xds_agent.compile.tls import Policy, downstream_tls
 from xds_agent.model import ProxyLimits
@@ -35,18 +35,22 @@ def route_name(listener: str, chain: str) -> str:
     return f"{listener}/{chain}"
 
 
-def plain_listener(port: int, limits: ProxyLimits) -> Any:
+def plain_listener(port: int, family: Family, limits: ProxyLimits) -> Any:
     """Plain HTTP: redirects, and answers to ACME."""
-    message = listener_pb2.Listener(name=PLAIN, address=listen_address(port), stat_prefix=PLAIN)
+    message = listener_pb2.Listener(name=PLAIN, address=listen_address(port, family), stat_prefix=PLAIN)
     message.per_connection_buffer_limit_bytes.value = limits.buffer
     manager = http_manager.http_manager(PLAIN, PLAIN, limits, tls=False)
     message.filter_chains.add(name=PLAIN).filters.add(name=http_manager.NAME).typed_config.CopyFrom(manager)
     return message
 
 
-def tls_listener(kind: Kind, port: int, names: Mapping[Policy, Sequence[str]], limits: ProxyLimits) -> Any:
+def tls_listener(
+    kind: Kind, port: int, family: Family, names: Mapping[Policy, Sequence[str]], limits: ProxyLimits
+) -> Any:
     """HTTPS or gRPC: a chain per policy, chosen by server name; any other connection meets only 421."""
-    message = listener_pb2.Listener(name=kind.name, address=listen_address(port), stat_prefix=kind.name)
+    message = listener_pb2.Listener(
+        name=kind.name, address=listen_address(port, family), stat_prefix=kind.name
+    )
     message.per_connection_buffer_limit_bytes.value = limits.buffer
     message.listener_filters.add().CopyFrom(tls_inspector())
     message.listener_filters_timeout.CopyFrom(duration(limits.handshake_timeout))

@@ -9,7 +9,7 @@ from typing import Any
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from xds_agent.compile.encoding import duration, listen_address, packed
+from xds_agent.compile.encoding import Family, duration, listen_address, packed
 from xds_agent.compile.server_names import server_name_matcher, tls_inspector
 from xds_agent.compile.tls import Policy, downstream_tls
 from xds_agent.model import ProxyLimits, Service
@@ -28,10 +28,10 @@ def certificate_of(service: Service) -> str | None:
     return None if service.listen is None else service.listen.certificate
 
 
-def tcp_listener(port: int, services: Sequence[Service], limits: ProxyLimits) -> Any:
+def tcp_listener(port: int, family: Family, services: Sequence[Service], limits: ProxyLimits) -> Any:
     """Listener of the services that share a port: one, or several told apart by server name."""
     message = listener_pb2.Listener(
-        name=listener_name(port), address=listen_address(port), stat_prefix=listener_name(port)
+        name=listener_name(port), address=listen_address(port, family), stat_prefix=listener_name(port)
     )
     message.per_connection_buffer_limit_bytes.value = limits.buffer
     names: dict[str, str] = {}

@@ -8,7 +8,7 @@ from typing import Any
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.udp.udp_proxy.v3 import route_pb2, udp_proxy_pb2
 
-from xds_agent.compile.encoding import duration, listen_address, packed
+from xds_agent.compile.encoding import Family, duration, listen_address, packed
 from xds_agent.model import Service
 
 _PROXY = "envoy.filters.udp_listener.udp_proxy"
@@ -20,10 +20,12 @@ def listener_name(port: int) -> str:
     return f"udp-{port}"
 
 
-def udp_listener(port: int, service: Service) -> Any:
+def udp_listener(port: int, family: Family, service: Service) -> Any:
     """Listener of a UDP service; a session is a client's address and port, until it has been silent."""
     message = listener_pb2.Listener(
-        name=listener_name(port), address=listen_address(port, udp=True), stat_prefix=listener_name(port)
+        name=listener_name(port),
+        address=listen_address(port, family, udp=True),
+        stat_prefix=listener_name(port),
     )
     message.udp_listener_config.SetInParent()
     proxy = udp_proxy_pb2.UdpProxyConfig(stat_prefix=service.name)

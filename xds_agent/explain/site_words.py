@@ -33,7 +33,8 @@ def site_words(old: Site | None, new: Site) -> Iterator[Said]:
 
 def _proxies_own(old: Edge, new: Edge) -> Iterator[Said]:
     for path, words in field_changes(old.ports, new.ports):
-        yield Said(f"the proxies' own port {path} {words}", f"ports.{path}")
+        what = "address family" if path == "family" else f"port {path}"
+        yield Said(f"the proxies' own {what} {words}", f"ports.{path}")
     for path, words in field_changes(old.limits, new.limits):
         yield Said(f"each proxy's limit {path} {words}", f"limits.{path}")
 

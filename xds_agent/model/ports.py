@@ -1,5 +1,7 @@
 """Ports of the proxies themselves."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from xds_agent.model.base import Model, Port
@@ -8,6 +10,12 @@ from xds_agent.model.base import Model, Port
 class Ports(Model):
     """What the edge's own processes listen on. No service may use one of these."""
 
+    family: Literal["ipv4", "dual"] = Field(
+        default="ipv4",
+        description="What Envoy listens on: every IPv4 address of the host, or every IPv4 and "
+        "IPv6 address (`dual`; the host's kernel must have IPv6). Changing it closes connections.",
+        examples=["dual"],
+    )
     http: Port = Field(default=80, description="Plain HTTP: redirects and ACME.", examples=[80])
     https: Port = Field(default=443, description="HTTPS and WebSocket.", examples=[443])
     grpc: Port = Field(default=8080, description="gRPC over TLS.", examples=[8080])
