@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from rich.table import Table
 
 from lab import hosts, place, site, traffic
 from lab.commands import attempt
+from lab.demos.catalogue import DEMOS
+from lab.demos.stage import Demo, Stage, show
 from lab.errors import LabError
 from lab.place import HostSpec, Place
 from lab.progress import Progress, err, out
@@ -67,6 +70,18 @@ def _parser() -> argparse.ArgumentParser:
     shell = add("ssh", _ssh, "A shell on a host, or one command there.")
     shell.add_argument("host")
     shell.add_argument("command", nargs=argparse.REMAINDER)
+    demo = add("demo", _demos, "Show on the running lab what happens when something goes wrong.")
+    demo.add_argument("--json", action="store_true", help="print the result as JSON")
+    named = demo.add_subparsers(title="demonstrations", metavar="NAME")
+    for one in DEMOS:
+        play = named.add_parser(
+            one.name, help=one.summary, description=one.story,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        play.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON"
+        )
+        play.set_defaults(run=functools.partial(_demo, one))
     add("keys", _keys, "Make the certificates of the lab's partners, which the inventory refers to.")
     return parser
 
@@ -167,6 +182,30 @@ def _traffic(options: argparse.Namespace) -> int:
     else:
         traffic.show(rows, out)
     return 0 if rows and all(row.as_expected for row in rows) else 1
+
+
+def _demos(options: argparse.Namespace) -> int:
+    """Without a name: which there are."""
+    if options.json:
+        print(json.dumps([{"name": one.name, "summary": one.summary} for one in DEMOS], indent=2))
+        return 0
+    table = Table("script/lab demo", "shows")
+    for one in DEMOS:
+        table.add_row(one.name, one.summary)
+    out.print(table)
+    return 0
+
+
+def _demo(demo: Demo, options: argparse.Namespace) -> int:
+    here = place.load(options.inventory)
+    progress = Progress()
+    stage = Stage(here, traffic.as_clients(here), options.inventory, progress.say)
+    shown = list(demo.play(stage))
+    if options.json:
+        print(json.dumps({"demo": demo.name, "shown": [one.as_json() for one in shown]}, indent=2))
+    else:
+        show(shown, out)
+    return 0 if shown and all(one.as_claimed for one in shown) else 1
 
 
 def _ssh(options: argparse.Namespace) -> int:

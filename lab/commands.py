@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lab.errors import LabError
@@ -28,8 +29,9 @@ def run(
 
 
 def attempt(
-    argv: Sequence[str | Path], *, timeout_s: float = 600, stdin: str | None = None
-) -> subprocess.CompletedProcess[str]:
+    argv: Sequence[str | Path], *, timeout_s: float = 600, stdin: str | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
     """Run ``argv`` whatever its exit code; LabError only if it is missing or does not end."""
     command = [str(part) for part in argv]
     try:
@@ -38,7 +40,7 @@ def attempt(
             capture_output=True,
             text=True,
             timeout=timeout_s,
-            env=os.environ | ENVIRONMENT,
+            env={**os.environ, **ENVIRONMENT, **environment},
             **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
         )
     except FileNotFoundError:

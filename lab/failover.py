@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from lab import checks, client
+from lab import checks, client, steady
 from lab.commands import podman
-from lab.errors import LabError
 from lab.place import HostSpec
 
 FIRST_CLOUD, NEXT_CLOUD = "aws", "gcp"
@@ -22,11 +18,12 @@ LIMIT_S = 30.0
 
 
 @dataclass
-class Watch:
-    """What steady requests through one proxy met, in order: the cloud that answered, or what went wrong."""
+class Watch(steady.Watch):
+    """The cloud that answered each request, or what went wrong."""
 
-    proxy: HostSpec
-    met: list[str] = field(default_factory=list)
+    word: Callable[[client.Answer], str] = lambda answer: (
+        answer.cloud if answer.status == 200 else str(answer.status)
+    )
 
     def settled_on(self, cloud: str) -> bool:
         return len(self.met) >= SETTLED and set(self.met[-SETTLED:]) == {cloud}
@@ -42,7 +39,7 @@ def measure(
     backends = [host for host in site.place.in_group("shop_backends") if host.cloud == FIRST_CLOUD]
     watches = [Watch(proxy) for proxy in proxies]
     moved: dict[str, float] = {}
-    with _requests(watches, site):
+    with steady.requests(watches, site):
         _until(watches, FIRST_CLOUD)
         try:
             say(f"stopping {SERVICE} on {', '.join(host.name for host in backends)}")
@@ -66,41 +63,6 @@ def _judge(watch: Watch, moved: dict[str, float], back: dict[str, float], began:
     asked = len(watch.met)
     words = f"from {NEXT_CLOUD} in {moved[name] - began:.1f} s, and back; {len(lost)} of {asked} lost"
     return checks.Met(words + (f" ({lost[0]})" if lost else ""), not lost)
-
-
-@contextmanager
-def _requests(watches: list[Watch], site: checks.Site) -> Iterator[None]:
-    """Requests through every proxy, one after another on each, until the block ends."""
-    over = threading.Event()
-    threads = [threading.Thread(target=_ask, args=(watch, site, over), daemon=True) for watch in watches]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join(timeout=2 * client.TIMEOUT_S)
-    if any(thread.is_alive() for thread in threads):
-        raise LabError("a request did not end", "script/lab status shows whether the proxies run")
-
-
-def _ask(watch: Watch, site: checks.Site, over: threading.Event) -> None:
-    connection: client.Connection | None = None
-    while not over.wait(0.02):
-        try:
-            connection = connection or client.Connection(
-                watch.proxy.address, checks.HTTPS_PORT, sni=checks.SHOP, identity=site.anonymous
-            )
-            answer = connection.get("/", checks.SHOP)
-            watch.met.append(answer.cloud if answer.status == 200 else str(answer.status))
-        except (OSError, http.client.HTTPException) as problem:
-            watch.met.append(type(problem).__name__)
-            if connection:
-                connection.close()
-            connection = None
-    if connection:
-        connection.close()
 
 
 def _until(watches: list[Watch], cloud: str) -> dict[str, float]:

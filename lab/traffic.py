@@ -39,12 +39,7 @@ class Row:
 
 def measure(here: Place, say: Callable[[str], None], *, only: tuple[str, ...] = ()) -> list[Row]:
     """Run the checks (those whose name holds a word of ``only``, if given) and return their rows."""
-    trust = here.state / TRUST
-    if not trust.exists():
-        raise LabError(
-            f"there is no {trust}: the site has no authority yet", "script/lab up provisions the site"
-        )
-    site = Site(here, trust)
+    site = as_clients(here)
     proxies = here.in_group("ingress")
     rows = []
     for check in (check for check in checks.EVERY_PROXY if _asked(check, only)):
@@ -54,6 +49,16 @@ def measure(here: Place, say: Callable[[str], None], *, only: tuple[str, ...] = 
         met = failover.measure(proxies, site, say)
         rows += [_row(FAILOVER, proxy, met[proxy.name]) for proxy in proxies]
     return rows
+
+
+def as_clients(here: Place) -> Site:
+    """What clients need to know of the lab. LabError before the site was provisioned."""
+    trust = here.state / TRUST
+    if not trust.exists():
+        raise LabError(
+            f"there is no {trust}: the site has no authority yet", "script/lab up provisions the site"
+        )
+    return Site(here, trust)
 
 
 def _asked(check: Check, only: tuple[str, ...]) -> bool:

@@ -14,7 +14,7 @@ PROXY = HostSpec("edge1", "c", "n", "10.128.1.11", ("ingress",), "aws")
 
 
 def watch(*met: str) -> Watch:
-    return Watch(PROXY, list(met))
+    return Watch(PROXY, met=list(met))
 
 
 def test_steady_answers_of_one_cloud_count_as_settled() -> None:

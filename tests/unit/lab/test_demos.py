@@ -1,0 +1,64 @@
+"""How demonstrations judge what came, and how the command lists them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from lab import steady
+from lab.cli import main
+from lab.demos import bad_change
+from lab.demos.catalogue import DEMOS
+from lab.demos.stage import Shown, show
+from lab.place import HostSpec
+from lab.playbooks import Ended, _message
+
+PROXY = HostSpec("edge1", "c", "n", "10.128.1.11", ("ingress",), "aws")
+EDIT = bad_change.EDITS[0]
+
+
+def test_an_edit_must_fail_and_with_the_words_it_promises() -> None:
+    good = Ended(False, 0, "the shadow of edge1 refused: invalid repetition size; edge/demo-bad-change.yml:2")
+    assert bad_change._judged(EDIT, good).as_claimed
+    assert not bad_change._judged(EDIT, Ended(False, 0, "control cannot be reached")).as_claimed
+    assert bad_change._judged(EDIT, Ended(True, 1)) == Shown(EDIT.claim, "the play went through", False)
+
+
+def test_one_failed_request_spoils_the_demonstration() -> None:
+    kept, lost = steady.Watch(PROXY, met=["200"] * 5), steady.Watch(PROXY, met=["200", "503"])
+    assert bad_change._lossless([kept]).as_claimed
+    spoilt = bad_change._lossless([kept, lost])
+    assert not spoilt.as_claimed and "1 failed of 7 requests" in spoilt.came and "1 times 503" in spoilt.came
+    assert not bad_change._lossless([steady.Watch(PROXY)]).as_claimed, "no traffic proves nothing"
+
+
+def test_the_message_is_that_of_the_task_that_failed() -> None:
+    hosts = [{"hosts": {"edge1": {"failed": False}}}, {"hosts": {"control1": {"failed": True, "msg": "no"}}}]
+    assert _message({"plays": [{"tasks": hosts}]}, "") == "no"
+    assert _message({"plays": []}, "the end") == "the end"
+
+
+def test_every_demonstration_has_a_name_of_its_own_and_a_story(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len({one.name for one in DEMOS}) == len(DEMOS)
+    for one in DEMOS:
+        with pytest.raises(SystemExit) as ended:
+            main(["demo", one.name, "--help"])
+        assert ended.value.code == 0
+        assert one.story.strip().splitlines()[0] in capsys.readouterr().out
+
+
+def test_a_demonstration_nobody_knows_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "nonsense"])
+    assert ended.value.code == 2
+    assert "bad-change" in capsys.readouterr().err
+
+
+def test_the_table_says_what_was_not_so() -> None:
+    text = io.StringIO()
+    show([Shown("a", "b", True), Shown("c", "[d]", False)], Console(file=text, width=100))
+    assert "[d]" in text.getvalue() and "1 of 2 not as claimed" in text.getvalue()
+    assert json.dumps(Shown("a", "b", True).as_json())
