@@ -116,6 +116,15 @@ class ServeProcess:
         with self.client(socket) as client:
             return client.post(path, json=body)
 
+    async def until_active(self, document: dict[str, Any], *names: str, patience_s: float = 60.0) -> Any:
+        """Apply until these proxies, which may still be connecting, have it active; the last answer."""
+        async with asyncio.timeout(patience_s):
+            while True:
+                answer = (await self.apply(document)).json()
+                if all(answer["nodes"][name]["state"] == "active" for name in names):
+                    return answer
+                await asyncio.sleep(0.2)
+
     async def apply(self, document: dict[str, Any], **more: Any) -> httpx.Response:
         """POST /v1/revisions off the event loop, in which the test's nodes live."""
         body = {"document": document, "author": "ada", "timeout_s": 20, **more}

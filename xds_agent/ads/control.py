@@ -17,6 +17,7 @@ from xds_agent.ads.revocations import Revocations
 from xds_agent.ads.server import SERVER_OPTIONS, GrpcTransport
 from xds_agent.pki.issuer import Issuer
 from xds_agent.pki.renewal import RenewalHandler
+from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.protocol.boundary import Action, Core
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,10 @@ class ControlServer:
     def ask(self, names: Collection[str]) -> None:
         """Let these nodes report at once, counters and all."""
         self._reports.ask(names)
+
+    def tell(self, names: Collection[str], response: pb.ReportResponse) -> None:
+        """Send this to these nodes on their Report streams."""
+        self._reports.tell(names, response)
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """GOAWAY to every node, end their streams so that they go elsewhere, wait for what is in flight."""

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 SERVICE = "marchproxy.v1.NodeService"
 HEARTBEAT_S = 10
 OFFLINE_AFTER_S = 30.0
+_WAITING_MOST = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Offline:
     since: float
 
 
-Report = pb.Hello | pb.Heartbeat | Offline
+Report = pb.Hello | pb.Heartbeat | pb.Answer | Offline
 OnReport = Callable[[str, Report], None]
 
 
@@ -52,14 +53,19 @@ class Reports:
         # Silence is measured by the one that no correction of the date moves; people are told the date.
         self._clock, self._wall = clock, wall
         self._heard: dict[str, float] = {}
-        # Open streams, each with what makes its node report at once.
-        self._streams: dict[int, tuple[str, asyncio.Event]] = {}
+        # Open streams, each with what its node is to be told.
+        self._streams: dict[int, tuple[str, asyncio.Queue[pb.ReportResponse]]] = {}
 
     def ask(self, names: Collection[str]) -> None:
         """Let these nodes send a heartbeat with counters at once; who is not connected is not asked."""
-        for name, asked in self._streams.values():
-            if name in names:
-                asked.set()
+        self.tell(names, pb.ReportResponse(heartbeat_s=HEARTBEAT_S))
+
+    def tell(self, names: Collection[str], response: pb.ReportResponse) -> None:
+        """Send this to these nodes, where they are connected."""
+        for name, waiting in self._streams.values():
+            # A node that does not read must not fill our memory.
+            if name in names and waiting.qsize() < _WAITING_MOST:
+                waiting.put_nowait(response)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Add it to the grpc.aio server that serves ADS."""
@@ -99,6 +105,8 @@ class Reports:
             self._tell(name, request.hello)
         elif kind == "heartbeat":
             self._tell(name, request.heartbeat)
+        elif kind == "answer":
+            self._tell(name, request.answer)
 
     async def _report(self, _requests: Any, context: Any) -> None:
         peer = await self._gate.admit(context)
@@ -110,13 +118,13 @@ class Reports:
             ending.append(words)
             task.cancel()
 
-        asked = asyncio.Event()
+        waiting: asyncio.Queue[pb.ReportResponse] = asyncio.Queue()
         asking: asyncio.Task[None] | None = None
-        self._streams[id(asked)] = (peer.name, asked)
+        self._streams[id(waiting)] = (peer.name, waiting)
         try:
             with self._gate.watching(peer, context.peer(), close):
                 await context.write(pb.ReportResponse(heartbeat_s=HEARTBEAT_S))
-                asking = asyncio.create_task(_ask_on(context, asked))
+                asking = asyncio.create_task(_pass_on(context, waiting))
                 while (request := await context.read()) is not grpc.aio.EOF:
                     self.hear(peer.name, request)
         except asyncio.CancelledError:
@@ -124,7 +132,7 @@ class Reports:
                 raise
             task.uncancel()
         finally:
-            del self._streams[id(asked)]
+            del self._streams[id(waiting)]
             if asking is not None:
                 asking.cancel()
         if ending:
@@ -149,10 +157,7 @@ class Reports:
             log.exception("taking a report of %s failed", name)
 
 
-async def _ask_on(context: Any, asked: asyncio.Event) -> None:
-    """Every answer after the first asks for a heartbeat with counters."""
+async def _pass_on(context: Any, waiting: asyncio.Queue[pb.ReportResponse]) -> None:
     with contextlib.suppress(grpc.RpcError):
         while True:
-            await asked.wait()
-            asked.clear()
-            await context.write(pb.ReportResponse(heartbeat_s=HEARTBEAT_S))
+            await context.write(await waiting.get())

@@ -82,6 +82,14 @@ def create_app(
     async def get_status() -> dict[str, Any]:
         return await view.status()
 
+    @app.get("/v1/nodes/{name}")
+    async def get_node(name: str) -> dict[str, Any]:
+        return await view.node(name)
+
+    @app.get("/v1/nodes/{name}/diff")
+    async def get_node_diff(name: str) -> dict[str, Any]:
+        return await view.diff(name)
+
     @app.get("/v1/history")
     async def get_history(
         limit: Annotated[int, Query(ge=1, le=1000)] = 50, before: int | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from xds_agent.ads.gate import Refusal
@@ -29,14 +30,20 @@ _REPEATED_REFUSAL_S = 300.0
 class Recorder:
     """Collects in the event loop, writes in a thread."""
 
-    def __init__(self, store: Store, publisher: Publisher, vitals: Vitals | None = None) -> None:
+    def __init__(
+        self, store: Store, publisher: Publisher, vitals: Vitals | None = None,
+        words_of: Callable[[Refused], str] = lambda refusal: refusal.words,
+    ) -> None:  # fmt: skip
         self._store = store
+        self._words_of = words_of
         self._publisher = publisher
         self._vitals = vitals
         self._notes: dict[str, dict[str, Any]] = {}
         self._events: list[tuple[dt.datetime, str, str, str, dict[str, Any]]] = []
         self._refused: dict[tuple[str, str], dt.datetime] = {}
         self._complained = False
+        # What each node last acknowledged.
+        self._held: dict[str, str] = {}
 
     def heard(self, outcome: Outcome) -> None:
         """Listener of the publisher."""
@@ -51,13 +58,20 @@ class Recorder:
         if snapshot is not None:
             note["wanted"] = snapshot.revision
         if isinstance(outcome, Acknowledged):
-            note.update(acknowledged=outcome.revision, last_error="")
+            self._acknowledged(note, outcome)
         elif isinstance(outcome, Refused):
-            note["last_error"] = outcome.words
-            detail = {"revision": outcome.revision, "resources": list(outcome.names), "words": outcome.words}
+            words = note["last_error"] = self._words_of(outcome)
+            detail = {"revision": outcome.revision, "resources": list(outcome.names), "words": words}
             self._events.append((now, outcome.node, "node.refused", outcome.node, detail))
         elif isinstance(outcome, Connected):
             self._publisher.silent.discard(outcome.node)
+
+    def _acknowledged(self, note: dict[str, Any], outcome: Acknowledged) -> None:
+        """What it last refused is told until it takes something new; going back to what it had is not."""
+        note["acknowledged"] = outcome.revision
+        if self._held.get(outcome.node) != outcome.revision:
+            note["last_error"] = ""
+        self._held[outcome.node] = outcome.revision
 
     def reported(self, name: str, report: Report) -> None:
         """`on_report` of the ADS server."""
@@ -68,6 +82,8 @@ class Recorder:
         self._publisher.silent.discard(name)
         note = self._notes.setdefault(name, {})
         note["last_seen"] = now
+        if isinstance(report, pb.Answer):
+            return
         if isinstance(report, pb.Hello):
             note["facts"] = _facts(report)
             return

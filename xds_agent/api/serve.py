@@ -15,6 +15,7 @@ import uvicorn
 
 from xds_agent.ads.control import ServerSettings
 from xds_agent.ads.control import serve as serve_ads
+from xds_agent.ads.reports import Report
 from xds_agent.api.app import create_app, create_open_app
 from xds_agent.api.config import ServeConfig
 from xds_agent.api.metrics import ControlMetrics
@@ -22,6 +23,7 @@ from xds_agent.api.operations import Operations
 from xds_agent.api.recorder import Recorder
 from xds_agent.api.sockets import PeerProtocol, open_socket
 from xds_agent.node.notify import notify, watchdog_interval_s
+from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.orders import Orders
 from xds_agent.rollout.pipeline import Pipeline
@@ -64,7 +66,7 @@ async def serve(config: ServeConfig, stopping: asyncio.Event | None = None) -> N
 async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -> None:
     publisher = Publisher()
     pipeline = Pipeline(store, publisher, _site_ca(config), shadows=_shadows(config))
-    recorder = Recorder(store, publisher, pipeline.vitals)
+    recorder = Recorder(store, publisher, pipeline.vitals, pipeline.words_of)
     orders = Orders(pipeline)
     metrics = ControlMetrics(pipeline, orders)
     publisher.listeners += [recorder.heard, metrics.heard]
@@ -78,12 +80,18 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
         metrics.refused_peers.inc()
         recorder.refused(refusal)
 
+    def reported(name: str, report: Report) -> None:
+        recorder.reported(name, report)
+        if isinstance(report, pb.Answer):
+            pipeline.questions.heard(name, report)
+
     ads = await serve_ads(
-        publisher.core, _settings(config), on_report=recorder.reported, on_refused=count_refused,
+        publisher.core, _settings(config), on_report=reported, on_refused=count_refused,
         issuer=pipeline.ca.issuer if config.issuing_ca else None, held=pipeline.holds,
     )  # fmt: skip
     publisher.attach(ads.carry_out)
     pipeline.vitals.ask = ads.ask
+    pipeline.questions.tell = ads.tell
     try:
         chores = [recorder.run, Operations(pipeline).run, orders.run, _watchdog]
         await _serve_api(config, pipeline, metrics, chores, stop, ads.port)

@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from xds_agent.api.standing import maintenance, pending_words, phase
+from xds_agent.compile.maintenance import active
 from xds_agent.explain.request import explain
+from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.rollout import material
 from xds_agent.rollout.change import Conflict, NotEntitled
+from xds_agent.rollout.live_diff import differences, listed
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.snapshot.resource import SECRET, Snapshot
 from xds_agent.store import audit, nodes, revisions
@@ -34,6 +38,8 @@ class View:
         stored, known, newest = await asyncio.to_thread(self._read_status, live.number if live else None)
         ends = material.expiries(live.material) if live else {}
         fleet = {}
+        windows = active(live.site, pipeline.now()) if live else ()
+        phases = self._phases()
         for name, node in pipeline.publisher.nodes().items():
             if not self._sees_host(name):
                 continue
@@ -44,13 +50,17 @@ class View:
                 **node.as_dict(),
                 "roles": sorted(host.roles) if host else [],
                 "cloud": host.cloud if host else None,
+                "phase": phases[name],
+                "envoy": pipeline.vitals.envoy_state(name),
+                "left_out": pipeline.left_out.get(name, "") if node.state != "active" else "",
+                "maintenance": maintenance(host, windows),
                 "since": _iso(pipeline.publisher.since.get(name)),
                 # With control dead it serves TLS until the first of its certificates ends.
                 "survives_until": _iso(_first_end(snapshot, ends)),
                 "wanted": snapshot.revision,
                 # What it last acknowledged, also when it is away now.
                 "revision": node.revision or kept.get("acknowledged", ""),
-                "error": node.error or kept.get("last_error", ""),
+                "error": self._error(name) or node.error or kept.get("last_error", ""),
                 "facts": kept.get("facts", {}),
                 "last_seen": kept.get("last_seen"),
                 "certificate_until": kept.get("certificate_until"),
@@ -109,7 +119,68 @@ class View:
             client_certificate=client_certificate,
             origin_of=live.compiled.origin_of,
         )  # fmt: skip
-        return {"explanations": [one.as_dict() for one in found]}
+        views = self._pipeline.publisher.nodes()
+        asked = {name for one in found for name in one.proxies}
+        pending = dict(pending_words(views, self._phases()))
+        return {
+            "explanations": [one.as_dict() for one in found],
+            "pending": {name: words for name, words in pending.items() if name in asked},
+        }
+
+    async def node(self, name: str) -> dict[str, Any]:
+        """One proxy and every resource it is to hold. Raises Conflict for a name that is no proxy's."""
+        snapshot = self._snapshot(name)
+        live = self._pipeline.live
+        status = await self.status()
+        origins: dict[tuple[str, str], str] = {}
+        if live is not None:
+            origins = {
+                (type_url, one): live.compiled.origin_of(type_url, one)
+                for type_url, named in snapshot.resources.items()
+                for one in named
+            }
+        listing = listed(snapshot, origins)
+        for one in listing:
+            one["origin"] = (live.site.origin(one["path"]) or "") if live is not None else ""
+        return {"name": name, **status["nodes"][name], "resources": listing}
+
+    async def diff(self, name: str) -> dict[str, Any]:
+        """What its Envoy holds, against what it is believed to hold. Raises Conflict when it does not say."""
+        believed = self._snapshot(name)
+        node = self._pipeline.publisher.nodes()[name]
+        if node.state == "offline":
+            raise Conflict(f"{name} is offline", f"on {name}: systemctl status xds-agent-node")
+        answers = await self._pipeline.questions.ask([name], pb.Question(held=True))
+        answer = answers.get(name)
+        if answer is None:
+            raise Conflict(
+                f"the agent of {name} gave no answer",
+                "it may be older than this control: playbooks/upgrade.yml",
+            )
+        if answer.error:
+            raise Conflict(f"{name}: {answer.error}", f"on {name}: systemctl status envoy")
+        found = differences(believed, answer.held)
+        return {
+            "name": name, "state": node.state, "wanted": believed.revision, "revision": node.revision,
+            "held": len(answer.held), "differences": [one.as_dict() for one in found],
+        }  # fmt: skip
+
+    def _snapshot(self, name: str) -> Snapshot:
+        snapshot = self._pipeline.publisher.snapshots.get(name)
+        if snapshot is None or not self._sees_host(name):
+            raise Conflict(f"{name} is no proxy of the live revision", "`xds-agent status` lists them")
+        return snapshot
+
+    def _phases(self) -> dict[str, str]:
+        pipeline = self._pipeline
+        return {
+            name: phase(name, view, pipeline.progress, pipeline.vitals.envoy_state(name), pipeline.left_out)
+            for name, view in pipeline.publisher.nodes().items()
+        }
+
+    def _error(self, name: str) -> str:
+        refusal = self._pipeline.publisher.refusals.get(name)
+        return self._pipeline.words_of(refusal) if refusal is not None else ""
 
     async def audit(self, limit: int) -> dict[str, Any]:
         """The newest rows and whether the whole chain holds."""

@@ -1,4 +1,4 @@
-"""Commands about what is live: status, history, explain, rollback."""
+"""Commands about what is live: history, explain, rollback."""
 
 from __future__ import annotations
 
@@ -11,71 +11,9 @@ from xds_agent.cli.control import ANSWER_S, Control
 from xds_agent.cli.errors import FAILED, CliError
 
 
-def status(socket: options.Socket = options.SOCKET_DEFAULT, as_json: options.Json = False) -> None:
-    """Show every proxy: what it should hold, what it holds, since when, and until when it survives alone.
-
-    Exit: 0 every connected proxy is up to date, 1 one is refusing or control is in trouble, 3 no control.
-
-    [dim]Examples:[/dim]
-      xds-agent status
-      xds-agent status --json | jq '.nodes[] | select(.state != "active")'
-    """
-    answer = Control(socket).get("/v1/status")
-    if as_json:
-        output.show_json(answer)
-    else:
-        _status(answer)
-    refused = any(node.get("state") == "refused" for node in answer.get("nodes", {}).values())
-    if refused or answer.get("trouble"):
-        raise typer.Exit(FAILED)
-
-
-def _status(answer: dict[str, Any]) -> None:
-    live = answer.get("revision")
-    if live:
-        words = f"revision {live['number']} ({live['revision']}) of {output.moment(live.get('created'))} UTC"
-        who, what = live.get("author") or "unknown", live.get("summary") or ""
-        typer.echo(f"{answer.get('name', 'control')}: {words} by {who}: {what}")
-    else:
-        typer.echo(f"{answer.get('name', 'control')}: nothing is live yet; run playbooks/routes.yml")
-    if answer.get("trouble"):
-        output.show_error(str(answer["trouble"]))
-    if answer.get("applying"):
-        typer.echo(f"{answer['applying']} is applying a change")
-    nodes = answer.get("nodes", {})
-    if not nodes:
-        return
-    headings = (
-        "PROXY",
-        "ROLES",
-        "CLOUD",
-        "STATE",
-        "WANTED",
-        "ACTIVE",
-        "SINCE",
-        "CERTIFICATE UNTIL",
-        "ALONE UNTIL",
-        "LAST ERROR",
-    )
-    output.show_table(headings, [_node_row(name, nodes[name]) for name in sorted(nodes)])
-
-
-def _node_row(name: str, node: dict[str, Any]) -> tuple[object, ...]:
-    return (
-        name,
-        ",".join(node.get("roles", ())),
-        node.get("cloud"),
-        node.get("state"),
-        node.get("wanted"),
-        node.get("revision"),
-        output.moment(node.get("since") or node.get("last_seen")),
-        output.moment(node.get("certificate_until")),
-        output.moment(node.get("survives_until")),
-        node.get("error"),
-    )
-
-
 def history(
+    number: Annotated[int | None, typer.Argument(metavar="[NUMBER]", help="Only this revision.")] = None,
+    words: Annotated[bool, typer.Option("--diff", help="Also say what each revision changed.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many revisions.")] = 20,
     socket: options.Socket = options.SOCKET_DEFAULT,
     as_json: options.Json = False,
@@ -84,18 +22,39 @@ def history(
 
     [dim]Examples:[/dim]
       xds-agent history
+      xds-agent history 41 --diff
       xds-agent history -n 1 --json | jq -r '.revisions[0].lines[].text'
     """
-    answer = Control(socket).get("/v1/history", {"limit": limit})
+    control = Control(socket)
+    if number is None:
+        answer = control.get("/v1/history", {"limit": limit})
+    else:
+        one = control.get(f"/v1/revisions/{number}")
+        answer = {"revisions": [{key: value for key, value in one.items() if key != "document"}]}
     if as_json:
         output.show_json(answer)
         return
     rows = answer.get("revisions", [])
+    if words:
+        for row in rows:
+            _revision(row)
+        return
     if not rows:
         typer.echo("there is no revision yet; run playbooks/routes.yml")
         return
     headings = ("NUMBER", "WHEN (UTC)", "AUTHOR", "OUTCOME", "REASON", "COMMIT", "WHAT")
     output.show_table(headings, [_revision_row(row) for row in rows])
+
+
+def _revision(row: dict[str, Any]) -> None:
+    """One revision and the words of its change."""
+    head = f"revision {row.get('number')}: {row.get('outcome')}, {output.moment(row.get('created'))} UTC"
+    why = f": {row['reason']}" if row.get("reason") else ""
+    commit = f", commit {row['commit']}" if row.get("commit") else ""
+    typer.secho(f"{head}, by {row.get('author') or 'unknown'}{commit}{why}", bold=True)
+    if row.get("words"):
+        typer.echo(f"  {row['words']}")
+    output.show_changes(row)
 
 
 def _revision_row(row: dict[str, Any]) -> tuple[object, ...]:
@@ -147,6 +106,8 @@ def explain(
         typer.echo("no proxy listens on anything yet; xds-agent status shows them")
     for one in explanations:
         _explanation(one)
+    for name, words in answer.get("pending", {}).items():
+        typer.secho(f"{name} is {words}", fg=typer.colors.YELLOW)
 
 
 def _check_url(url: str) -> None:

@@ -11,6 +11,7 @@ from xds_agent.cli import options, output
 from xds_agent.cli.control import Control, ProblemsFound
 from xds_agent.cli.documents import load_document
 from xds_agent.cli.errors import CHANGES, FAILED, CliError
+from xds_agent.cli.status import diff_proxy, is_proxy
 from xds_agent.explain.said import plural
 
 
@@ -87,7 +88,7 @@ def schema(
 
 
 def diff(
-    path: options.Inventory,
+    path: options.InventoryOrProxy,
     vault_id: options.VaultIds = None,
     vault_password_file: options.VaultFiles = None,
     socket: options.Socket = options.SOCKET_DEFAULT,
@@ -95,12 +96,17 @@ def diff(
 ) -> None:
     """Say in plain words what an inventory would change on which proxy, compared with what is live.
 
+    Given a proxy instead: what its Envoy really holds, compared with what control believes.
     Nothing is changed. Exit: 0 no difference, 2 differences, 1 an error (or control cannot be reached).
 
     [dim]Examples:[/dim]
       xds-agent diff inventories/lab
       xds-agent diff site.json --json | jq .summary
+      xds-agent diff edge-aws1
     """
+    if is_proxy(path):
+        diff_proxy(str(path), socket, as_json=as_json)
+        return
     document = _document(path, vault_id, vault_password_file)
     body = {"document": document, "author": author(), "reason": "xds-agent diff", "dry_run": True}
     try:

@@ -31,3 +31,10 @@ Inventory = Annotated[
         metavar="PATH", help="Inventory folder or file (needs Ansible), or a site document ending in .json."
     ),
 ]
+InventoryOrProxy = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PATH|PROXY",
+        help="Inventory folder or file (needs Ansible), a site document ending in .json, or a proxy's name.",
+    ),
+]

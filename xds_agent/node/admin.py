@@ -66,7 +66,14 @@ class Admin:
 
         `usedonly` and `type` spare Envoy's main thread most of the names: it looks at every one otherwise.
         """
-        body = await self.get(f"/stats?usedonly&type=Counters&filter={_quoted(pattern)}")
+        return await self._numbers("Counters", pattern)
+
+    async def gauges(self, pattern: str) -> Mapping[str, int]:
+        """Gauges that were ever set and whose names match the regular expression. Raises AdminError."""
+        return await self._numbers("Gauges", pattern)
+
+    async def _numbers(self, kind: str, pattern: str) -> dict[str, int]:
+        body = await self.get(f"/stats?usedonly&type={kind}&filter={_quoted(pattern)}")
         found = {}
         for line in body.decode("utf-8", "replace").splitlines():
             name, _, value = line.rpartition(": ")

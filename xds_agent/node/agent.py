@@ -57,7 +57,7 @@ class Agent:
         self.last_error = self.journal.problem
         held = self.journal.snapshot
         self.assembly = Assembly(held, config.name, VERSION)
-        self.reporter = Reporter(self._hello, self._heartbeat)
+        self.reporter = Reporter(self._hello, self._heartbeat, self._answer)
         self.admin = Admin(config.envoy.admin_socket)
         self.envoy = EnvoyLink(
             held, xds_socket=config.envoy.xds_socket, admin=self.admin, unfinished=self.journal.unfinished,
@@ -256,6 +256,11 @@ class Agent:
             for name, value in gate_counters(found).items():
                 said.counters[name] = value
         return said
+
+    async def _answer(self, question: pb.Question) -> pb.Answer:
+        from xds_agent.node.questions import PATIENCE_S, answer
+
+        return await answer(question, Admin(self.config.envoy.admin_socket, timeout_s=PATIENCE_S))
 
     def _refresh(self) -> None:
         held = self.envoy.core.held

@@ -41,12 +41,17 @@ class Reporter:
     """Speaks for this host to whichever control host is connected."""
 
     def __init__(
-        self, hello: Callable[[], Awaitable[pb.Hello]], heartbeat: Callable[[bool], Awaitable[pb.Heartbeat]]
-    ) -> None:
+        self, hello: Callable[[], Awaitable[pb.Hello]], heartbeat: Callable[[bool], Awaitable[pb.Heartbeat]],
+        answer: Callable[[pb.Question], Awaitable[pb.Answer]],
+    ) -> None:  # fmt: skip
         """`heartbeat(True)` is asked for the counters too. With thousands of clusters Envoy's main thread
         pays for reading them, so the heartbeat that is due carries them, not the one of a change."""
         self._hello = hello
         self._heartbeat = heartbeat
+        self._answer = answer
+        # Answers to control's questions that are to be sent; two may not write at once.
+        self._answers_due: list[pb.Answer] = []
+        self._answering: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._asked = False
         self._interval_s = HEARTBEAT_S
@@ -81,6 +86,8 @@ class Reporter:
             while not answers.done():
                 self._changed.clear()
                 self._asked = False
+                while self._answers_due:
+                    await call.write(pb.ReportRequest(answer=self._answers_due.pop(0)))
                 await call.write(pb.ReportRequest(heartbeat=await self._heartbeat(due)))
                 await asyncio.sleep(BETWEEN_CHANGES_S)
                 due = await self._pause(answers) or self._asked
@@ -97,11 +104,19 @@ class Reporter:
         async for answer in call:
             if answer.heartbeat_s:
                 self._interval_s = float(answer.heartbeat_s)
-            if not first:
+            if answer.HasField("question"):
+                task = asyncio.create_task(self._find_out(answer.question))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+            elif not first:
                 # Control judges a wave: it wants the counters of now.
                 self._asked = True
                 self._changed.set()
             first = False
+
+    async def _find_out(self, question: pb.Question) -> None:
+        self._answers_due.append(await self._answer(question))
+        self._changed.set()
 
     async def _pause(self, answers: asyncio.Task[None]) -> bool:
         """Until the next heartbeat is due (True), the state changes, or the stream ends."""

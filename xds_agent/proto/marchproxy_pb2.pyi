@@ -43,12 +43,14 @@ class RenewResponse(_message.Message):
     def __init__(self, chain: _Optional[bytes] = ..., ca: _Optional[bytes] = ..., crl: _Optional[bytes] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
-    __slots__ = ("hello", "heartbeat")
+    __slots__ = ("hello", "heartbeat", "answer")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    answer: Answer
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("agent_version", "envoy_version", "kernel", "distribution", "nics", "btf", "machine")
@@ -122,7 +124,150 @@ class EndpointReport(_message.Message):
     def __init__(self, address: _Optional[str] = ..., port: _Optional[int] = ..., healthy: bool = ..., rtt_ms_min: _Optional[float] = ..., rtt_ms_p50: _Optional[float] = ..., rtt_ms_p95: _Optional[float] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
-    __slots__ = ("heartbeat_s",)
+    __slots__ = ("heartbeat_s", "question")
     HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     heartbeat_s: int
-    def __init__(self, heartbeat_s: _Optional[int] = ...) -> None: ...
+    question: Question
+    def __init__(self, heartbeat_s: _Optional[int] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
+
+class Question(_message.Message):
+    __slots__ = ("id", "held", "connections")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    held: bool
+    connections: bool
+    def __init__(self, id: _Optional[int] = ..., held: bool = ..., connections: bool = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("id", "error", "held", "connections")
+    class ConnectionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    error: str
+    held: _containers.RepeatedCompositeFieldContainer[HeldResource]
+    connections: _containers.ScalarMap[str, int]
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., held: _Optional[_Iterable[_Union[HeldResource, _Mapping]]] = ..., connections: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class HeldResource(_message.Message):
+    __slots__ = ("type_url", "name", "version", "state", "refused", "endpoints")
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    type_url: str
+    name: str
+    version: str
+    state: str
+    refused: str
+    endpoints: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, type_url: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[str] = ..., refused: _Optional[str] = ..., endpoints: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LeaderSaid(_message.Message):
+    __slots__ = ("publication", "nodes", "response", "live")
+    PUBLICATION_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    publication: Publication
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    response: ReportResponse
+    live: int
+    def __init__(self, publication: _Optional[_Union[Publication, _Mapping]] = ..., nodes: _Optional[_Iterable[str]] = ..., response: _Optional[_Union[ReportResponse, _Mapping]] = ..., live: _Optional[int] = ...) -> None: ...
+
+class Publication(_message.Message):
+    __slots__ = ("number", "anew", "resources", "views")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ANEW_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    anew: bool
+    resources: _containers.RepeatedScalarFieldContainer[bytes]
+    views: _containers.RepeatedCompositeFieldContainer[PublishedView]
+    def __init__(self, number: _Optional[int] = ..., anew: bool = ..., resources: _Optional[_Iterable[bytes]] = ..., views: _Optional[_Iterable[_Union[PublishedView, _Mapping]]] = ...) -> None: ...
+
+class PublishedView(_message.Message):
+    __slots__ = ("revision", "number", "nodes", "resources")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    revision: str
+    number: int
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    resources: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, revision: _Optional[str] = ..., number: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., resources: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class FollowerSaid(_message.Message):
+    __slots__ = ("outcome", "report")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    outcome: NodeOutcome
+    report: NodeReport
+    def __init__(self, outcome: _Optional[_Union[NodeOutcome, _Mapping]] = ..., report: _Optional[_Union[NodeReport, _Mapping]] = ...) -> None: ...
+
+class NodeOutcome(_message.Message):
+    __slots__ = ("kind", "node", "revision", "type_url", "names", "words")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    node: str
+    revision: str
+    type_url: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    words: str
+    def __init__(self, kind: _Optional[str] = ..., node: _Optional[str] = ..., revision: _Optional[str] = ..., type_url: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., words: _Optional[str] = ...) -> None: ...
+
+class NodeReport(_message.Message):
+    __slots__ = ("node", "report", "since")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    report: ReportRequest
+    since: float
+    def __init__(self, node: _Optional[str] = ..., report: _Optional[_Union[ReportRequest, _Mapping]] = ..., since: _Optional[float] = ...) -> None: ...
+
+class ForwardRequest(_message.Message):
+    __slots__ = ("method", "path", "query", "body", "user", "all_tenants", "tenants")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    ALL_TENANTS_FIELD_NUMBER: _ClassVar[int]
+    TENANTS_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    path: str
+    query: bytes
+    body: bytes
+    user: str
+    all_tenants: bool
+    tenants: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, method: _Optional[str] = ..., path: _Optional[str] = ..., query: _Optional[bytes] = ..., body: _Optional[bytes] = ..., user: _Optional[str] = ..., all_tenants: bool = ..., tenants: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ForwardResponse(_message.Message):
+    __slots__ = ("status", "body")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    status: int
+    body: bytes
+    def __init__(self, status: _Optional[int] = ..., body: _Optional[bytes] = ...) -> None: ...

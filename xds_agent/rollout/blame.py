@@ -40,6 +40,19 @@ def refusal_problems(built: Built, before: Live | None, node: str, refusal: Refu
     return problems
 
 
+def placed(where: Built | Live | None, refusal: Refused) -> str:
+    """The refusal in one line for a table: resource, Envoy's words, and the line of the inventory."""
+    kind = SHORT.get(refusal.type_url, refusal.type_url)
+    if not refusal.names:
+        return refusal.words
+    origins = []
+    if where is not None:
+        found = (where.site.origin(where.compiled.origin_of(refusal.type_url, n)) for n in refusal.names)
+        origins = [place(origin) for origin in dict.fromkeys(found) if origin]
+    shown = ", ".join(refusal.names[:_SHOWN])
+    return "; ".join([f"{kind} {shown}: {refusal.words}", *origins[:_SHOWN]])
+
+
 def changed_routes(old: Site | None, new: Site) -> list[str]:
     """Paths of the routes that are not among the old ones."""
     known = Counter(route.model_dump_json() for route in (old.edge.routes if old else ()))

@@ -10,6 +10,7 @@ from typing import Any
 
 from xds_agent.compile import Compiled, Compiler, Material
 from xds_agent.explain.changes import Changes, describe
+from xds_agent.explain.closings import Closing
 from xds_agent.model import Site, load_site, split_secrets
 from xds_agent.rollout import material
 from xds_agent.rollout.material import Prepared, SiteCa
@@ -48,6 +49,7 @@ class Built:
     snapshots: Mapping[str, Snapshot]
     lines: Sequence[Mapping[str, Any]]
     summary: str
+    closings: Sequence[Closing] = ()
 
     def live(self, number: int) -> Live:
         """What is served once this is stored revision `number`."""
@@ -99,6 +101,7 @@ class Builder:
             snapshots=snapshots,
             lines=_lines(changes),
             summary=changes.summary,
+            closings=changes.closings,
         )
 
 

@@ -17,12 +17,13 @@ from typing import Any
 from xds_agent.model import Problem, Rollout, Site, join_secrets, load_site
 from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout import completeness, entitlement, material
-from xds_agent.rollout.blame import refusal_problems
+from xds_agent.rollout.blame import placed, refusal_problems
 from xds_agent.rollout.build import Builder, Built, Live
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
 from xds_agent.rollout.ledger import Ledger
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.publisher import Publisher
+from xds_agent.rollout.questions import Questions, count_open
 from xds_agent.rollout.release import OFFLINE, Failure, Progress, Release, sick_before
 from xds_agent.rollout.shadow import Shadows
 from xds_agent.rollout.vitals import Vitals
@@ -60,6 +61,10 @@ class Pipeline:
         self.live: Live | None = None
         # Where the change that is being applied stands; None between changes.
         self.progress: Progress | None = None
+        self._releasing: Built | None = None
+        # Whom the last change did not wait for, and why.
+        self.left_out: dict[str, str] = {}
+        self.questions = Questions()
         # Why nothing is served although a revision is stored; empty when all is well.
         self.trouble = ""
         self.ledger = Ledger(store, now)
@@ -93,7 +98,9 @@ class Pipeline:
                 return replace(self._unchanged(), notes=self._notes(built))
             await self._check_refused_before(built, change)
             plan = await self._plan(built, built.site.edge.rollout)
-            return replace(self._dry(built), notes=self._notes(built) + _plan_notes(plan))
+            counts = await self._count_open(built)
+            lines = [*built.lines, *counts]
+            return replace(self._dry(built), lines=lines, notes=self._notes(built) + _plan_notes(plan))
         async with self._my_turn(change.author):
             built = await self._build(change.document)
             if self.live is not None and built.id == self.live.id:
@@ -147,6 +154,10 @@ class Pipeline:
             change = Change(document={}, author="control", reason=words, timeout_s=30.0)
             answer = await self._publish(built, number, change, _AT_ONCE)
             return answer.outcome == "live"
+
+    def words_of(self, refusal: Refused) -> str:
+        """A refusal with the line of the inventory it comes from."""
+        return placed(self._releasing or self.live, refusal)
 
     def holds(self, name: str) -> bool:
         """Whether the live revision names this host; before the first revision every proven name is held."""
@@ -216,6 +227,11 @@ class Pipeline:
             newcomers=built.snapshots.keys() - old.keys(),
         )  # fmt: skip
 
+    async def _count_open(self, built: Built) -> list[dict[str, object]]:
+        nodes = self.publisher.nodes().items()
+        connected = [name for name, view in nodes if view.state != "offline"]
+        return await count_open(self.questions, built.closings, connected)
+
     def _draft(self, built: Built, change: Change, kind: Kind = "change") -> Draft:
         return Draft(
             document=built.document,
@@ -252,6 +268,7 @@ class Pipeline:
             new=built.snapshots, number=number, author=change.author, timeout_s=change.timeout_s,
             on_progress=self._on_progress,
         )  # fmt: skip
+        self._releasing = built
         try:
             failures = await release.run()
             if failures:
@@ -265,8 +282,9 @@ class Pipeline:
                 await self._put_back(change, touched)
                 raise
         finally:
-            self.progress = None
+            self.progress = self._releasing = None
         self.live = built.live(number)
+        self.left_out = {**plan.left_out, **release.tolerated}
         self.trouble = ""
         # Now also those that were left out, and without those that are gone.
         self.publisher.publish(built.snapshots, number)

@@ -40,6 +40,10 @@ async def serving(reports):
         await server.stop(0)
 
 
+async def answer(question):
+    return pb.Answer(id=question.id)
+
+
 @contextlib.asynccontextmanager
 async def running(work):
     task = asyncio.create_task(work)
@@ -99,7 +103,7 @@ async def test_a_node_that_is_asked_reports_at_once_with_counters():
         return pb.Hello()
 
     reports = Reports(OpenGate(), on_report)
-    async with serving(reports) as channel, running(Reporter(hello, heartbeat).run(channel)):
+    async with serving(reports) as channel, running(Reporter(hello, heartbeat, answer).run(channel)):
         await asyncio.wait_for(heard.wait(), 20)
         heard.clear()
         reports.ask({"another"})
@@ -132,5 +136,35 @@ async def test_a_report_stream_that_ended_under_a_write_is_opened_again(monkeypa
         return pb.Heartbeat(envoy_state="LIVE")
 
     reports = Reports(OpenGate(), lambda name, report: None)
-    async with serving(reports) as channel, running(Reporter(hello, heartbeat).run(channel)):
+    async with serving(reports) as channel, running(Reporter(hello, heartbeat, answer).run(channel)):
         await asyncio.wait_for(opened.wait(), 20)
+
+
+async def test_a_question_is_answered_with_its_number_by_the_very_node_that_was_asked():
+    answers = asyncio.Queue()
+    connected = asyncio.Event()
+
+    def on_report(name, report):
+        if isinstance(report, pb.Answer):
+            answers.put_nowait((name, report))
+        else:
+            connected.set()
+
+    async def hello():
+        return pb.Hello()
+
+    async def heartbeat(counters):
+        return pb.Heartbeat(envoy_state="LIVE")
+
+    async def connections(question):
+        return pb.Answer(id=question.id, connections={"https": 40})
+
+    reports = Reports(OpenGate(), on_report)
+    reporter = Reporter(hello, heartbeat, connections)
+    async with serving(reports) as channel, running(reporter.run(channel)):
+        await asyncio.wait_for(connected.wait(), 20)
+        reports.tell({"another"}, pb.ReportResponse(question=pb.Question(id=6, connections=True)))
+        reports.tell({"edge1"}, pb.ReportResponse(question=pb.Question(id=7, connections=True)))
+        name, said = await asyncio.wait_for(answers.get(), 20)
+    assert (name, said.id, dict(said.connections)) == ("edge1", 7, {"https": 40})
+    assert answers.empty()

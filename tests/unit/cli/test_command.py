@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from xds_agent import __version__
-from xds_agent.cli import app, fleet
+from xds_agent.cli import app, status
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -134,7 +134,7 @@ def test_a_mistake_of_ours_is_no_traceback_but_can_be_one(
     def broken(answer: dict[str, Any]) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(fleet, "_status", broken)
+    monkeypatch.setattr(status, "_status", broken)
     control.answers["/v1/status"] = (200, {})
     result = run("status")
     assert result.exit_code == 1

