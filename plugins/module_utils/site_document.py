@@ -36,6 +36,8 @@ FACTS = {
     "region": ("region",),
     "zone": ("zone",),
     "tenants": ("edge_tenants",),
+    "vip": ("vip",),
+    "interfaces": ("xdp_interfaces",),
 }
 _IMPLIED_GROUPS = frozenset(("all", "ungrouped"))
 _TEMPLATE = re.compile(r"\{\{|\{%")

@@ -27,6 +27,7 @@ from xds_agent.snapshot.resource import (
     ROUTES,
     RUNTIME,
     SECRET,
+    TYPES,
     Resource,
     Snapshot,
 )
@@ -44,6 +45,8 @@ class World:
     frames: Frames
     secrets: Mapping[str, Resource]
     challenges: Mapping[str, bytes]
+    # Of every host with a datapath; empty where there is none.
+    protection: Mapping[str, Named]
 
 
 class Assembly:
@@ -57,10 +60,12 @@ class Assembly:
 
     def snapshot(self, world: World) -> Snapshot:
         """The audience's snapshot; the one of before when nothing it holds has changed."""
-        if self._audience.serves:
-            named = self._serving(world)
-        else:
-            named = {t: {} for t in (SECRET, CLUSTER, ENDPOINTS, LISTENER, ROUTES)}
+        named: dict[str, Named] = {t: {} for t in TYPES}
+        mine = self._services(world) if self._audience.serves or self._audience.datapath else None
+        if mine is not None and self._audience.serves:
+            named |= self._serving(world, mine)
+        if mine is not None and self._audience.datapath:
+            named |= {**mine.datapath, **world.protection}
         limits = world.settled.limits
         listeners = tuple(name for name in named[LISTENER] if not name.startswith("udp-"))
         made = self._made(
@@ -71,16 +76,17 @@ class Assembly:
         self._snapshot = Snapshot.after(self._snapshot, named)
         return self._snapshot
 
-    def _serving(self, world: World) -> dict[str, Named]:
-        tenants = self._audience.tenants
-        layout = world.table.layout(tenants)
-        settled = world.settled
+    def _services(self, world: World) -> Mine:
+        tenants, settled = self._audience.tenants, world.settled
         if self._mine is None or settled.names_changed or settled.places_changed:
             self._mine = Mine.of(one for one in world.parts.values() if one.service.tenant in tenants)
         else:
             touched = (world.parts[name] for name in settled.touched)
             self._mine = self._mine.exchanged([one for one in touched if one.service.tenant in tenants])
-        mine = self._mine
+        return self._mine
+
+    def _serving(self, world: World, mine: Mine) -> dict[str, Named]:
+        layout = world.table.layout(self._audience.tenants)
         secrets = set(mine.secrets)
         for names in layout.names.values():
             secrets.update(secret for policy in names for secret in policy_secrets(policy))

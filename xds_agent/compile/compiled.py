@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from xds_agent.compile.listeners import GRPC, HTTPS, PLAIN
 from xds_agent.compile.views import Audience, View, audience_of
 from xds_agent.model import SITE_CA, Site
-from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, RUNTIME, SECRET, Snapshot
+from xds_agent.snapshot.resource import (
+    ACCESS_LIST,
+    CLUSTER,
+    DATAPATH_SERVICE,
+    ENDPOINTS,
+    LISTENER,
+    PROTECTION,
+    REALS,
+    ROUTES,
+    RUNTIME,
+    SECRET,
+    Snapshot,
+)
 
 _PORTS = {PLAIN: "ports.http", HTTPS.name: "ports.https", GRPC.name: "ports.grpc"}
 
@@ -31,7 +43,7 @@ class Compiled:
 
     def origin_of(self, type_url: str, name: str) -> str:
         """Path in the inventory of what a resource was made of: `services[shop]`, `certificates[shop]`."""
-        if type_url in (CLUSTER, ENDPOINTS):
+        if type_url in (CLUSTER, ENDPOINTS, REALS, DATAPATH_SERVICE):
             return f"services[{name}]"
         if type_url == SECRET:
             return self._of_secret(name)
@@ -39,7 +51,9 @@ class Compiled:
             return _PORTS.get(name) or self._of_port(name)
         if type_url == ROUTES:
             return self._of_routes(name)
-        return "limits" if type_url == RUNTIME else ""
+        if type_url == ACCESS_LIST:
+            return {"deny": "protection.deny"}.get(name, "protection.allow")
+        return {RUNTIME: "limits", PROTECTION: "protection"}.get(type_url, "")
 
     def _of_secret(self, name: str) -> str:
         kind, _, own = name.partition("/")

@@ -9,6 +9,7 @@ from datetime import datetime
 from xds_agent.compile import maintenance
 from xds_agent.compile.assembly import Assembly, World
 from xds_agent.compile.compiled import Compiled
+from xds_agent.compile.datapath import ProtectionMemory
 from xds_agent.compile.hosts import Hosts
 from xds_agent.compile.inputs import Inputs, Settled
 from xds_agent.compile.material import CompileError, KeyPair, Material, Trust
@@ -37,6 +38,7 @@ class Compiler:
         self._hosts = Hosts()
         self._secrets: _Secrets = {}
         self._assemblies: dict[Audience, Assembly] = {}
+        self._protection = ProtectionMemory()
 
     def compile(self, site: Site, material: Material, *, now: datetime | None = None) -> Compiled:
         """`now` opens and closes maintenance windows; without it none is open.
@@ -60,6 +62,7 @@ class Compiler:
             settled=settled, table=table, parts=parts, frames=self._hosts.frames(table, settled),
             secrets={name: resource for name, (_, resource) in secrets.items()},
             challenges=material.challenges,
+            protection=self._protection.resources(site, settled, material.denied),
         )  # fmt: skip
         views = views_of(site)
         audiences = dict.fromkeys(audience_of(view) for view in views.values())

@@ -29,11 +29,13 @@ class Material:
     """Key pairs by certificate name, trusts by authority name (`site-ca` included).
 
     `challenges`: token -> key authorization of pending ACME HTTP-01 orders, answered on plain HTTP.
+    `denied`: networks denied by hand beside the inventory, each with its end (Unix time).
     """
 
     key_pairs: Mapping[str, KeyPair]
     trusts: Mapping[str, Trust]
     challenges: Mapping[str, bytes] = field(default_factory=dict)
+    denied: tuple[tuple[str, int], ...] = ()
 
 
 class CompileError(Exception):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from xds_agent.compile import tcp, udp
 from xds_agent.compile.parts import Parts
 from xds_agent.model import Service
-from xds_agent.snapshot.resource import Resource
+from xds_agent.snapshot.resource import DATAPATH_SERVICE, REALS, Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class Mine:
     """Parts of an audience's services by name, and the collections that its snapshot is made of."""
 
     parts: dict[str, Parts]
+    datapath: dict[str, dict[str, Resource]]
     clusters: dict[str, Resource]
     endpoints: dict[str, Resource]
     secrets: frozenset[str]
@@ -25,10 +26,11 @@ class Mine:
     @classmethod
     def of(cls, parts: Iterable[Parts]) -> Mine:
         """Collect parts."""
-        named = {one.cluster.name: one for one in parts}
+        named = {one.service.name: one for one in parts}
         return cls(
             parts=named,
-            clusters={name: one.cluster for name, one in named.items()},
+            datapath=_datapath(named),
+            clusters={name: one.cluster for name, one in named.items() if one.cluster is not None},
             endpoints={name: one.endpoints for name, one in named.items() if one.endpoints is not None},
             secrets=frozenset(name for one in named.values() if one.secrets for name in one.secrets),
             by_port=_by_port(named.values()),
@@ -39,32 +41,43 @@ class Mine:
         if not touched:
             return self
         parts = dict(self.parts)
-        parts.update((one.cluster.name, one) for one in touched)
-        if any(_shape(self.parts[one.cluster.name]) != _shape(one) for one in touched):
+        parts.update((one.service.name, one) for one in touched)
+        if any(_shape(self.parts[one.service.name]) != _shape(one) for one in touched):
             return Mine.of(parts.values())
         clusters, endpoints = dict(self.clusters), dict(self.endpoints)
         for one in touched:
-            clusters[one.cluster.name] = one.cluster
+            if one.cluster is not None:
+                clusters[one.service.name] = one.cluster
             if one.endpoints is not None:
-                endpoints[one.cluster.name] = one.endpoints
-        return Mine(parts, clusters, endpoints, self.secrets, self.by_port)
+                endpoints[one.service.name] = one.endpoints
+        datapath = _datapath(parts) if any(one.datapath for one in touched) else self.datapath
+        return Mine(parts, datapath, clusters, endpoints, self.secrets, self.by_port)
+
+
+def _datapath(parts: Mapping[str, Parts]) -> dict[str, dict[str, Resource]]:
+    """Services of XDP's tiers and their reals, by type."""
+    served = {name: one.datapath for name, one in parts.items() if one.datapath is not None}
+    return {
+        DATAPATH_SERVICE: {name: service for name, (service, _) in served.items()},
+        REALS: {name: reals for name, (_, reals) in served.items()},
+    }
 
 
 def _shape(one: Parts) -> tuple[object, ...]:
     """What decides which collections a service is in."""
     own = None if one.service.is_http else one.service
-    return one.endpoints is None, one.secrets, own
+    return one.tier.by_xdp, one.endpoints is None, one.secrets, own
 
 
 def _by_port(parts: Iterable[Parts]) -> dict[str, list[Service]]:
-    """Virtual addresses are the L4 tier's, and have no listener here."""
+    """What XDP serves has no listener."""
     found: dict[str, list[Service]] = {}
     for one in parts:
         service = one.service
-        if service.is_http:
+        if service.is_http or one.tier.by_xdp:
             continue
         listen = service.listen
-        if listen is None or listen.port is None or listen.address != "edge":
+        if listen is None or listen.port is None:
             continue
         if service.protocol == "tcp":
             found.setdefault(tcp.listener_name(listen.port), []).append(service)

@@ -21,6 +21,7 @@ class View:
     cloud: str
     region: str
     zone: str
+    datapath: bool = False
     envoy_minor: str = ENVOY_MINOR
 
 
@@ -30,6 +31,7 @@ class Audience:
 
     serves: bool
     tenants: frozenset[str]
+    datapath: bool = False
 
 
 def view_of(site: Site, host: Host) -> View:
@@ -40,6 +42,7 @@ def view_of(site: Site, host: Host) -> View:
         cloud=host.cloud or "",
         region=host.region or "",
         zone=host.zone or "",
+        datapath=host.has_datapath,
     )
 
 
@@ -51,9 +54,9 @@ def views_of(site: Site) -> dict[str, View]:
 
 
 def audience_of(view: View) -> Audience:
-    """Egress and l4 hosts get no listeners, so tenants make no difference to them."""
+    """Hosts that neither serve by Envoy nor by XDP get no service, so tenants make no difference to them."""
     serves = "ingress" in view.roles
-    return Audience(serves, view.tenants if serves else frozenset())
+    return Audience(serves, view.tenants if serves or view.datapath else frozenset(), view.datapath)
 
 
 def _has_agent(host: Host) -> bool:

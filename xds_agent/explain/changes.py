@@ -18,7 +18,7 @@ from xds_agent.explain.said import Said, plural
 from xds_agent.explain.service_words import service_words
 from xds_agent.explain.site_words import site_words
 from xds_agent.model import Site
-from xds_agent.snapshot.resource import CLUSTER, Snapshot
+from xds_agent.snapshot.resource import CLUSTER, DATAPATH_SERVICE, Snapshot
 
 NOTHING = "nothing changes"
 REWRITTEN = "the inventory says the same in another form; no proxy holds anything else than before"
@@ -69,7 +69,7 @@ def describe(
         proxies = tuple(sorted(name for name in reached if _carries(old, new, name, one))) if acted else ()
         # The first revision is all new: its words hold for every proxy that gets it.
         if old is None and acted:
-            serving = (name for name, snapshot in new_snapshots.items() if snapshot.of_type(CLUSTER))
+            serving = (name for name, snapshot in new_snapshots.items() if _serves(snapshot))
             proxies = tuple(sorted(name for name in serving if _carries(old, new, name, one)))
         explained.update(proxies)
         lines.append(Line(proxies, mask(one.text) + (_LATER if later(one.path) else "")))
@@ -108,6 +108,10 @@ class _later:
             cut = path.rfind("[") if path.endswith("]") else max(path.rfind("."), path.rfind("["))
             path = path[:cut] if cut > 0 else ""
         return False
+
+
+def _serves(snapshot: Snapshot) -> bool:
+    return bool(snapshot.of_type(CLUSTER) or snapshot.of_type(DATAPATH_SERVICE))
 
 
 def _carries(old: Site | None, new: Site, name: str, said: Said) -> bool:

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from xds_agent.explain.said import listed, plural
-from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, SHORT, TYPES, Snapshot
+from xds_agent.snapshot.resource import (
+    CLUSTER,
+    DATAPATH_SERVICE,
+    ENDPOINTS,
+    LISTENER,
+    PROTECTION,
+    ROUTES,
+    SECRET,
+    SHORT,
+    TYPES,
+    Snapshot,
+)
 
 # What a person asks about a new proxy; endpoint sets follow clusters, runtime and extensions are ours.
 _COUNTED = ((LISTENER, "listener"), (ROUTES, "route table"), (CLUSTER, "cluster"), (SECRET, "secret"))
+_OF_DATAPATH = (DATAPATH_SERVICE, "datapath service")
 
 _TURNED = "other health or weights for the same inventory, as when a maintenance window begins or ends"
 _REMADE = "other bytes for the same inventory, as another version of the compiler makes"
@@ -20,7 +32,9 @@ def arrivals(old: Mapping[str, Snapshot], new: Mapping[str, Snapshot]) -> ByText
     """Text -> proxies, for those that come and those that leave."""
     found: ByText = {}
     for name in sorted(new.keys() - old.keys()):
-        counts = [plural(len(new[name].of_type(kind)), word) for kind, word in _COUNTED]
+        snapshot = new[name]
+        counted = (*_COUNTED, _OF_DATAPATH) if snapshot.of_type(PROTECTION) else _COUNTED
+        counts = [plural(len(snapshot.of_type(kind)), word) for kind, word in counted]
         found.setdefault(f"new proxy, gets {listed(counts)}", []).append(name)
     for name in sorted(old.keys() - new.keys()):
         text = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xds_agent.explain import http_walk
+from xds_agent.explain import datapath, http_walk
 from xds_agent.explain.chain_match import chain_for, listener_on
 from xds_agent.explain.clusters import backends, shares
 from xds_agent.explain.explanation import Backend, Explanation, Step, Verdict
@@ -20,7 +20,7 @@ from xds_agent.explain.route_match import NotJudged
 from xds_agent.explain.said import listed
 from xds_agent.explain.target import BadUrl, Target, target_of
 from xds_agent.model import Site
-from xds_agent.snapshot.resource import CLUSTER, LISTENER, Snapshot
+from xds_agent.snapshot.resource import CLUSTER, DATAPATH_SERVICE, LISTENER, Snapshot
 
 __all__ = ["BadUrl", "Explanation", "UnknownProxy", "explain"]
 
@@ -58,7 +58,7 @@ def explain(
     walk = _Walk(site, target, Origins(site, origin_of), masker((site,)))
     names: dict[str, list[str]] = {}
     for name in sorted(snapshots) if host is None else [host]:
-        if host is not None or snapshots[name].of_type(LISTENER):
+        if host is not None or any(snapshots[name].of_type(t) for t in (LISTENER, DATAPATH_SERVICE)):
             names.setdefault(snapshots[name].revision, []).append(name)
     found = [walk.through(tuple(group), snapshots[group[0]]) for group in names.values()]
     return _alike(found)
@@ -100,6 +100,9 @@ class _Walk:
     def _connection(self, snapshot: Snapshot, steps: list[Step]) -> Outcome:
         target = self._target
         listener = listener_on(snapshot.of_type(LISTENER), target.port, udp=target.udp)
+        by_xdp = None if target.http else datapath.service_on(snapshot, target.port, udp=target.udp)
+        if by_xdp is not None:
+            return self._xdp(by_xdp, snapshot, steps)
         if listener is None:
             kind = "UDP" if target.udp else "TCP"
             return (
@@ -144,14 +147,26 @@ class _Walk:
             return "refused", "the port speaks HTTP; ask with http://, https://, wss:// or grpc://", None, ()
         return self._request(manager, snapshot, steps)
 
+    def _xdp(self, service: Any, snapshot: Snapshot, steps: list[Step]) -> Outcome:
+        self._tier(service.name, steps)
+        reals = datapath.reals_of(snapshot, service.name)
+        return "forwarded", datapath.sentence(service, reals), None, reals
+
+    def _tier(self, name: str, steps: list[Step]) -> None:
+        if (step := datapath.tier_step(self._site, name)) is not None:
+            steps.append(step)
+
     def _udp(self, listener: Any, snapshot: Snapshot, steps: list[Step]) -> Outcome:
         cluster = udp_cluster(listener)
+        self._tier(cluster, steps)
         return self._forward(snapshot, [(cluster, 100)], steps, "datagrams go")
 
     def _stream(self, chain: Any, snapshot: Snapshot, steps: list[Step]) -> Outcome:
         proxy = tcp_proxy(chain)
         if proxy is None:
             return "refused", "the chain forwards nothing: the connection is closed", None, ()
+        for name, _ in shares(proxy):
+            self._tier(name, steps)
         return self._forward(snapshot, shares(proxy), steps, "the connection goes")
 
     def _request(self, manager: Any, snapshot: Snapshot, steps: list[Step]) -> Outcome:

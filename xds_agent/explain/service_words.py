@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from xds_agent.compile.tiers import tier_of
 from xds_agent.explain.fields import compact, field_changes, in_words
 from xds_agent.explain.said import Said, listed, plural
 from xds_agent.model import Health, ResolvedEndpoint, Service, Site
@@ -57,11 +58,28 @@ def _said(service: Service, field: str, text: str, *, also: str = "", reaches_pr
 def _sketch(site: Site, service: Service) -> str:
     """'http on shop.example.com, 4 endpoints in aws, gcp and azure'."""
     port = site.edge.listen_port(service)
-    where = listed(service.domains, limit=4) if service.is_http else (f"port {port}" if port else "")
+    where = listed(service.domains, limit=4) if service.is_http else _listens(service, port)
     endpoints = site.endpoints_of(service)
     clouds = list(dict.fromkeys(one.cloud for one in endpoints if one.cloud))
     backends = plural(len(endpoints), "endpoint") + (f" in {listed(clouds)}" if clouds else "")
-    return f"{service.protocol}{f' on {where}' if where else ''}, {backends}"
+    by = "" if service.is_http else f", served by {tier_of(site, service).name}"
+    return f"{service.protocol}{f' on {where}' if where else ''}, {backends}{by}"
+
+
+def _listens(service: Service, port: int | None) -> str:
+    vip = "the vip" if service.listen is not None and service.listen.address == "vip" else ""
+    return " ".join(part for part in (vip, f"port {port}" if port else "") if part)
+
+
+def _tiers(old: Site, was: Service, new: Site, now: Service) -> Iterator[Said]:
+    """Another tier takes over: connections do not move with it."""
+    before, after = tier_of(old, was), tier_of(new, now)
+    if before.kind == after.kind:
+        return
+    text = (
+        f"{now.name} moves from {before.name} to {after.name} ({after.why}): its open connections are reset"
+    )
+    yield _said(now, after.field, text)
 
 
 def _same(was: Service, now: Service) -> bool:
@@ -75,6 +93,7 @@ def _changed(old: Site, was: Service, new: Site, now: Service) -> Iterator[Said]
         for field, words in field_changes(was, now, skip=_OWN_WORDS):
             people = field in _FOR_PEOPLE
             yield _said(now, field, f"{now.name}: {field} {words}", reaches_proxies=not people)
+    yield from _tiers(old, was, new, now)
     found = list(_endpoints(old, was, new, now))
     yield from found
     if not found and was.endpoints != now.endpoints:

@@ -22,7 +22,7 @@ from xds_agent.model.rollout import Rollout
 from xds_agent.model.routes import Cors, HeaderEdit, HeaderMatch, Mirror, Redirect, Respond, Rewrite, Route
 from xds_agent.model.schema import json_schema
 from xds_agent.model.secrets import join_secrets, split_secrets
-from xds_agent.model.services import Auth, Listen, Service
+from xds_agent.model.services import Auth, Listen, PacketLimit, Service
 from xds_agent.model.site import ROLES, Host, ResolvedEndpoint, Site
 from xds_agent.model.steering import Steering
 from xds_agent.model.tenants import DEFAULT_TENANT, Logging, Tenant
@@ -52,6 +52,7 @@ __all__ = [
     "Mapping",
     "Mirror",
     "ModelError",
+    "PacketLimit",
     "PerSource",
     "Ports",
     "Problem",

@@ -46,6 +46,7 @@ Address = Annotated[
 ]
 """An IPv4 address, an IPv6 address without brackets, or a DNS name."""
 
+IpAddress = Annotated[str, StringConstraints(pattern=rf"^(?:{IPV4_PATTERN}|{IPV6_PATTERN})$")]
 Hostname = Annotated[str, StringConstraints(pattern=rf"^{HOSTNAME_PATTERN}$", max_length=253)]
 DomainName = Annotated[
     str,

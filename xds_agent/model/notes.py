@@ -13,7 +13,7 @@ LATER_KEYS = frozenset(
     {
         "Tenant.logging",
         "Edge.mappings",
-        "Edge.protection",
+        "PerSource.bits_per_second",
         "Edge.clouds",
         "Service.qos",
         "Service.bandwidth",
@@ -31,10 +31,6 @@ LATER_KEYS = frozenset(
 
 def _service_notes(service: Service) -> Iterator[tuple[str, str]]:
     given = service.model_fields_set
-    if service.protocol == "icmp":
-        yield "protocol", "icmp services"
-    if service.listen is not None and service.listen.address == "vip":
-        yield "listen.address", "virtual addresses"
     if service.steering.algorithm != "weighted":
         yield "steering.algorithm", f"steering by {service.steering.algorithm}"
     for key in sorted(service.steering.model_fields_set):
@@ -72,7 +68,16 @@ def notes_on(site: Site) -> Iterator[Problem]:
             yield Problem(path=path, message=message, origin=find_origin(site.origins, path))
     for mapping in edge.mappings:
         yield note(f"mappings[{mapping.name}]", "egress and service-to-service mappings")
-    if edge.protection is not None:
-        yield note("protection", "the packet filter")
+    protection = edge.protection
+    if protection is not None:
+        if not site.datapath_hosts:
+            yield Problem(
+                path="protection",
+                message="no host has a datapath, so nothing is filtered",
+                fix="give hosts of group l4 the variable xdp_interfaces",
+                origin=find_origin(site.origins, "protection"),
+            )
+        if protection.per_source is not None and protection.per_source.bits_per_second is not None:
+            yield note("protection.per_source.bits_per_second", "bits of each source")
     for name in edge.clouds:
         yield note(f"clouds.{name}", "prices and places of clouds")

@@ -6,6 +6,10 @@ from pydantic import Field
 
 from xds_agent.model.base import Model, Port
 
+SSH_PORT = 22
+NAT_PORTS = range(20_000, 32_768)
+"""Source ports of what XDP forwards by `nat`; the kernel's own (ip_local_port_range) lie above."""
+
 
 class Ports(Model):
     """What the edge's own processes listen on. No service may use one of these."""

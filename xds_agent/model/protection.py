@@ -1,12 +1,12 @@
-"""Protection: who may send packets at all, and how many."""
+"""Protection: who may send packets at all, and how many. Acted on by hosts with a datapath."""
 
 from pydantic import Field
 
-from xds_agent.model.base import Count, Model, Text
+from xds_agent.model.base import Count, Flag, Model, Text
 
 
 class PerSource(Model):
-    """Limits for each source address."""
+    """Limits for each source address (IPv6: for each /64)."""
 
     packets_per_second: Count | None = Field(default=None, description="Packets.", examples=[20000])
     syn_per_second: Count | None = Field(default=None, description="New TCP connections.", examples=[500])
@@ -14,7 +14,11 @@ class PerSource(Model):
 
 
 class Protection(Model):
-    """Packet filter in front of everything."""
+    """Packet filter in front of everything, on hosts of group `l4` with `xdp_interfaces`.
+
+    Never denied nor limited: ARP and neighbour discovery, DHCP, the clouds' metadata and health probes, the
+    inventory's own hosts and backends. Port 22 is never denied, and has a limit of its own.
+    """
 
     deny: tuple[Text, ...] = Field(
         default=(), description="Networks whose packets are dropped.", examples=[["203.0.113.0/24"]]
@@ -22,6 +26,22 @@ class Protection(Model):
     allow: tuple[Text, ...] = Field(
         default=(), description="Networks exempt from `deny` and the limits.", examples=[["198.51.100.0/24"]]
     )
+    operators: tuple[Text, ...] = Field(
+        default=(),
+        description="Networks from which people reach the hosts: exempt, and `deny` may not contain them.",
+        examples=[["192.0.2.0/28"]],
+    )
+    deny_anyway: tuple[Text, ...] = Field(
+        default=(),
+        description="Networks of `deny` that are meant although they contain hosts, backends or operators.",
+        examples=[["10.0.0.0/8"]],
+    )
     per_source: PerSource | None = Field(
         default=None, description="Limits for each source address.", examples=[{"packets_per_second": 20000}]
+    )
+    ssh_packets_per_second: Count = Field(
+        default=1000, description="Packets of one source to port 22.", examples=[1000]
+    )
+    monitor: Flag = Field(
+        default=False, description="Count what would be dropped, and let it pass.", examples=[True]
     )

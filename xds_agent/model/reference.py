@@ -62,7 +62,9 @@ the first line of a file says so: `# yaml-language-server: $schema=...`.
 
 Hosts take part by their groups (`control`, `ingress`, `egress`, `l4`, `observability`) and these
 variables: `cloud`, `region`, `zone`; `address` (or `ansible_host`): where other hosts reach it;
-`edge_tenants`: the tenants it may carry (all of them where it is not given).
+`edge_tenants`: the tenants it may carry (all of them where it is not given); in group `l4` `xdp_interfaces`:
+the network interfaces that get the XDP datapath (none: it stays off), and `vip`: the address that clients'
+packets carry when they reach the host, where that is not its own.
 
 Keys marked *later* are checked and kept, but this version does not act on them; `xds-agent validate`
 says so for each one that is used.

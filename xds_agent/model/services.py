@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, Strict
 
-from xds_agent.model.base import BY_KEY, DomainName, Model, Name, Port, Text
+from xds_agent.model.base import BY_KEY, Count, DomainName, Model, Name, Port, Text, is_dns_name
 from xds_agent.model.endpoints import Endpoint, UpstreamTls
 from xds_agent.model.health import Ejection, Health
 from xds_agent.model.limits import Bandwidth, QosClass, RateLimit, ServiceLimits
@@ -38,7 +38,8 @@ class Listen(Model):
 
     address: Literal["edge", "vip"] = Field(
         default="edge",
-        description="`edge`: every address of the ingress hosts. `vip`: a virtual address of the L4 tier.",
+        description="`edge`: every address of the hosts. `vip`: the address that clients' packets carry when "
+        "they reach a host of group `l4` (its host variable `vip`; where it has none, its own).",
         examples=["edge"],
     )
     port: Port | None = Field(
@@ -57,6 +58,13 @@ class Listen(Model):
         "as they are.",
         examples=["shop"],
     )
+
+
+class PacketLimit(Model):
+    """Packets a tcp or udp service takes from all sources together, on each host with a datapath."""
+
+    packets_per_second: Count | None = Field(default=None, description="Packets.", examples=[100_000])
+    syn_per_second: Count | None = Field(default=None, description="New TCP connections.", examples=[5000])
 
 
 class Auth(Model):
@@ -84,6 +92,10 @@ class Auth(Model):
     )
 
 
+def _by_name(endpoint: Endpoint) -> bool:
+    return endpoint.address is not None and is_dns_name(endpoint.address)
+
+
 class Service(Model):
     """Something clients reach through the edge."""
 
@@ -101,6 +113,27 @@ class Service(Model):
         description="Where clients connect. tcp, udp and icmp services need it; the others use the "
         "edge's own ports.",
         examples=[{"address": "edge", "port": 7000}],
+    )
+    tier: Literal["auto", "l4", "l7"] = Field(
+        default="auto",
+        description="Who serves a tcp or udp service: XDP (`l4`), Envoy (`l7`), or whichever fits what it "
+        "asks for; `xds-agent explain tcp://edge:PORT` says which and why.",
+        examples=["l4"],
+    )
+    forward: Literal["nat", "dsr", "gue"] = Field(
+        default="nat",
+        description="How XDP hands packets to the backends. `nat` works across routers and in every cloud; "
+        "`dsr` only on one link, `gue` over networks of one's own; both keep the client's address and need "
+        "the address of the service on the backends.",
+        examples=["gue"],
+    )
+    when_no_real: Literal["drop", "pass"] = Field(
+        default="drop",
+        description="What XDP does while no backend is healthy: drop, or pass to the host itself.",
+        examples=["pass"],
+    )
+    packet_limit: PacketLimit | None = Field(
+        default=None, description="Packets taken (tcp, udp, icmp).", examples=[{"syn_per_second": 5000}]
     )
     endpoints: tuple[Endpoint, ...] = Field(
         default=(), description="Backends.", examples=[[{"group": "shop_backends", "port": 8080}]]
@@ -172,6 +205,19 @@ class Service(Model):
     def is_http(self) -> bool:
         """True for protocols that are routed by domain and path."""
         return self.protocol in HTTP_PROTOCOLS
+
+    @property
+    def needs_proxy(self) -> tuple[str, str] | None:
+        """(field, why) of what only a proxy in user space can do for it; None when XDP may serve it too."""
+        listen = self.listen
+        wants = (
+            ("listen.sni", "the TLS name has to be read", listen is not None and bool(listen.sni)),
+            ("listen.certificate", "TLS has to be opened", listen is not None and listen.certificate),
+            ("upstream_tls", "the edge speaks TLS to the backends", self.upstream_tls is not None),
+            ("bandwidth", "what XDP sends passes no queue that could shape it", self.bandwidth is not None),
+            ("endpoints", "a DNS name has to be resolved", any(_by_name(one) for one in self.endpoints)),
+        )
+        return next(((field, why) for field, why, wanted in wants if wanted), None)
 
     @property
     def upstream_http2(self) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from xds_agent.model.base import Address, Model, Text, is_dns_name
+from xds_agent.model.base import Address, IpAddress, Model, Text, is_dns_name
 from xds_agent.model.edge import Edge
 from xds_agent.model.problems import Problem
 from xds_agent.model.services import Service
@@ -26,11 +26,28 @@ class Host(Model):
     region: str | None = Field(default=None, description="Region it runs in.")
     zone: str | None = Field(default=None, description="Zone it runs in.")
     tenants: tuple[str, ...] | None = Field(default=None, description="Tenants it may carry. None: all.")
+    vip: IpAddress | None = Field(
+        default=None,
+        description="Address that clients' packets carry when they reach it (services on `vip`).",
+    )
+    interfaces: tuple[Text, ...] = Field(
+        default=(), description="Network interfaces that get the datapath (host variable xdp_interfaces)."
+    )
 
     @cached_property
     def roles(self) -> frozenset[str]:
         """Its groups among control, ingress, egress, l4 and observability."""
         return ROLES.intersection(self.groups)
+
+    @property
+    def has_datapath(self) -> bool:
+        """True where XDP programs run: a host of group l4 that names interfaces for it."""
+        return "l4" in self.groups and bool(self.interfaces)
+
+    @property
+    def service_address(self) -> str | None:
+        """Where services on `vip` are reached: its own vip, else its address."""
+        return self.vip if self.vip is not None else self.address
 
 
 class ResolvedEndpoint(NamedTuple):
@@ -75,6 +92,15 @@ class Site:
     def hosts_of_role(self, role: str) -> tuple[Host, ...]:
         """Hosts of a role (control, ingress, egress, l4, observability), sorted by name."""
         return self.hosts_by_group.get(role, ())
+
+    @cached_property
+    def datapath_hosts(self) -> tuple[Host, ...]:
+        """Hosts on which XDP programs run, sorted by name."""
+        return tuple(host for host in self.hosts_of_role("l4") if host.interfaces)
+
+    def carriers(self, service: Service, role: str = "ingress") -> tuple[Host, ...]:
+        """Hosts of a role that carry the service's tenant."""
+        return tuple(host for host in self.hosts_of_role(role) if service.tenant in self.tenants_of(host))
 
     def tenants_of(self, host: Host) -> frozenset[str]:
         """Tenants the host may carry."""

@@ -16,9 +16,17 @@ from xds_agent.protocol.session import Session
 from xds_agent.protocol.sotw import SotwState
 from xds_agent.protocol.wire import delta_request, delta_response, sotw_request
 from xds_agent.snapshot.references import endpoints_of
-from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, EXTENSION, REVISION, TYPES, Resource, Snapshot
+from xds_agent.snapshot.resource import (
+    CLUSTER,
+    ENDPOINTS,
+    ENVOY_TYPES,
+    EXTENSION,
+    REVISION,
+    Resource,
+    Snapshot,
+)
 
-_ORDER = {type_url: place for place, type_url in enumerate((*TYPES, REVISION))}
+_ORDER = {type_url: place for place, type_url in enumerate((*ENVOY_TYPES, REVISION))}
 Memo = dict[tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]], tuple[str, bytes]]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from xds_agent.protocol.boundary import Send
 from xds_agent.protocol.delta import DeltaState, Heard
 from xds_agent.protocol.wire import delta_response
-from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, LISTENER, TYPES, Resource
+from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, ENVOY_TYPES, LISTENER, Resource
 
 # Envoy asks for all of these and for nothing else; an empty first request of another type means nothing.
 WILDCARD_TYPES = frozenset({CLUSTER, LISTENER})
@@ -74,7 +74,9 @@ class EnvoyStream:
 
     def holds(self) -> dict[str, dict[str, str]]:
         """type url -> name -> version: what this Envoy says it has, or was sent since."""
-        return {t: {n: v for n, v in self.types[t].known.items() if v} for t in TYPES if t in self.types}
+        return {
+            t: {n: v for n, v in self.types[t].known.items() if v} for t in ENVOY_TYPES if t in self.types
+        }
 
     def sent_ahead(self, name: str, version: str) -> bool:
         """True, once, if this endpoint set is under way already: asking for it needs no second answer."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from xds_agent.protocol.envoy_stream import EnvoyStream
 from xds_agent.snapshot.plan import Push
-from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, TYPES, Snapshot
+from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, ENVOY_TYPES, Snapshot
 
 # CDS later than this, with an apply known to have been cut off, is withheld and not just slow.
 _WITHHELD_S = 0.1
@@ -29,7 +29,7 @@ class Gathering:
 
     def patience_s(self, stream: EnvoyStream, held: Snapshot) -> float:
         """How long to wait for another first request."""
-        if all(stream.seen(t) for t in TYPES if held.of_type(t)):
+        if all(stream.seen(t) for t in ENVOY_TYPES if held.of_type(t)):
             return self._quiet_s
         if self._withheld(stream) and self._unfinished:
             return _WITHHELD_S

@@ -8,7 +8,7 @@ from xds_agent.protocol.converge import CLEAN_UP, View
 from xds_agent.protocol.envoy_stream import WILDCARD_TYPES, EnvoyStream
 from xds_agent.snapshot.diff import Diff
 from xds_agent.snapshot.plan import Plan, Push, Stage, kept, touched_endpoints
-from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, EXTENSION, SECRET, TYPES, Resource, Snapshot
+from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, ENVOY_TYPES, EXTENSION, SECRET, Resource, Snapshot
 
 # These end the warming of what Envoy already has; routes wait for their stage, behind their clusters.
 _PRESSING = frozenset({ENDPOINTS, SECRET})
@@ -16,7 +16,7 @@ _PRESSING = frozenset({ENDPOINTS, SECRET})
 
 def view_of(snapshot: Snapshot) -> View:
     """The set of an Envoy that holds exactly `snapshot`, to be changed as it moves on."""
-    return {t: dict(snapshot.of_type(t)) for t in TYPES}
+    return {t: dict(snapshot.of_type(t)) for t in ENVOY_TYPES}
 
 
 def resync(stream: EnvoyStream, held: Snapshot, unfinished: Iterable[str]) -> tuple[View, list[Stage]]:
@@ -36,7 +36,7 @@ def resync(stream: EnvoyStream, held: Snapshot, unfinished: Iterable[str]) -> tu
 def known_view(holds: Mapping[str, Mapping[str, str]], held: Snapshot) -> View:
     """The set that an Envoy says it has. What differs from `held` is known by version only, without bytes."""
     view: View = {}
-    for type_url in TYPES:
+    for type_url in ENVOY_TYPES:
         ours = held.of_type(type_url)
         view[type_url] = {}
         for name, version in holds.get(type_url, {}).items():
@@ -59,7 +59,7 @@ def clean_up(suspects: Iterable[str], held: Snapshot) -> Stage:
 
 def pressing_answers(stream: EnvoyStream, held: Snapshot) -> Iterator[Push]:
     """Answers to what Envoy asked for and never had: an Envoy in the middle of warming waits for them."""
-    for type_url in TYPES:
+    for type_url in ENVOY_TYPES:
         state = stream.types.get(type_url)
         if state is None:
             continue

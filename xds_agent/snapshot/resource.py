@@ -23,9 +23,16 @@ SECRET = PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
 EXTENSION = PREFIX + "envoy.config.core.v3.TypedExtensionConfig"
 RUNTIME = PREFIX + "envoy.service.runtime.v3.Runtime"
 REVISION = PREFIX + "marchproxy.v1.Revision"
+PROTECTION = PREFIX + "marchproxy.datapath.v1.Protection"
+ACCESS_LIST = PREFIX + "marchproxy.datapath.v1.AccessList"
+REALS = PREFIX + "marchproxy.datapath.v1.Reals"
+DATAPATH_SERVICE = PREFIX + "marchproxy.datapath.v1.Service"
 
 # The order in which a host is brought to a new set: what is referred to comes before what refers.
-TYPES = (SECRET, CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, RUNTIME)
+ENVOY_TYPES = (SECRET, CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, RUNTIME)
+DATAPATH_TYPES = (PROTECTION, ACCESS_LIST, REALS, DATAPATH_SERVICE)
+# A type's place is its number in journals on disk: new ones come last.
+TYPES = (*ENVOY_TYPES, *DATAPATH_TYPES)
 
 SHORT = {
     CLUSTER: "cluster",
@@ -36,6 +43,10 @@ SHORT = {
     EXTENSION: "extension",
     RUNTIME: "runtime",
     REVISION: "revision",
+    PROTECTION: "protection",
+    ACCESS_LIST: "access list",
+    REALS: "reals",
+    DATAPATH_SERVICE: "datapath service",
 }
 
 _DIGEST_MODULUS = 1 << 128
@@ -202,7 +213,9 @@ def digests(resources: Resources) -> dict[str, Digest]:
 
 def revision_id(by_type: Mapping[str, Digest]) -> str:
     """Content hash of a whole set: what the Revision resource and every status call it by."""
-    text = "|".join(f"{t}:{by_type[t].count}:{by_type[t].total:x}" for t in TYPES if t in by_type)
+    # Types of the datapath count where there are any: a host without one is called as it always was.
+    counted = [t for t in TYPES if t in by_type and (t in ENVOY_TYPES or by_type[t].count)]
+    text = "|".join(f"{t}:{by_type[t].count}:{by_type[t].total:x}" for t in counted)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

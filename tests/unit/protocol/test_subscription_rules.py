@@ -9,7 +9,7 @@ from tests.support.xds_resources import cluster, endpoints, listener, routes, se
 from xds_agent.protocol.boundary import Method
 from xds_agent.protocol.subscription import Subscription
 from xds_agent.protocol.wire import INVALID_ARGUMENT
-from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, TYPES
+from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, ENVOY_TYPES, LISTENER, ROUTES, SECRET
 
 MAKERS = {
     CLUSTER: lambda name, n=1: cluster(name, timeout_ms=1000 + n),
@@ -238,4 +238,4 @@ def test_subscription_drops_to_nothing_only_after_a_name_was_given():
     assert named.replace([]).dropped == {"a"}
     assert not named.wildcard
     assert not named.wants("a")
-    assert len(TYPES) == 7
+    assert len(ENVOY_TYPES) == 7

@@ -1,6 +1,7 @@
 """Checks of meaning: what no single field can see. One file per concern; each adds every problem it finds."""
 
 from xds_agent.model.checks.context import Context
+from xds_agent.model.checks.datapath import check_datapath
 from xds_agent.model.checks.domains import check_certificates, check_domains
 from xds_agent.model.checks.fleet import check_fleet
 from xds_agent.model.checks.listeners import check_listeners
@@ -15,6 +16,7 @@ _ALL = (
     check_services,
     check_listeners,
     check_routes,
+    check_datapath,
     check_fleet,
 )
 

@@ -1,6 +1,7 @@
 """Listeners: ports that exist, and one owner for each."""
 
 from xds_agent.model.checks.context import Context
+from xds_agent.model.ports import SSH_PORT
 from xds_agent.model.services import Service
 
 # Which ports stand on one host: those of proxies, and those of control hosts (often the same machine).
@@ -33,12 +34,16 @@ def check_listeners(context: Context) -> None:
         port = _checked_port(context, index, service)
         if port is None:
             continue
+        if service.protocol == "tcp" and port == SSH_PORT:
+            path = f"{context.label('services', index)}.listen.port"
+            context.add(path, f"{port} is the way into the hosts (SSH)", "choose another port")
+            continue
         if service.protocol == "tcp" and port in own:
             path = f"{context.label('services', index)}.listen.port"
             fix = f"choose another port, or move the proxies' own with ports.{own[port]}"
             context.add(path, f"{port} is the proxies' own port (ports.{own[port]})", fix)
             continue
-        taken.setdefault((service.protocol, service.listen.address, port), []).append(index)
+        taken.setdefault((service.protocol, _address(context, service), port), []).append(index)
     for indices in taken.values():
         if len(indices) > 1:
             _check_sharing(context, indices)
@@ -127,6 +132,14 @@ def _check_sharing(context: Context, indices: list[int]) -> None:
                     path, f"service {other.name} has {name} on this port already", "use each name once"
                 )
                 break
+
+
+def _address(context: Context, service: Service) -> str:
+    """`vip` where it meets nobody who listens on every address: XDP's, and each host has one apart."""
+    assert service.listen is not None
+    by_xdp = service.listen.address == "vip" and service.tier != "l7" and service.needs_proxy is None
+    apart = all(host.vip is not None for host in context.site.carriers(service, "l4"))
+    return "vip" if by_xdp and apart else "edge"
 
 
 def _meet(context: Context, one: Service, other: Service) -> bool:

@@ -1,0 +1,58 @@
+"""Which tier serves what: the table of decisions, and that each lands with Envoy or XDP "
+"and never with both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support import golden
+from xds_agent.compile.tiers import tier_of
+from xds_agent.model import Service, load_site
+from xds_agent.snapshot.resource import ACCESS_LIST, CLUSTER, DATAPATH_SERVICE, LISTENER, PROTECTION, REALS
+
+_ENDPOINT = {"address": "10.1.0.1", "port": 5000}
+
+
+def _tier(*, interfaces: bool = True, **more: Any) -> tuple[str, str]:
+    service = {"name": "one", "protocol": "udp", "listen": {"port": 5000}, "endpoints": [_ENDPOINT], **more}
+    edge = {"name": "edge1", "groups": ("ingress", "l4"), **({"interfaces": ["eth0"]} if interfaces else {})}
+    site = load_site({"schema": 1, "edge": {}, "hosts": {"edge1": edge}, "origins": {}})
+    found = tier_of(site, Service.model_validate(service))
+    return found.kind, found.field
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "field"),
+    [
+        ({}, "xdp", "protocol"),
+        ({"tier": "l7"}, "udp_proxy", "tier"),
+        ({"interfaces": False}, "udp_proxy", "listen.address"),
+        ({"bandwidth": {"egress": "1mbit"}}, "udp_proxy", "bandwidth"),
+        ({"endpoints": [{"address": "db.example.com", "port": 1}]}, "udp_proxy", "endpoints"),
+        ({"protocol": "tcp"}, "tcp_proxy", "tier"),
+        ({"protocol": "tcp", "tier": "l4"}, "xdp", "tier"),
+        ({"protocol": "tcp", "listen": {"address": "vip", "port": 1}}, "xdp", "listen.address"),
+        ({"protocol": "tcp", "listen": {"port": 1, "sni": ["a.example.com"]}}, "tcp_proxy", "listen.sni"),
+        ({"protocol": "icmp", "listen": {"address": "vip"}}, "xdp echo", "protocol"),
+        ({"protocol": "http", "listen": None}, "http", "protocol"),
+    ],
+)
+def test_the_cheapest_tier_that_can_do_what_is_asked(asked: dict[str, Any], kind: str, field: str) -> None:
+    assert _tier(**asked) == (kind, field)
+
+
+def test_what_xdp_serves_has_neither_cluster_nor_listener() -> None:
+    for snapshot in golden.case("datapath").compile().snapshots().values():
+        served = snapshot.of_type(DATAPATH_SERVICE).keys()
+        assert served == snapshot.of_type(REALS).keys()
+        assert not served & snapshot.of_type(CLUSTER).keys()
+        assert not {"tcp-5432", "udp-5300", "tcp-7001"} & snapshot.of_type(LISTENER).keys()
+
+
+def test_hosts_without_a_datapath_get_nothing_of_it() -> None:
+    snapshots = golden.case("datapath").compile().snapshots()
+    assert not any(snapshots["idle"].of_type(t) for t in (PROTECTION, ACCESS_LIST, DATAPATH_SERVICE))
+    assert snapshots["l4only"].of_type(PROTECTION)
+    assert not snapshots["l4only"].of_type(LISTENER)

@@ -1,0 +1,53 @@
+"""`explain` and the diff say which tier serves a service, why, and what a change of tier costs."""
+
+from __future__ import annotations
+
+import copy
+
+from tests.support import golden
+from xds_agent.compile import Compiled, Compiler
+from xds_agent.explain.changes import describe
+from xds_agent.explain.request import explain
+from xds_agent.model import Service, Site
+
+
+def _compiled(site: Site) -> Compiled:
+    return Compiler().compile(site, golden.words_for_keys(site))
+
+
+def _changed(site: Site, name: str, **update: object) -> Site:
+    services = tuple(
+        Service.model_validate({**one.model_dump(exclude_unset=True), **update}) if one.name == name else one
+        for one in site.edge.services
+    )
+    return Site(edge=site.edge.model_copy(update={"services": services}), hosts=copy.copy(site.hosts))
+
+
+def test_explain_says_who_serves_and_why() -> None:
+    site = golden.case("datapath").site
+    snapshots = _compiled(site).snapshots()
+    [by_xdp] = explain(site, snapshots, "tcp://edge:5432", host="edge1")
+    assert by_xdp.verdict == "forwarded"
+    assert by_xdp.sentence == (
+        "XDP sends the packets to 3 reals of db with translated addresses (nat); with no healthy one to the "
+        "host itself"
+    )
+    assert [(one.name, one.path) for one in by_xdp.steps] == [
+        ("XDP load balancing", "services[db].listen.address")
+    ]
+    [by_envoy] = explain(site, snapshots, "tcp://edge:7002", host="edge1")
+    [tier] = [one for one in by_envoy.steps if one.kind == "tier"]
+    assert (tier.name, tier.path) == ("Envoy's tcp_proxy", "services[shaped].bandwidth")
+
+
+def test_a_change_of_tier_says_that_connections_are_reset() -> None:
+    old = golden.case("datapath").site
+    new = _changed(old, "plain", tier="l4")
+    said = describe(old, new, _compiled(old).snapshots(), _compiled(new).snapshots())
+    texts = [line.text for line in said.lines]
+    assert (
+        "plain moves from Envoy's tcp_proxy to XDP load balancing (tier: l4 asks for it): its open "
+        "connections "
+        "are reset"
+    ) in texts
+    assert "closes connections of listener tcp-7003: the listener goes" in texts

@@ -1,0 +1,142 @@
+"""What no datapath could do, or nobody could mean: each with its place and its fix, one problem each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from xds_agent.model import load_site
+
+Document = dict[str, Any]
+Report = Callable[[Document], list[str]]
+ENDPOINT = {"address": "10.0.9.1", "port": 5000, "cloud": "aws"}
+
+
+def _service(**more: Any) -> dict[str, Any]:
+    one = {"name": "db", "tenant": "retail", "protocol": "tcp", "listen": {"address": "vip", "port": 5000}}
+    return {**one, "endpoints": [ENDPOINT], **more}
+
+
+SERVICES: list[tuple[dict[str, Any], str]] = [
+    (
+        _service(listen={"address": "vip", "port": 22}),
+        "services[db].listen.port: 22 is the way into the hosts (SSH); choose another port",
+    ),
+    (
+        _service(listen={"address": "vip", "port": 8082}),
+        "services[db].listen.port: 8082 is the proxies' own port (ports.agent_metrics); choose "
+        "another port, or "
+        "move the proxies' own with ports.agent_metrics",
+    ),
+    (
+        _service(listen={"address": "vip", "port": 20000}),
+        "services[db].listen.port: 20000 is among the ports of nat (20000 to 32767); choose a port "
+        "below 20000",
+    ),
+    (
+        _service(tier="l4", bandwidth={"egress": "1mbit"}),
+        "services[db].bandwidth: needs a proxy (what XDP sends passes no queue that could shape "
+        "it), and tier "
+        "is l4; remove bandwidth, or tier",
+    ),
+    (
+        _service(forward="gue", endpoints=[{**ENDPOINT, "port": 5001}]),
+        "services[db].endpoints[0].port: gue keeps port 5000, the backend listens on 5001; use the "
+        "same port, "
+        "or forward: nat",
+    ),
+    (
+        _service(forward="dsr", endpoints=[{**ENDPOINT, "cloud": "gcp"}]),
+        "services[db].forward: dsr works on one link only, and 10.0.9.1 is in gcp; use forward: "
+        "nat, or keep it "
+        "to the backends of one link",
+    ),
+    (
+        _service(tenant="bank"),
+        "services[db].listen.address: no host with a datapath carries tenant bank; give a host of "
+        "group l4 that "
+        "carries its tenant the variable xdp_interfaces",
+    ),
+    (
+        _service(protocol="icmp", listen={"address": "edge"}),
+        "services[db].listen.address: icmp answers for a vip, never for the hosts themselves; write listen: "
+        "{address: vip}",
+    ),
+    (
+        _service(listen={"address": "vip", "port": 7000}, tier="l7"),
+        "services[db].listen.port: service echo listens on 7000 already; choose another port, or "
+        "give each of "
+        "them listen.sni",
+    ),
+]
+
+
+@pytest.fixture
+def site(document: Document) -> Document:
+    """edge1 has a datapath and a vip, and does not carry the tenant bank."""
+    document["hosts"]["edge1"] |= {"interfaces": ["eth0"], "vip": "203.0.114.1", "tenants": ["retail"]}
+    return document
+
+
+@pytest.mark.parametrize(("service", "expected"), SERVICES, ids=[words[:60] for _, words in SERVICES])
+def test_a_service_that_cannot_be(
+    site: Document, report: Report, service: dict[str, Any], expected: str
+) -> None:
+    site["edge"]["services"].append(service)
+    assert report(site) == [expected]
+
+
+def test_the_vip_is_apart_from_what_envoy_listens_on(site: Document, report: Report) -> None:
+    site["edge"]["services"].append(_service(listen={"address": "vip", "port": 7000}))
+    assert report(site) == []
+    del site["hosts"]["edge1"]["vip"]
+    assert report(site) == [
+        "services[db].listen.port: service echo listens on 7000 already; choose another port, or "
+        "give each of "
+        "them listen.sni"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("protection", "expected"),
+    [
+        (
+            {"deny": ["192.0.2.0/24", "10.0.0.0/8"]},
+            "protection.deny[1]: 10.0.0.0/8 contains host control1 (10.0.0.10); take it out; if it is meant, "
+            "name 10.0.0.0/8 under protection.deny_anyway too",
+        ),
+        (
+            {"deny": ["10.9.0.0/16"]},
+            "protection.deny[0]: 10.9.0.0/16 contains a backend of shop-v2 (10.9.9.9); take it out; if it is "
+            "meant, name 10.9.0.0/16 under protection.deny_anyway too",
+        ),
+        (
+            {"deny": ["192.0.2.0/24"], "operators": ["192.0.2.8/29"]},
+            "protection.deny[0]: 192.0.2.0/24 contains operators' network 192.0.2.8/29; take it out; "
+            "if it is "
+            "meant, name 192.0.2.0/24 under protection.deny_anyway too",
+        ),
+        (
+            {"deny_anyway": ["192.0.2.0/24"]},
+            "protection.deny_anyway[0]: 192.0.2.0/24 is not denied; remove it, or write it under deny too",
+        ),
+    ],
+)
+def test_nobody_is_shut_out_by_mistake(
+    site: Document, report: Report, protection: dict[str, Any], expected: str
+) -> None:
+    site["edge"]["protection"] = protection
+    assert report(site) == [expected]
+
+
+def test_what_is_meant_is_taken(site: Document, report: Report) -> None:
+    site["edge"]["protection"] = {"deny": ["10.0.0.0/8"], "deny_anyway": ["10.0.0.0/8"]}
+    assert report(site) == []
+
+
+def test_protection_without_a_datapath_is_said(document: Document) -> None:
+    document["edge"]["protection"] = {"deny": ["192.0.2.0/24"]}
+    [note] = load_site(document).not_acted_on
+    assert "no host has a datapath" in note.render()
