@@ -19,6 +19,8 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _UPSTREAM_IDLE = timedelta(seconds=30)
 _TCP_HANDSHAKE_KEEPALIVE_S = 60
 _RETRY_BUDGET_PERCENT = 20.0
+# Below so many percent of endpoints being well, over all priorities, requests go to all of them.
+_PANIC_PERCENT = 1.0
 _DNS_REFRESH = timedelta(seconds=5)
 _DNS_RETRY = (timedelta(seconds=1), timedelta(seconds=10))
 
@@ -45,9 +47,9 @@ def cluster(service: Service, limits: ProxyLimits, assignment: Any | None) -> An
     else:
         _by_dns(message, assignment)
     message.common_lb_config.locality_weighted_lb_config.SetInParent()
-    if service.steering.active_passive:
-        # With a cloud to fail over to, panic (send to the dead as a last resort) would only hold requests.
-        message.common_lb_config.healthy_panic_threshold.SetInParent()
+    # Envoy's own default (50) would send to the dead while every other endpoint still lives.
+    panic = 0.0 if service.steering.fails_when_all_down else _PANIC_PERCENT
+    message.common_lb_config.healthy_panic_threshold.value = panic
     if service.health is not None:
         _health_check(message.health_checks.add(), service, service.health)
     if service.ejection.max_percent:

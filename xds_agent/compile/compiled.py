@@ -21,6 +21,7 @@ from xds_agent.snapshot.resource import (
     SECRET,
     Snapshot,
 )
+from xds_agent.steering.deciding import Decisions
 
 _PORTS = {PLAIN: "ports.http", HTTPS.name: "ports.https", GRPC.name: "ports.grpc"}
 
@@ -32,10 +33,11 @@ class Compiled:
     site: Site
     views: Mapping[str, View]
     by_audience: Mapping[Audience, Snapshot]
+    decisions: Decisions
 
     def snapshot(self, view: View) -> Snapshot:
         """Snapshot of a view. Raises KeyError for a view no host of this site has."""
-        return self.by_audience[audience_of(view)]
+        return self.by_audience[audience_of(view, self.decisions)]
 
     def snapshots(self) -> dict[str, Snapshot]:
         """Host -> snapshot; hosts that see the same get the same object."""

@@ -14,12 +14,14 @@ from xds_agent.compile.hosts import Hosts
 from xds_agent.compile.inputs import Inputs, Settled
 from xds_agent.compile.material import CompileError, KeyPair, Material, Trust
 from xds_agent.compile.parts import Parts, parts_of
+from xds_agent.compile.placed import Placed
 from xds_agent.compile.secrets import key_pair_secret, trust_secret_of
 from xds_agent.compile.table import Table
 from xds_agent.compile.tls import certificate_secret, trust_secret
 from xds_agent.compile.views import Audience, audience_of, views_of
 from xds_agent.model import Problem, ProxyLimits, Site
 from xds_agent.snapshot.resource import SECRET, Resource
+from xds_agent.steering.deciding import UNDECIDED, Decisions
 
 _Secrets = dict[str, tuple[KeyPair | Trust, Resource]]
 
@@ -39,9 +41,14 @@ class Compiler:
         self._secrets: _Secrets = {}
         self._assemblies: dict[Audience, Assembly] = {}
         self._protection = ProtectionMemory()
+        self._placed: dict[Audience, Placed] = {}
 
-    def compile(self, site: Site, material: Material, *, now: datetime | None = None) -> Compiled:
-        """`now` opens and closes maintenance windows; without it none is open.
+    def compile(
+        self, site: Site, material: Material, *, now: datetime | None = None,
+        decisions: Decisions = UNDECIDED,
+    ) -> Compiled:  # fmt: skip
+        """`now` opens and closes maintenance windows; without it none is open. `decisions`: what was decided
+        for each place where proxies stand; services they do not name follow `order` and `weights`.
 
         Raises CompileError with every problem.
         """
@@ -65,10 +72,16 @@ class Compiler:
             protection=self._protection.resources(site, settled, material.denied),
         )  # fmt: skip
         views = views_of(site)
-        audiences = dict.fromkeys(audience_of(view) for view in views.values())
-        self._assemblies = {one: self._assemblies.get(one) or Assembly(one) for one in audiences}
-        snapshots = {one: self._assemblies[one].snapshot(world) for one in audiences}
-        return Compiled(site=site, views=views, by_audience=snapshots)
+        audiences = dict.fromkeys(audience_of(view, decisions) for view in views.values())
+        anywhere = dict.fromkeys(one.anywhere for one in audiences)
+        self._assemblies = {one: self._assemblies.get(one) or Assembly(one) for one in anywhere}
+        snapshots = {one: self._assemblies[one].snapshot(world) for one in anywhere}
+        placed = [one for one in audiences if one.place is not None]
+        self._placed = {one: self._placed.get(one) or Placed(one) for one in placed}
+        for one in placed:
+            base = snapshots[one.anywhere]
+            snapshots[one] = self._placed[one].snapshot(base, site, settled, decisions)
+        return Compiled(site=site, views=views, by_audience=snapshots, decisions=decisions)
 
     def _made_parts(self, site: Site, settled: Settled) -> dict[str, Parts]:
         """Parts of every service; the dict of before is left as it is."""

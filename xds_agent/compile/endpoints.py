@@ -1,4 +1,4 @@
-"""Endpoint sets: localities, one priority per cloud in the order asked for, weights, drained ones."""
+"""Endpoint sets: localities with priorities and weights (decided, or as the inventory says), drained ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 
 from xds_agent.compile.maintenance import Windows, drained
 from xds_agent.model import ResolvedEndpoint, Service
+from xds_agent.steering import Endpoint, spread
+from xds_agent.steering.deciding import Share
+from xds_agent.steering.site import region_of
 
 # Half of a priority gone: 50 % x 1.4 = 70 % of its requests stay, the rest spills to the next one.
 OVERPROVISIONING_PERCENT = 140
@@ -18,17 +21,20 @@ OVERPROVISIONING_PERCENT = 140
 _DRAINING = health_check_pb2.HealthStatus.Value("DRAINING")
 _SHARE_SCALE = 100
 _Place = tuple[int, str, str, str]
+_Places = dict[_Place, list[ResolvedEndpoint]]
 
 
-def load_assignment(service: Service, resolved: Sequence[ResolvedEndpoint], windows: Windows) -> Any:
-    """ClusterLoadAssignment of a service, localities by priority and name."""
+def load_assignment(
+    service: Service, resolved: Sequence[ResolvedEndpoint], windows: Windows,
+    shares: Sequence[Share] | None = None,
+) -> Any:  # fmt: skip
+    """ClusterLoadAssignment of a service, localities by priority and name.
+
+    `shares` is what was decided for where the proxy stands; without it `order` and `weights` alone hold.
+    """
     message = endpoint_pb2.ClusterLoadAssignment(cluster_name=service.name)
     message.policy.overprovisioning_factor.value = OVERPROVISIONING_PERCENT
-    places: dict[_Place, list[ResolvedEndpoint]] = {}
-    priorities = _priorities(service, resolved)
-    for one in resolved:
-        places.setdefault((priorities[one.cloud], one.cloud, one.region, one.zone), []).append(one)
-    weights = _weights(service, places)
+    places, weights = _as_said(service, resolved) if shares is None else _as_decided(resolved, shares)
     for place in sorted(places):
         priority, cloud, region, zone = place
         locality = message.endpoints.add(priority=priority)
@@ -42,6 +48,30 @@ def load_assignment(service: Service, resolved: Sequence[ResolvedEndpoint], wind
             if out or not one.weight or (windows and drained(one, windows)):
                 entry.health_status = _DRAINING
     return message
+
+
+def _as_said(service: Service, resolved: Sequence[ResolvedEndpoint]) -> tuple[_Places, dict[_Place, int]]:
+    places: _Places = {}
+    priorities = _priorities(service, resolved)
+    for one in resolved:
+        if one.cloud in priorities:
+            places.setdefault((priorities[one.cloud], one.cloud, one.region, one.zone), []).append(one)
+    return places, _weights(service, places)
+
+
+def _as_decided(
+    resolved: Sequence[ResolvedEndpoint], shares: Sequence[Share]
+) -> tuple[_Places, dict[_Place, int]]:
+    """Regions without a share are not sent at all: what the inventory forbids gets nothing, come what may."""
+    places: _Places = {}
+    weights: dict[_Place, int] = {}
+    for region, priority, weight in shares:
+        mine = [one for one in resolved if region_of(one) == region]
+        zones, _ = spread(weight, [Endpoint(one.zone, one.weight) for one in mine])
+        for one in mine:
+            places.setdefault((priority, *region, one.zone), []).append(one)
+        weights.update(((priority, *region, zone), max(1, part)) for zone, part in zones.items())
+    return places, weights
 
 
 def _fill(entry: Any, service: Service, one: ResolvedEndpoint) -> None:
@@ -61,12 +91,12 @@ def _stable(one: ResolvedEndpoint) -> tuple[str, int, int]:
 
 
 def _priorities(service: Service, resolved: Iterable[ResolvedEndpoint]) -> dict[str, int]:
-    """Cloud -> priority, without a gap: as `order` says, clouds it does not name together last."""
+    """Cloud -> priority, without a gap: as `order` says; clouds it does not name have none."""
     present = {one.cloud for one in resolved}
-    if not service.steering.active_passive:
+    if not service.steering.order:
         return dict.fromkeys(present, 0)
     order = [cloud for cloud in service.steering.order if cloud in present]
-    return {cloud: order.index(cloud) if cloud in order else len(order) for cloud in present}
+    return {cloud: at if service.steering.active_passive else 0 for at, cloud in enumerate(order)}
 
 
 def _cloud_weight(service: Service, cloud: str) -> int:

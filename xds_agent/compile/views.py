@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xds_agent.model import Host, Site
+from xds_agent.steering import Region
+from xds_agent.steering.deciding import Decisions
 
 ENVOY_MINOR = "1.40"
 """Minor version of Envoy that resources are written for."""
@@ -27,11 +29,17 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """The part of a view that resources depend on today: places do not count until steering reads them."""
+    """The part of a view that resources depend on; a place counts where something was decided for it."""
 
     serves: bool
     tenants: frozenset[str]
     datapath: bool = False
+    place: Region | None = None
+
+    @property
+    def anywhere(self) -> Audience:
+        """The same without its place: what it shares with proxies elsewhere."""
+        return self if self.place is None else replace(self, place=None)
 
 
 def view_of(site: Site, host: Host) -> View:
@@ -53,10 +61,14 @@ def views_of(site: Site) -> dict[str, View]:
     }
 
 
-def audience_of(view: View) -> Audience:
-    """Hosts that neither serve by Envoy nor by XDP get no service, so tenants make no difference to them."""
+def audience_of(view: View, decisions: Decisions) -> Audience:
+    """Hosts that neither serve by Envoy nor by XDP get no service, so tenants and places make no difference
+    to them."""
     serves = "ingress" in view.roles
-    return Audience(serves, view.tenants if serves or view.datapath else frozenset(), view.datapath)
+    if not serves and not view.datapath:
+        return Audience(False, frozenset())
+    place = Region(view.cloud, view.region)
+    return Audience(serves, view.tenants, view.datapath, place if serves and place in decisions else None)
 
 
 def _has_agent(host: Host) -> bool:

@@ -84,6 +84,12 @@ class ProxyLimits(Model):
         description="Longest time without a request on a connection.",
         examples=["60s"],
     )
+    probes_per_second: Count = Field(
+        default=200,
+        description="Probes one proxy makes for steering and its L4 tier; an inventory that needs more is "
+        "refused.",
+        examples=[200],
+    )
     connection_duration: Duration = Field(
         default=timedelta(minutes=15),
         description="Longest life of a connection, after which it is drained: a revoked client is cut "

@@ -39,7 +39,8 @@ class Steering(Model):
     )
     order: tuple[Name, ...] = Field(
         default=(),
-        description="Clouds, first choice first. Clouds not named come after all of these.",
+        description="Clouds allowed, first choice first: no other gets anything. Among equals it "
+        "decides. Empty: all clouds are allowed.",
         examples=[["aws", "gcp"]],
     )
     weights: Annotated[dict[Name, Weight], BY_KEY] = Field(
@@ -73,11 +74,23 @@ class Steering(Model):
     failback: Failback = Field(
         default=Failback(), description="How traffic returns.", examples=[{"after": "1m", "ramp": "5m"}]
     )
+    when_all_down: Literal["fail", "spread"] | None = Field(
+        default=None,
+        description="`fail`: requests are answered 503 (no healthy upstream) at once. `spread`: they go to "
+        "all endpoints all the same, in case the checks are wrong. None: `fail` when active-passive, else "
+        "`spread`.",
+        examples=["fail"],
+    )
     capacity: Annotated[dict[Name, Count], BY_KEY] = Field(
         default_factory=dict,
         description="Requests a second each cloud can take; what is beyond goes to the next one.",
         examples=[{"aws": 5000}],
     )
+
+    @property
+    def fails_when_all_down(self) -> bool:
+        """True when nobody is to be asked who is known to be down."""
+        return self.when_all_down == "fail" or (self.when_all_down is None and self.active_passive)
 
     @property
     def active_passive(self) -> bool:

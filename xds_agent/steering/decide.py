@@ -58,7 +58,7 @@ def decide(question: Question, current: Placement | None = None, now_s: float = 
         (g.region, "its cloud has weight 0") for g in groups if g.weight > 0 and g.region not in named
     ]
     limits = _limits(question, standings, now_s)
-    basis = (policy, tuple((one.region, one.weight) for one in groups))
+    basis = _basis(policy, groups)
     if current is None or current.basis != basis:
         chosen, challenged = wanted, None
     else:
@@ -76,6 +76,16 @@ def decide(question: Question, current: Placement | None = None, now_s: float = 
         challenged_since_s=challenged,
         moved_s=moved,
     )
+
+
+def basis_of(question: Question) -> tuple[object, ...]:
+    """The part of the inventory that a decision is made from."""
+    policy = question.policy
+    return _basis(policy, sorted(one for one in question.groups if policy.allows(one.region)))
+
+
+def _basis(policy: Policy, groups: Sequence[Group]) -> tuple[object, ...]:
+    return policy, tuple((one.region, one.weight) for one in groups)
 
 
 def _not_allowed(policy: Policy) -> str:

@@ -36,10 +36,10 @@ def _shares(message: Any) -> dict[tuple[str, str], int]:
     }
 
 
-def test_a_priority_per_cloud_in_the_order_asked_for() -> None:
+def test_a_priority_per_cloud_in_the_order_asked_for_and_none_for_others() -> None:
     found = [_at("1", "gcp"), _at("2", "aws"), _at("3", "colo"), _at("4", "azure"), _at("5", "other")]
     made = _made(found, order=["aws", "gcp", "azure"])
-    assert _priorities(made) == {"aws": 0, "gcp": 1, "azure": 2, "colo": 3, "other": 3}
+    assert _priorities(made) == {"aws": 0, "gcp": 1, "azure": 2}
 
 
 def test_a_cloud_without_endpoints_leaves_no_gap() -> None:

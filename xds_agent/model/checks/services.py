@@ -109,7 +109,7 @@ def _check_steering(context: Context, index: int, service: Service, clouds: set[
             context.add(f"{path}.order[{at}]", f"service {service.name} has no endpoint in {cloud}", fix)
     if len(service.steering.order) > _PRIORITIES_MOST:
         message = f"has {len(service.steering.order)} clouds; Envoy knows {_PRIORITIES_MOST} priorities"
-        context.add(f"{path}.order", message, "leave the last ones out: they come after all others")
+        context.add(f"{path}.order", message, "leave the last ones out")
     for cloud in service.steering.weights:
         if cloud not in clouds:
             fix = f"add one, or take {cloud} out of the weights (endpoints are in: {has})"
