@@ -12,8 +12,17 @@
 #include "include/balance.h"
 #include "include/forward.h"
 #include "include/reply.h"
+#include "include/mark.h"
 
-const volatile struct features features = {.acl = 1, .limit = 1, .balance = 1, .limit_mask = 65535};
+const volatile struct features features = {.acl = 1,
+                                           .limit = 1,
+                                           .balance = 1,
+                                           .nat = 1,
+                                           .limit_mask = 65535,
+                                           .nat_first_port = 20000,
+                                           .nat_sets = 1596};
+
+#include "include/forward_nat.h"
 
 /* Enums that only exist in code, and structs that only inner maps hold, would be missing from BTF. */
 struct vocabulary {
@@ -23,6 +32,7 @@ struct vocabulary {
     enum service_flag service_flag;
     enum real_state real_state;
     enum setting_flag setting_flag;
+    enum nat_state nat_state;
     struct acl_row acl_row;
     struct prefix4 prefix4;
     struct prefix6 prefix6;
@@ -58,8 +68,8 @@ static __always_inline enum reason protect(const struct packet *packet, const st
                              opens ? &settings->source_syns : &settings->source_packets, now,
                              features.limit_seed, features.limit_mask))
             return opens ? DROP_SYN_RATE : DROP_SOURCE_RATE;
-        if (service && !service_conforms(service, opens, now))
-            return opens ? DROP_SERVICE_SYN_RATE : DROP_SERVICE_RATE;
+        if (service)
+            return service_conforms(service, packet, opens, now);
     }
     return PARSED;
 }
@@ -68,12 +78,12 @@ static __always_inline bool is_drop(enum reason reason) {
     return reason >= FIRST_DROP && reason < DROP_END;
 }
 
-static __always_inline enum reason balance(struct xdp_md *ctx, const struct packet *packet,
+static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *packet,
                                            const struct service *service, const struct settings *settings) {
     if (service->forward == FORWARD_ECHO)
         return is_echo(packet) ? reply_echo(ctx, packet) : PASS_KERNEL;
     if (packet->fragment && !(service->flags & SERVICE_HASH_ADDRESSES))
-        return PASS_FRAGMENT;
+        return service->forward == FORWARD_NAT ? DROP_NAT_FRAGMENT : PASS_FRAGMENT;
     __u32 hash = flow_hash(packet, service, features.balance_seed);
     __u32 number = choose_real(packet, service, settings, hash);
     if (!number)
@@ -84,6 +94,10 @@ static __always_inline enum reason balance(struct xdp_md *ctx, const struct pack
     if (service->mtu && packet->l3_length > service->mtu)
         return reply_too_big(ctx, packet, service->mtu);
     count_real(number, packet);
+    if (service->flags & SERVICE_MARK)
+        mark(ctx, packet, service->dscp);
+    if (features.nat && service->forward == FORWARD_NAT)
+        return forward_nat(ctx, packet, number, hash, service->id);
     return service->forward == FORWARD_DSR ? forward_dsr(ctx, real)
                                            : forward_gue(ctx, packet, real, settings, hash);
 }
@@ -92,6 +106,11 @@ static __always_inline enum reason balance(struct xdp_md *ctx, const struct pack
 static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *packet, struct service *service,
                                           const struct settings *settings, __u32 *id) {
     bool monitor = settings->flags & SETTING_MONITOR;
+    if (features.nat && is_to_nat(packet, settings)) {
+        enum reason answered = answer_nat(ctx, packet, id);
+        if (answered != PARSED)
+            return answered;
+    }
     enum reason reason = protect(packet, service, settings);
     if (is_drop(reason)) {
         if (features.local_sockets && expected(ctx, packet))

@@ -17,6 +17,10 @@ static __always_inline __u32 slot_of(__u32 hash) {
     return (__u64)hash * RING_SLOTS >> 32;
 }
 
+static __always_inline __u32 coarse_s(void) {
+    return bpf_ktime_get_coarse_ns() / 1000000000;
+}
+
 static __always_inline bool takes_packets(__u32 number) {
     struct real *real = bpf_map_lookup_elem(&reals, &number);
     return real && (real->state == REAL_UP || real->state == REAL_DRAINING);
@@ -36,7 +40,8 @@ static __always_inline struct flow *find_flow(const struct flow_key *key) {
 
 /* A slot whose real changed: new connections go to the current real, everything else to where it was. */
 static __always_inline __u32 real_of_moved(const struct packet *packet, const struct service *service,
-                                           const struct settings *settings, __u64 slot, __u32 now_s) {
+                                           const struct settings *settings, __u64 slot, __u32 row,
+                                           __u32 now_s) {
     __u32 current = SLOT_CURRENT(slot), previous = SLOT_PREVIOUS(slot);
     struct flow_key key = {.source = packet->source,
                            .destination = packet->destination,
@@ -46,7 +51,7 @@ static __always_inline __u32 real_of_moved(const struct packet *packet, const st
                            .version = packet->version};
     if (service->flags & SERVICE_HASH_ADDRESSES)
         key.source_port = key.destination_port = 0;
-    struct flow fresh = {current, now_s};
+    struct flow fresh = {current, now_s, service->ring, row};
     if (opens_connection(packet)) {
         bpf_map_update_elem(&flows_new, &key, &fresh, BPF_ANY);
         bpf_map_delete_elem(&flows, &key); /* the ports' earlier connection is over */
@@ -65,8 +70,7 @@ static __always_inline __u32 real_of_moved(const struct packet *packet, const st
         }
         if (!idle)
             count(service->id, NOTE_FLOW_REMAPPED, packet);
-        flow->real = current;
-        flow->seen_s = now_s;
+        *flow = fresh;
         return current;
     }
     if (previous && takes_packets(previous))
@@ -92,5 +96,5 @@ static __always_inline __u32 choose_real(const struct packet *packet, const stru
     __u64 slot = *(volatile __u64 *)entry;
     if (!(slot & SLOT_MOVED))
         return SLOT_CURRENT(slot);
-    return real_of_moved(packet, service, settings, slot, bpf_ktime_get_coarse_ns() / 1000000000);
+    return real_of_moved(packet, service, settings, slot, row, coarse_s());
 }

@@ -1,6 +1,7 @@
 /* Stage: forward. GUE (IP in UDP, variant 1 of draft-ietf-intarea-gue: no header of its own) over any network
  * that lets UDP through; DSR by MAC rewrite for reals on the same link. */
 #pragma once
+#include "checksum.h"
 #include "packet.h"
 
 #define LINK_ROOM 22 /* Ethernet and two tags: always moved whole, what is too much is overwritten */
@@ -15,21 +16,6 @@ struct outer6 {
     struct ipv6hdr ip;
     struct udphdr udp;
 };
-
-static __always_inline __sum16 fold_checksum(__u32 sum) {
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return ~sum;
-}
-
-static __always_inline __sum16 ipv4_checksum(const struct iphdr *ip) {
-    const __u16 *words = (const void *)ip;
-    __u32 sum = 0;
-#pragma unroll
-    for (int i = 0; i < 10; i++)
-        sum += words[i];
-    return fold_checksum(sum);
-}
 
 /* In words: the compiler, knowing of no alignment, would go byte by byte. */
 static __always_inline void copy_mac(void *to, const void *from) {

@@ -44,7 +44,8 @@ static __always_inline bool quoted_flow(struct xdp_md *ctx, const struct packet 
     if (flow->protocol != IPPROTO_TCP && flow->protocol != IPPROTO_UDP)
         return false;
     struct ports *ports = TAKE(&cursor, struct ports);
-    if (!ports)
+    /* What Ethernet pads with is not quoted. */
+    if (!ports || cursor.position - (void *)(long)ctx->data > (__u32)error->l3_offset + error->l3_length)
         return false;
     flow->version = error->version;
     flow->source_port = ports->destination;

@@ -5,6 +5,7 @@
 #pragma once
 #include "maps.h"
 #include "packet.h"
+#include "parse.h"
 
 /* How often a lost race is tried again. Then the packet counts as one too many: the limit is never exceeded.
  */
@@ -16,17 +17,26 @@ enum limit_kind {
     LIMIT_SSH = 0x03707344,
 };
 
-static __always_inline bool conforms(__u64 *cell, __u64 now, const struct limit *limit) {
+static __always_inline bool takes(__u64 *cell, __u64 now, const struct limit *limit, __u64 cost_ns) {
 #pragma unroll
     for (int i = 0; i < LIMIT_TRIES; i++) {
         __u64 old = *(volatile __u64 *)cell;
         __u64 start = old > now ? old : now; /* another CPU's clock may be ahead: never subtract first */
         if (start - now > limit->burst_ns)
             return false;
-        if (__sync_val_compare_and_swap(cell, old, start + limit->interval_ns) == old)
+        if (__sync_val_compare_and_swap(cell, old, start + cost_ns) == old)
             return true;
     }
     return false;
+}
+
+static __always_inline bool conforms(__u64 *cell, __u64 now, const struct limit *limit) {
+    return takes(cell, now, limit, limit->interval_ns);
+}
+
+static __always_inline bool conforms_bytes(__u64 *cell, __u64 now, const struct limit *limit,
+                                           const struct packet *packet) {
+    return takes(cell, now, limit, packet->frame_length * limit->interval_ns >> 10);
 }
 
 /* IPv6 sources are limited by /64: that is what one customer has. */
@@ -51,11 +61,27 @@ static __always_inline bool source_conforms(const struct packet *packet, enum li
     return here | there;
 }
 
-static __always_inline bool service_conforms(const struct service *service, bool opens, __u64 now) {
+/* PARSED, or why not. */
+static __always_inline enum reason service_conforms(const struct service *service,
+                                                    const struct packet *packet, bool opens, __u64 now) {
     const struct limit *limit = opens ? &service->syns : &service->packets;
-    if (!limit->interval_ns)
-        return true;
+    if (!limit->interval_ns && !service->bytes.interval_ns)
+        return PARSED;
     __u32 row = service->id;
     struct service_cell *cell = bpf_map_lookup_elem(&service_cells, &row);
-    return !cell || conforms(opens ? &cell->syns : &cell->packets, now, limit);
+    if (!cell)
+        return PARSED;
+    if (limit->interval_ns && !conforms(opens ? &cell->syns : &cell->packets, now, limit))
+        return opens ? DROP_SERVICE_SYN_RATE : DROP_SERVICE_RATE;
+    if (service->bytes.interval_ns && !conforms_bytes(&cell->bytes, now, &service->bytes, packet))
+        return DROP_SERVICE_BYTES;
+    return PARSED;
+}
+
+static __always_inline bool answer_conforms(const struct service_answers *answers, __u32 id,
+                                            const struct packet *packet) {
+    if (!answers->bytes.interval_ns)
+        return true;
+    struct service_cell *cell = bpf_map_lookup_elem(&service_cells, &id);
+    return !cell || conforms_bytes(&cell->answers, bpf_ktime_get_coarse_ns(), &answers->bytes, packet);
 }

@@ -59,9 +59,11 @@ struct {
     __array(values, struct acl6_table);
 } acl6 SEC(".maps");
 
+/* Mappable arrays begin at a page, so that a block is one cache line and not parts of two. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 65536); /* sized at load, with features.limit_mask */
+    __uint(map_flags, BPF_F_MMAPABLE);
     __type(key, __u32);
     __type(value, struct limit_block);
 } limit_blocks SEC(".maps");
@@ -72,6 +74,13 @@ struct {
     __type(key, __u32);
     __type(value, struct service_cell);
 } service_cells SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, SERVICES_DEFAULT); /* sized at load */
+    __type(key, __u32);
+    __type(value, struct service_answers);
+} service_answers SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -124,6 +133,31 @@ struct {
     __type(key, struct flow_key);
     __type(value, struct flow);
 } flows_new SEC(".maps");
+
+/* Rows: bank x nat_sets + set; of nat_flows: that x NAT_WAYS + way. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1596); /* sized at load, with features.nat_sets and nat_bank_mask */
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct nat_set);
+} nat_sets SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1596 * NAT_WAYS); /* sized at load */
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct nat_flow);
+} nat_flows SEC(".maps");
+
+/* Written by the loader, read by the next one. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct nat_geometry);
+} nat_geometry SEC(".maps");
 
 /* Row: service id x REASONS + reason. */
 struct {

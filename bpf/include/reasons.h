@@ -24,24 +24,37 @@ enum reason {
     DROP_NO_REAL,          /* no healthy real */
     DROP_TOO_BIG,          /* larger than the way to the real takes, and may not be answered */
     DROP_NO_ROOM,          /* the driver left no headroom to encapsulate */
+    DROP_SERVICE_BYTES,    /* bytes to this service from all sources */
+    DROP_ANSWER_BYTES,     /* bytes of its answers */
+    DROP_NAT_UNKNOWN,      /* in the middle of a TCP connection of which nothing is known */
+    DROP_NAT_FULL,         /* every port this flow may have is in use */
+    DROP_NAT_FRAGMENT,     /* addresses and ports cannot be translated in a part of a packet */
+    DROP_OTHER_VERSION,    /* a real of the other IP version in the ring of a nat service */
+    DROP_HOP_LIMIT,        /* used up */
     DROP_INTERNAL,         /* a map is missing or inconsistent: a mistake of ours */
     DROP_END,
-    SEND_GUE = 32,      /* encapsulated to a real */
-    SEND_DSR,           /* handed to a real on the same link */
-    SEND_ECHO,          /* ping answered in the name of a healthy service */
-    SEND_TOO_BIG,       /* answered with the size that fits */
-    NOTE_EXEMPT = 40,   /* the source is on an allow list */
+    SEND_GUE = 40, /* encapsulated to a real */
+    SEND_DSR,      /* handed to a real on the same link */
+    SEND_NAT,      /* translated, to a real */
+    SEND_ANSWER,   /* translated back, to the client */
+    SEND_ECHO,     /* ping answered in the name of a healthy service */
+    SEND_TOO_BIG,  /* answered with the size that fits */
+    SEND_END,
+    NOTE_EXEMPT = 52,   /* the source is on an allow list */
     NOTE_FLOW_NEW,      /* a flow of a moved slot seen for the first time */
     NOTE_FLOW_PINNED,   /* a packet whose real came from the flow table, not from the ring */
     NOTE_FLOW_REMAPPED, /* its real is gone: the flow went to another one */
-    REASONS = 48,       /* rows of one service in `counters` */
+    NOTE_NAT_NEW,       /* a flow got a port */
+    NOTE_NAT_OPEN,      /* a flow was confirmed by its client */
+    REASONS = 64,       /* rows of one service in `counters` */
 };
 
 #define FIRST_DROP DROP_TRUNCATED
+#define FIRST_SEND SEND_GUE
 #define DROPS      (DROP_END - FIRST_DROP)
 
 static __always_inline int verdict_of(enum reason reason) {
     if (reason < FIRST_DROP)
         return XDP_PASS;
-    return reason < SEND_GUE ? XDP_DROP : XDP_TX;
+    return reason < FIRST_SEND ? XDP_DROP : XDP_TX;
 }

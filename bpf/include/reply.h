@@ -28,11 +28,6 @@ static __always_inline void turn_link(struct ethhdr *ethernet) {
     copy_mac(ethernet->h_dest, mac);
 }
 
-/* One 16-bit word under a checksum changed (RFC 1624). */
-static __always_inline __sum16 checksum_after(__sum16 check, __be16 before, __be16 after) {
-    return fold_checksum((__u32)(__u16)~check + (__u16)~before + after);
-}
-
 static __always_inline enum reason reply_echo(struct xdp_md *ctx, const struct packet *packet) {
     void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
     if (data + LINK_ROOM > end)
@@ -43,7 +38,7 @@ static __always_inline enum reason reply_echo(struct xdp_md *ctx, const struct p
     /* Type and code are one word under the checksum. */
     __be16 *kind = (void *)icmp, before = *kind;
     *kind = bpf_htons(packet->version == 4 ? ICMP_ECHOREPLY << 8 : ICMPV6_ECHO_REPLY << 8);
-    icmp->checksum = checksum_after(icmp->checksum, before, *kind);
+    icmp->checksum = checksum_after(icmp->checksum, difference16(before, *kind));
     if (packet->version == 4) {
         struct iphdr *ip = AT(data, packet->l3_offset, L3_MASK);
         if ((void *)(ip + 1) > end)
@@ -53,7 +48,7 @@ static __always_inline enum reason reply_echo(struct xdp_md *ctx, const struct p
         __be16 *lifetime = (void *)&ip->ttl;
         before = *lifetime;
         ip->ttl = OUTER_TTL;
-        ip->check = checksum_after(ip->check, before, *lifetime);
+        ip->check = checksum_after(ip->check, difference16(before, *lifetime));
     } else {
         struct ipv6hdr *ip = AT(data, packet->l3_offset, L3_MASK);
         if ((void *)(ip + 1) > end)

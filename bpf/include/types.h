@@ -24,7 +24,8 @@ union address {
     __u8 bytes[16];
 };
 
-/* GCRA: one packet per interval_ns on the long run, burst_ns of it at once. interval_ns 0: no limit. */
+/* GCRA: one packet per interval_ns (limits of bytes: 1024 bytes per interval_ns) on the long run, burst_ns of
+ * it at once. interval_ns 0: no limit. */
 struct limit {
     __u64 interval_ns;
     __u64 burst_ns;
@@ -42,6 +43,13 @@ struct settings {
     __be32 tunnel_source4;
     __u32 reserved;
     union address tunnel_source6;
+    __be32 nat_source4; /* what reals see instead of the client */
+    __u16 nat_new_s;    /* how long (s, idle) a flow keeps its port: not confirmed yet, */
+    __u16 nat_tcp_s;    /* open, */
+    __u16 nat_udp_s;
+    __u16 nat_closing_s; /* closed by both sides or reset */
+    __u32 padding;
+    union address nat_source6;
     struct limit source_packets;
     struct limit source_syns;
     struct limit ssh_packets;
@@ -53,9 +61,14 @@ struct features {
     __u8 limit;
     __u8 balance;
     __u8 local_sockets;
-    __u32 limit_mask;   /* blocks of the limiter minus one; a power of two minus one */
-    __u32 limit_seed;   /* secret of this host: nobody can aim at another source's cells */
-    __u32 balance_seed; /* the same on all hosts of a site: any of them finds the same real */
+    __u8 nat;
+    __u8 padding;
+    __u16 nat_first_port;
+    __u32 nat_sets;      /* of NAT_WAYS ports each, per bank */
+    __u32 nat_bank_mask; /* banks minus one; a power of two minus one */
+    __u32 limit_mask;    /* blocks of the limiter minus one; a power of two minus one */
+    __u32 limit_seed;    /* secret of this host: nobody can aim at another source's cells */
+    __u32 balance_seed;  /* the same on all hosts of a site: any of them finds the same real */
 };
 
 enum acl_class {
@@ -89,7 +102,17 @@ struct limit_block {
 struct service_cell {
     __u64 packets;
     __u64 syns;
-    __u64 padding[6];
+    __u64 bytes;
+    __u64 answers; /* bytes of them */
+    __u64 padding[4];
+};
+
+/* What holds for a service's answers, found by its id: they carry no address of it. */
+struct service_answers {
+    struct limit bytes;
+    __u8 marked;
+    __u8 dscp;
+    __u8 padding[6];
 };
 
 struct service_key4 {
@@ -111,11 +134,13 @@ enum forward {
     FORWARD_GUE = 1,
     FORWARD_DSR = 2,
     FORWARD_ECHO = 3,
+    FORWARD_NAT = 4,
 };
 
 enum service_flag {
     SERVICE_HASH_ADDRESSES = 1,    /* not ports: fragments reach the same real as the rest of their flow */
     SERVICE_PASS_WITHOUT_REAL = 2, /* no healthy real: to the kernel instead of a drop */
+    SERVICE_MARK = 4,              /* what is forwarded gets the service's DSCP */
 };
 
 struct service {
@@ -126,6 +151,9 @@ struct service {
     __u32 mtu; /* bytes of the largest IP packet that still reaches a real; 0: no bound */
     struct limit packets;
     struct limit syns;
+    struct limit bytes;
+    __u8 dscp;
+    __u8 padding[7];
 };
 
 enum real_state {
@@ -140,6 +168,8 @@ struct real {
     __u8 mac[6]; /* of the next hop */
     __u8 version;
     __u8 state;
+    __be16 port; /* nat sends there; 0: the service's own */
+    __u8 padding[6];
 };
 
 /* A ring slot is one u64, so that one read sees both: current real in bits 0 to 31, previous in 32 to 62.
@@ -161,6 +191,57 @@ struct flow_key {
 struct flow {
     __u32 real;
     __u32 seen_s; /* coarse clock, seconds */
+    __u32 ring;   /* whose slot it is pinned in: the slot stays moved while the flow lives */
+    __u32 slot;
+};
+
+/* NAT: a port of the range is a slot of a table, and a flow's hash says which eight slots (twice) it may
+ * have. So both directions find the same entry without a search, nothing is inserted, and nothing evicts a
+ * flow: a slot is taken when it is free, idle for too long, or not confirmed. A bank is a whole range of
+ * ports; which one a real's flows use is a hash of its address, so that reals share no ports but those of
+ * their bank. */
+#define NAT_WAYS 8
+
+/* What slots mean; with another meaning a table starts empty. */
+struct nat_geometry {
+    __u32 first_port;
+    __u32 sets;
+    __u32 bank_mask;
+    __u32 seed;
+};
+
+/* One cache line. A tag: fingerprint of the flow (32 bits), seen_s (24), state (8). */
+struct nat_set {
+    __u64 tags[NAT_WAYS];
+};
+
+enum nat_state {
+    NAT_FREE = 0,
+    NAT_WRITING = 1,  /* claimed, nothing to be read yet */
+    NAT_NEW = 2,      /* the client's first packet came */
+    NAT_ANSWERED = 3, /* the real answered it */
+    NAT_OPEN = 4,     /* the client has seen the answer (TCP: it acknowledged the right number) */
+    NAT_STAGE = 7,    /* mask of the above */
+    NAT_FIN_CLIENT = 0x10,
+    NAT_FIN_REAL = 0x20,
+    NAT_RESET = 0x40,
+    NAT_UDP = 0x80,
+};
+
+/* One cache line. */
+struct nat_flow {
+    union address client;
+    union address service;
+    __u32 real;
+    __u32 id;
+    __be16 client_port;
+    __be16 service_port;
+    __be16 real_port;
+    __u8 protocol;
+    __u8 version;
+    __u32 expected;     /* the number the client must acknowledge to confirm the flow */
+    __u8 client_mac[6]; /* of the hop the client's packets come from: answers go back there */
+    __u8 padding[6];
 };
 
 struct counter {

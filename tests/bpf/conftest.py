@@ -15,7 +15,8 @@ from xds_agent.datapath.libbpf import Unavailable
 from xds_agent.datapath.program import Features, Generation, Sizes, load
 
 BPF = Path(__file__).resolve().parents[2] / "bpf"
-SMALL = Sizes(services=64, reals=64, limit_blocks=1024, flows=4096)
+SEEDED = Features(limit_seed=0x5EED, balance_seed=0xBA1A)
+SMALL = Sizes(services=64, reals=64, limit_blocks=1024, flows=4096, nat_ports=4096, nat_banks=4)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,6 +38,20 @@ def program() -> Path:
     return BPF / "build" / "xdp_main.bpf.o"
 
 
+@pytest.fixture
+def bpffs(tmp_path: Path) -> Iterator[Path]:
+    """A BPF file system of the test's own: /sys/fs/bpf may not be mounted, and is not ours."""
+    place = tmp_path / "bpffs"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "bpf", "bpf", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no BPF file system can be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
 Loader = Callable[..., Generation]
 
 
@@ -47,7 +62,7 @@ def loaded(program: Path) -> Iterator[Loader]:
 
     def make(**options: object) -> Generation:
         options.setdefault("sizes", SMALL)
-        options.setdefault("features", Features(limit_seed=0x5EED, balance_seed=0xBA1A))
+        options.setdefault("features", SEEDED)
         try:
             generations.append(load(program, **options))  # type: ignore[arg-type]
         except Unavailable as reason:

@@ -12,17 +12,22 @@ from ipaddress import ip_network
 
 import pytest
 
-from tests.bpf.support.bench import PING, VIP4, VIP6, Bench
+from tests.bpf.support.bench import BALANCE_SEED, GAME, LIMIT_SEED, VIP4, VIP6, Bench
 from tests.bpf.support.oracle import PACKETS, SSH, SYNS, Oracle, Stop, parse
+from tests.bpf.support.oracle_nat import Table
 from tests.bpf.support.packets import (
+    ACK,
     AH,
     DSTOPTS,
+    FIN,
     FRAGMENT,
     HOPOPTS,
     ICMP,
     ICMPV6,
     QINQ,
     ROUTING,
+    RST,
+    SYN,
     TCP,
     UDP,
     VLAN,
@@ -44,12 +49,19 @@ RULES = [
     ("2001:db8:bad:1::/64", "exempt"),
     ("2001:db8:bad:1::9/128", "deny"),
 ]
+NEAR_PORTS = range(3000, 3006)  # few, so that flows come back
 TAGS = [(), (), (), ((VLAN, 5),), ((QINQ, 5), (VLAN, 6)), ((QINQ, 1), (VLAN, 2), (VLAN, 3))]
 REPORTERS = {4: ["192.0.2.77", "192.0.2.9"], 6: ["2001:db8:77::1"]}
 EXTENSIONS = [HOPOPTS, DSTOPTS, ROUTING, AH, FRAGMENT]
 SOURCES4 = ["198.51.{}.{}", "192.0.{}.{}", "10.{}.{}.7"]
 SOURCES6 = ["2001:db8:bad:{:x}::{:x}", "2001:db8:{:x}:{:x}::1", "2001:db8::{:x}:{:x}"]
-PORTS = [22, 53, 443, 443, 443, 5060, 7000, 8443, 9]
+PORTS = [22, 53, 443, 443, 443, 5060, 7000, 8443, 9, 80, 80, 80, 27015, 27015]
+
+
+REACHED = {
+    *("send_gue", "send_dsr", "send_echo", "send_too_big", "drop_syn_rate", "send_nat", "send_answer"),
+    *("note_nat_new", "note_nat_open", "drop_nat_unknown", "drop_nat_fragment", "drop_hop_limit"),
+}
 
 
 class Generator:
@@ -65,9 +77,7 @@ class Generator:
             answered = packet.but(source=packet.destination, destination=packet.source, extensions=())
             answered = answered.but(sport=packet.dport, dport=packet.sport, tags=())
             kinds = [3, 11, 12, 5] if packet.version == 4 else [1, 2, 3, 4, 5]
-            reporter = chance.choice(
-                ["192.0.2.77", "192.0.2.9"] if packet.version == 4 else ["2001:db8:77::1"]
-            )
+            reporter = chance.choice(REPORTERS[packet.version])
             packet = error(
                 answered,
                 kind=chance.choice(kinds),
@@ -93,7 +103,7 @@ class Generator:
             source=source,
             destination=vip if chance.random() < 0.9 else other,
             protocol=protocol,
-            sport=chance.choice([67, 547, 22, chance.randrange(1024, 65536), chance.randrange(1024, 65536)]),
+            sport=chance.choice([67, 547, 22, chance.randrange(1024, 65536), *NEAR_PORTS]),
             dport=chance.choice([*PORTS, 68, 546]),
             flags=chance.choice([2, 16, 16, 18, 4, 1, 0x12, 0xC2]),
             dscp_ecn=chance.choice([0, 0xB8, 0x03]),
@@ -103,16 +113,11 @@ class Generator:
             payload=bytes(chance.choice([0, 1, 8, 64, 64, 1390, 1460])),
             pad_to=chance.choice([0, 60]),
         )
-        tags = chance.choice(
-            [(), (), (), ((VLAN, 5),), ((QINQ, 5), (VLAN, 6)), ((QINQ, 1), (VLAN, 2), (VLAN, 3))]
-        )
-        packet = packet.but(tags=tags)
+        packet = packet.but(tags=chance.choice(TAGS))
         if chance.random() < 0.15:
             packet = packet.but(fragment=chance.choice([(0, True), (1480, True), (64, False)]))
         if six and chance.random() < 0.3:
-            kinds = chance.choices(
-                [HOPOPTS, DSTOPTS, ROUTING, AH, FRAGMENT], k=chance.choice([1, 2, 3, 6, 7])
-            )
+            kinds = chance.choices(EXTENSIONS, k=chance.choice([1, 2, 3, 6, 7]))
             return packet.but(extensions=tuple((kind, bytes(6)) for kind in kinds))
         if not six and chance.random() < 0.2:
             return packet.but(options=b"\x01" * 4 * chance.randint(1, 10))
@@ -123,7 +128,8 @@ def equipped(bench: Bench) -> Oracle:
     """Program and oracle with the same rules."""
     # One packet in 10,000 s: what passes is the burst, however long the run.
     rate = {salt: Rate(per_second=0.0001, burst=burst) for salt, burst in BURSTS.items()}
-    bench.configure(source_packets=rate[PACKETS], source_syns=rate[SYNS], ssh_packets=rate[SSH])
+    forever = {f"nat_{kind}_s": 65535 for kind in ("new", "tcp", "udp", "closing")}
+    bench.configure(source_packets=rate[PACKETS], source_syns=rate[SYNS], ssh_packets=rate[SSH], **forever)
     lists: dict[str, list[str]] = {}
     for network, kind in RULES:
         lists.setdefault(kind, []).append(network)
@@ -140,7 +146,44 @@ def equipped(bench: Bench) -> Oracle:
         rules=[(ip_network(network), kind) for network, kind in RULES],
         bursts=BURSTS,
         mask=bench.generation.sizes.limit_blocks - 1,
+        nat=Table(
+            (LIMIT_SEED, BALANCE_SEED),
+            ports=bench.generation.sizes.nat_ports,
+            banks=bench.generation.sizes.nat_banks,
+        ),
     )
+
+
+def answers(chance: random.Random, sent: bytes) -> list[bytes]:
+    """What a real may say to a translated packet, and what a router on the way to it."""
+    seen = parse(sent)
+    got = Packet(
+        source=seen.source,
+        destination=seen.destination,
+        protocol=seen.protocol,
+        sport=seen.sport,
+        dport=seen.dport,
+        payload=bytes(chance.choice([0, 5, 100])),
+    )
+    back = got.but(
+        source=got.destination,
+        destination=got.source,
+        sport=got.dport,
+        dport=got.sport,
+        flags=chance.choice([SYN | ACK, SYN | ACK, ACK, FIN | ACK, RST]),
+        seq=0,  # what the packets of this test acknowledge is 1
+        tags=chance.choice(TAGS[:5]),
+        ttl=chance.choice([1, 64, 64]),
+        dscp_ecn=chance.choice([0, 0xB8, 0x03]),
+    )
+    reporter = chance.choice(REPORTERS[seen.version])
+    kind = chance.choice([3, 11] if seen.version == 4 else [1, 2, 3])
+    report = error(got, kind=kind, reporter=reporter, quote=chance.choice([2, 8, 20, 300]))
+    said = chance.choice([back, back, back.but(sport=back.sport ^ 1), report])
+    data = bytearray(said.bytes())
+    if chance.random() < 0.1:
+        data[chance.randrange(14, min(len(data), 74))] = chance.randrange(256)
+    return [bytes(data)]
 
 
 def test_program_and_oracle_agree(bench: Bench, request: pytest.FixtureRequest) -> None:
@@ -152,20 +195,25 @@ def test_program_and_oracle_agree(bench: Bench, request: pytest.FixtureRequest) 
     pool = [generator.frame() for _ in range(min(count, 25_000))]
     chance = random.Random(seed)
     actions = {"drop": 1, "pass": 2, "send": 3}
+    waiting: list[bytes] = []
     for number in range(count):
         frame = pool[number] if number < len(pool) else chance.choice(pool)
+        if waiting and chance.random() < 0.3:
+            frame = waiting.pop(chance.randrange(len(waiting)))
         service, reason, wanted = oracle.fate(frame)
         verdict, received = generation.run(frame)
         place = f"seed {seed}, packet {number}: the oracle says {reason} for service {service}"
         assert verdict == actions[reason.split("_")[0]], f"{place}, the program {verdict}\n{frame.hex(' ')}"
         assert received == wanted or verdict == 1, f"{place}\n{difference(wanted, received)}"
+        if reason == "send_nat" and len(waiting) < 1000:
+            waiting += answers(chance, wanted)
     counted: Counter[tuple[int, str]] = Counter()
-    for service in range(PING + 2):
+    for service in range(GAME + 2):
         for reason, value in bench.counters.service(service).items():
             counted[service, reason] = value.packets
     assert counted == oracle.counts, f"seed {seed}"
     reached = {reason for _, reason in counted}
-    assert count < 20_000 or {"send_gue", "send_dsr", "send_echo", "send_too_big", "drop_syn_rate"} <= reached
+    assert count < 20_000 or reached >= REACHED, sorted(REACHED - reached)
 
 
 def test_the_generator_reaches_every_kind_of_packet() -> None:

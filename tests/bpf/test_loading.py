@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import uuid
-from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
-from tests.bpf.conftest import SMALL, Loader
+from tests.bpf.conftest import SEEDED, SMALL, Loader
 from tests.bpf.support.bench import VIP4, WEB, Bench
 from tests.bpf.support.packets import Packet
 from xds_agent.datapath import pins
@@ -48,7 +47,7 @@ def test_a_generation_takes_over_what_is_the_same(bench: Bench, loaded: Loader) 
     bench.lists_of(deny=["198.51.100.0/24"])
     denied = Packet(destination="203.0.113.77")
     bench.expect(denied, "drop_denied")
-    sizes = Sizes(services=64, reals=64, limit_blocks=2048, flows=8192)
+    sizes = replace(SMALL, limit_blocks=2048, flows=8192)
     following = loaded(predecessor=bench.generation, sizes=sizes)
     assert set(following.fresh) == {"limit_blocks", "flows", "flows_new"}
     assert following.run(denied.bytes())[0] == DROP
@@ -140,26 +139,20 @@ def test_services_can_be_deleted(bench: Bench) -> None:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
+def folder(bpffs: Path) -> Path:
     """A place for pins."""
-    place = Path(f"/sys/fs/bpf/mp-test-{uuid.uuid4().hex[:8]}")
-    yield place
-    if place.exists():
-        pins.remove(place)
+    return bpffs / "marchproxy"
 
 
 def test_a_restarted_agent_finds_everything(bench: Bench, program: Path, folder: Path) -> None:
     """Lists, services and counters from pins alone, and the lists' generations go on from where they were."""
     bench.lists_of(deny=["198.51.100.0/30"])
     denied, free = Packet(source="198.51.100.1"), Packet(source="198.51.100.5")
-    try:
-        pins.pin(bench.generation, folder)
-    except pins.NoBpffs as reason:
-        pytest.skip(str(reason))
+    pins.pin(bench.generation, folder)
     bench.expect(denied, "drop_denied", service=WEB)
     bench.generation.close()
     (kept,) = pins.reopen(folder)
-    again = load(program, sizes=SMALL, predecessor=kept)
+    again = load(program, sizes=SMALL, features=SEEDED, predecessor=kept)
     pins.close(kept)
     try:
         assert again.fresh == ()
@@ -177,11 +170,8 @@ def test_a_restarted_agent_finds_everything(bench: Bench, program: Path, folder:
 
 
 def test_pins_follow_a_table_that_changed_its_size(bench: Bench, loaded: Loader, folder: Path) -> None:
-    try:
-        pins.pin(bench.generation, folder)
-    except pins.NoBpffs as reason:
-        pytest.skip(str(reason))
-    sizes = Sizes(services=64, reals=64, limit_blocks=1024, flows=8192)
+    pins.pin(bench.generation, folder)
+    sizes = replace(SMALL, flows=8192)
     following = loaded(predecessor=bench.generation, sizes=sizes)
     pins.pin(following, folder)
     (kept,) = pins.reopen(folder)

@@ -18,19 +18,18 @@ from pathlib import Path
 import pytest
 
 from bench.xdp_objects import Object
-from tests.bpf.conftest import SMALL, Loader
-from tests.bpf.support.bench import LIMIT_SEED, Bench
+from tests.bpf.conftest import Loader
+from tests.bpf.support.bench import Bench
 from tests.bpf.support.packets import ICMP, UDP, Packet
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.info import object_id
 from xds_agent.datapath.libbpf import test_run as run_program
 from xds_agent.datapath.link import Link
-from xds_agent.datapath.program import Features, Generation
+from xds_agent.datapath.program import Generation
 from xds_agent.datapath.services import Service
 
 pytestmark = pytest.mark.root
 Redirector = Callable[[int], int]
-BPFFS = Path("/sys/fs/bpf")
 BPF_F_TEST_XDP_LIVE_FRAMES = 2
 CLONE_NEWNET = 0x40000000
 SENT = 400_000
@@ -188,14 +187,13 @@ def settled(value: Callable[[], int], wanted: int) -> None:
 
 
 def test_reload_by_link_update_loses_and_leaks_nothing(
-    wire: Wire, bench: Bench, loaded: Loader, redirector
-) -> None:  # type: ignore[no-untyped-def]
+    wire: Wire, bench: Bench, loaded: Loader, redirector: Redirector, bpffs: Path
+) -> None:
     """Two generations take turns on one pinned link while a flood flows; they share every map."""
     bench.lists_of(deny=["198.51.100.0/24"])
-    features = Features(limit_seed=LIMIT_SEED, balance_seed=7)
-    second = loaded(predecessor=bench.generation, features=features, sizes=SMALL)
+    second = loaded(predecessor=bench.generation)
     assert second.fresh == ()
-    pin = BPFFS / f"mp-test-{uuid.uuid4().hex[:8]}" / "link"
+    pin = bpffs / "link"
     link = Link.attach(bench.generation, wire.index)
     try:
         link.pin(pin)
@@ -221,7 +219,6 @@ def test_reload_by_link_update_loses_and_leaks_nothing(
     finally:
         link.close()
         pin.unlink(missing_ok=True)
-        pin.parent.rmdir()
 
 
 def test_a_second_program_is_refused(wire: Wire, bench: Bench, loaded: Loader) -> None:

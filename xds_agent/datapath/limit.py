@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 _SECOND_NS = 1_000_000_000
 _CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; the time module has no name for it
+_BYTES = 1024
 NO_LIMIT = {"interval_ns": 0, "burst_ns": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`per_second` on the long run; `burst` packets at once."""
+    """`per_second` on the long run; `burst` at once: packets, or bytes where a limit is one of bytes."""
 
     per_second: float
     burst: int = 1
@@ -24,14 +25,21 @@ class Rate:
         a tick may let pass must fit into the burst, or the rate would never be reached: the tick is added.
         The long-run rate is not changed by it. Raises ValueError.
         """
-        if not 0 < self.per_second <= _SECOND_NS:
-            raise ValueError(
-                f"a rate of {self.per_second} per second is not between 0 and one per nanosecond"
-            )
-        if self.burst < 1:
-            raise ValueError(f"a burst of {self.burst} would let nothing pass")
+        self._check(_SECOND_NS)
         interval = max(1, round(_SECOND_NS / self.per_second))
         return {"interval_ns": interval, "burst_ns": (self.burst - 1) * interval + tick_ns()}
+
+    def byte_parameters(self) -> dict[str, int]:
+        """The same for a limit of bytes, whose interval is that of 1024 of them. Raises ValueError."""
+        self._check(100 * _SECOND_NS)
+        interval = max(1, round(_BYTES * _SECOND_NS / self.per_second))
+        return {"interval_ns": interval, "burst_ns": self.burst * interval // _BYTES + tick_ns()}
+
+    def _check(self, most: int) -> None:
+        if not 0 < self.per_second <= most:
+            raise ValueError(f"a rate of {self.per_second} per second is not between 0 and {most:,}")
+        if self.burst < 1:
+            raise ValueError(f"a burst of {self.burst} would let nothing pass")
 
 
 def tick_ns() -> int:

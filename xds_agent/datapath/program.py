@@ -7,8 +7,9 @@ so flows, counters and lists live on; a map whose layout or size changed starts 
 from __future__ import annotations
 
 import ctypes as c
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from xds_agent.datapath.libbpf import OpenOptions, Unavailable, check, library, 
 from xds_agent.datapath.maps import Map
 
 PROGRAM = "xdp_main"
+NAT_WAYS = 8  # slots a flow may have in one set: a cache line of them
 ABORTED, DROP, PASS, TX, REDIRECT = range(5)
+_BY_SERVICE = ("services4", "services6", "service_cells", "service_answers", "rings")
 _PER_CPU = frozenset({5, 6, 10})
 _ARRAY_OF_MAPS = 12
 # Two system calls want it; EPERM without it.
@@ -34,11 +37,26 @@ class Sizes:
     reals: int = 4096
     limit_blocks: int = 65536
     flows: int = 65536
+    nat_first_port: int = 20000
+    nat_ports: int = 12768
+    nat_banks: int = 16
+
+    @property
+    def nat_flows(self) -> int:
+        """Flows that NAT can hold: a port is used once per bank."""
+        return self.nat_ports * self.nat_banks
 
     def problem(self) -> str | None:
         """What is wrong with them, in words."""
         if self.limit_blocks < 1 or self.limit_blocks & (self.limit_blocks - 1):
             return f"limit_blocks: {self.limit_blocks} is not a power of two"
+        if self.nat_banks < 1 or self.nat_banks & (self.nat_banks - 1):
+            return f"nat_banks: {self.nat_banks} is not a power of two"
+        if self.nat_ports < NAT_WAYS or self.nat_ports % NAT_WAYS:
+            return f"nat_ports: {self.nat_ports} is not a multiple of {NAT_WAYS}"
+        if not 1024 <= self.nat_first_port <= 65536 - self.nat_ports:
+            given = f"{self.nat_ports} ports from {self.nat_first_port}"
+            return f"nat_first_port: {given} are not within 1024 to 65535"
         if min(self.services, self.reals, self.flows) < 1:
             return "services, reals and flows must be at least 1"
         return None
@@ -46,11 +64,16 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Stages compiled in, and seeds. `limit_seed` is a secret of the host, `balance_seed` one of the site."""
+    """Stages compiled in, and seeds.
+
+    `limit_seed` is a secret of the host, `balance_seed` one of the site. Keep both: translated flows are
+    found by them, and with others NAT's table starts empty.
+    """
 
     acl: bool = True
     limit: bool = True
     balance: bool = True
+    nat: bool = True
     local_sockets: bool = False
     limit_seed: int = 0
     balance_seed: int = 0
@@ -106,8 +129,10 @@ def load(
     sizes: Sizes | None = None,
     features: Features | None = None,
     predecessor: Generation | Kept | None = None,
+    anew: Collection[str] = (),
 ) -> Generation:
-    """Open, size, configure and load.
+    """Open, size, configure and load. Maps named in `anew` are not taken over: built aside, one update of the
+    link puts them in place together.
 
     Raises:
         Unavailable: no libbpf, or no right to load programs.
@@ -131,10 +156,11 @@ def load(
         _resize(pointer, sizes)
         _configure(pointer, btf, features, sizes)
         kept = predecessor.kept() if isinstance(predecessor, Generation) else predecessor
-        fresh = _share(pointer, kept, layout)
+        geometry = _geometry(features, sizes)
+        fresh = _share(pointer, kept, layout, anew=[*anew, *_meaningless(btf, kept, geometry)])
         instructions = _load(pointer, path)
         program = lib.bpf_object__next_program(pointer, None)
-        return Generation(
+        generation = Generation(
             path=path,
             btf=btf,
             sizes=sizes,
@@ -147,6 +173,8 @@ def load(
             fresh=fresh,
             _object=pointer,
         )
+        generation.maps["nat_geometry"].put(0, geometry)
+        return generation
     except BaseException:
         lib.bpf_object__close(pointer)
         raise
@@ -172,11 +200,13 @@ def _resize(pointer: int, sizes: Sizes) -> None:
     default = library().bpf_map__max_entries(maps["services4"])
     per_service = {row: library().bpf_map__max_entries(row) // default for row in (rows, drops)}
     wanted = {
-        **{maps[name]: sizes.services for name in ("services4", "services6", "service_cells", "rings")},
+        **{maps[name]: sizes.services for name in _BY_SERVICE},
         **{maps[name]: sizes.reals for name in ("reals", "real_counters")},
         **{maps[name]: sizes.flows for name in ("flows", "flows_new")},
         **{row: count * sizes.services for row, count in per_service.items()},
         maps["limit_blocks"]: sizes.limit_blocks,
+        maps["nat_sets"]: sizes.nat_flows // NAT_WAYS,
+        maps["nat_flows"]: sizes.nat_flows,
     }
     for entry, count in wanted.items():
         check(library().bpf_map__set_max_entries(entry, count), "sizing a map")
@@ -188,6 +218,10 @@ def _configure(pointer: int, btf: Btf, features: Features, sizes: Sizes) -> None
         "limit": features.limit,
         "balance": features.balance,
         "local_sockets": features.local_sockets,
+        "nat": features.nat,
+        "nat_first_port": sizes.nat_first_port,
+        "nat_sets": sizes.nat_ports // NAT_WAYS,
+        "nat_bank_mask": sizes.nat_banks - 1,
         "limit_mask": sizes.limit_blocks - 1,
         "limit_seed": features.limit_seed,
         "balance_seed": features.balance_seed,
@@ -199,7 +233,28 @@ def _configure(pointer: int, btf: Btf, features: Features, sizes: Sizes) -> None
     c.memmove(memory + btf.offset_in(".rodata", "features"), packed, len(packed))
 
 
-def _share(pointer: int, predecessor: Kept | None, layout: str) -> tuple[str, ...]:
+def _geometry(features: Features, sizes: Sizes) -> dict[str, int]:
+    """What a slot of NAT's table means."""
+    seed = hashlib.sha256(f"{features.limit_seed} {features.balance_seed}".encode()).digest()
+    return {
+        "first_port": sizes.nat_first_port,
+        "sets": sizes.nat_ports // NAT_WAYS,
+        "bank_mask": sizes.nat_banks - 1,
+        "seed": int.from_bytes(seed[:4], "big"),
+    }
+
+
+def _meaningless(btf: Btf, predecessor: Kept | None, geometry: Mapping[str, int]) -> tuple[str, ...]:
+    """Maps of the predecessor whose rows mean something else to us, though they look the same."""
+    fd = predecessor.fds.get("nat_geometry") if predecessor else None
+    if fd is None:
+        return ()
+    key, value = btf.map_types("nat_geometry")
+    held = Map("nat_geometry", fd, key=Layout(btf, key), value=Layout(btf, value))
+    return () if held.get(0) == geometry else ("nat_sets", "nat_flows", "nat_geometry")
+
+
+def _share(pointer: int, predecessor: Kept | None, layout: str, *, anew: Collection[str]) -> tuple[str, ...]:
     """Take over the predecessor's maps where they are the same; the names of those that start empty."""
     if predecessor is None:
         return ()
@@ -208,7 +263,7 @@ def _share(pointer: int, predecessor: Kept | None, layout: str) -> tuple[str, ..
         if "." in name:
             continue  # .rodata belongs to one generation
         fd = predecessor.fds.get(name)
-        if fd is None or predecessor.layout != layout or not _same(fd, entry):
+        if fd is None or name in anew or predecessor.layout != layout or not _same(fd, entry):
             fresh.append(name)
             continue
         check(library().bpf_map__reuse_fd(entry, fd), f"sharing map {name} with the generation before")

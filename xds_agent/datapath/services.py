@@ -14,7 +14,7 @@ from xds_agent.datapath.maps import ARRAY, BPF_F_MMAPABLE, Map, create_map, mapp
 from xds_agent.datapath.program import Generation
 
 Address = IPv4Address | IPv6Address
-Forward = Literal["kernel", "gue", "dsr", "echo"]
+Forward = Literal["kernel", "nat", "gue", "dsr", "echo"]
 State = Literal["up", "draining", "down"]
 GUE_PORT = 6080
 _NONE4, _NONE6 = IPv4Address(0), IPv6Address(0)
@@ -23,7 +23,11 @@ ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for the host. Rates of None: no limit."""
+    """What holds for the host. Rates of None: no limit.
+
+    `nat_source*` is what reals see instead of the client; after `nat_*_s` of silence a flow's port may be
+    taken by another: not confirmed yet, open (TCP, UDP), closed by both sides.
+    """
 
     monitor: bool = False
     gue_port: int = GUE_PORT
@@ -33,11 +37,21 @@ class Settings:
     source_packets: Rate | None = None
     source_syns: Rate | None = None
     ssh_packets: Rate | None = None
+    nat_source4: IPv4Address = _NONE4
+    nat_source6: IPv6Address = _NONE6
+    nat_new_s: int = 10
+    nat_tcp_s: int = 900
+    nat_udp_s: int = 60
+    nat_closing_s: int = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One address, port and protocol. `id` (from 1) names its counters; port 0 for ICMP."""
+    """One address, port and protocol. `id` (from 1) names its counters; port 0 for ICMP.
+
+    Limits are over all sources; `bytes` and `answer_bytes` police what XDP forwards, to the reals and back,
+    and `dscp` marks it. Entries of one id share their counters, limits and what holds for answers.
+    """
 
     id: int
     address: Address
@@ -50,15 +64,28 @@ class Service:
     pass_without_real: bool = False
     packets: Rate | None = None
     syns: Rate | None = None
+    bytes: Rate | None = None
+    answer_bytes: Rate | None = None
+    dscp: int | None = None
+
+    def problem(self) -> str | None:
+        """What cannot be, in words."""
+        if self.forward == "nat" and (self.hash_addresses or self.protocol not in (TCP, UDP)):
+            return "nat translates ports: it takes TCP and UDP, hashed with their ports"
+        if self.dscp is not None and not 0 <= self.dscp < 64:
+            return f"dscp {self.dscp} is not between 0 and 63"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """One backend address. `mac` is that of the next hop towards it."""
+    """One backend address. `mac` is that of the next hop towards it; `port` is where nat sends, 0 keeps the
+    service's. A ring for nat holds reals of its service's IP version only."""
 
     address: Address
     mac: bytes
     state: State = "up"
+    port: int = 0
 
 
 class Tables:
@@ -87,6 +114,12 @@ class Tables:
                 "source_packets": _limit(settings.source_packets),
                 "source_syns": _limit(settings.source_syns),
                 "ssh_packets": _limit(settings.ssh_packets),
+                "nat_source4": int(settings.nat_source4),
+                "nat_source6": settings.nat_source6.packed,
+                "nat_new_s": settings.nat_new_s,
+                "nat_tcp_s": settings.nat_tcp_s,
+                "nat_udp_s": settings.nat_udp_s,
+                "nat_closing_s": settings.nat_closing_s,
             },
         )
 
@@ -97,7 +130,15 @@ class Tables:
         """
         if not 0 < service.id < self._sizes.services:
             raise ValueError(f"service number {service.id} is not between 1 and {self._sizes.services - 1}")
+        if problem := service.problem():
+            raise ValueError(f"service number {service.id}: {problem}")
         value = self._value(service)
+        answers = {
+            "bytes": _byte_limit(service.answer_bytes),
+            "marked": service.dscp is not None,
+            "dscp": service.dscp or 0,
+        }
+        self._maps["service_answers"].put(service.id, answers)
         self._table(service.address).put(self._key(service, service.port), value)
         if service.hash_addresses and service.port:
             self._table(service.address).put(self._key(service, 0), value)
@@ -114,9 +155,18 @@ class Tables:
             raise ValueError(f"real number {number} is not between 1 and {self._sizes.reals - 1}")
         state = self._states[f"REAL_{real.state.upper()}"]
         version = real.address.version
-        self._maps["reals"].put(
-            number, {"address": real.address.packed, "mac": real.mac, "version": version, "state": state}
-        )
+        value = {
+            "address": real.address.packed,
+            "mac": real.mac,
+            "version": version,
+            "state": state,
+            "port": real.port,
+        }
+        self._maps["reals"].put(number, value)
+
+    def delete_real(self, number: int) -> None:
+        """Its number may be given to another then; no ring and no live flow may hold it any more."""
+        self._maps["reals"].put(number, {"state": self._states["REAL_ABSENT"]})
 
     def put_ring(self, number: int, ring: Ring) -> None:
         """A new ring, or a step of a ring, put in place by one write."""
@@ -149,6 +199,8 @@ class Tables:
             flags |= self._flags["SERVICE_HASH_ADDRESSES"]
         if service.pass_without_real:
             flags |= self._flags["SERVICE_PASS_WITHOUT_REAL"]
+        if service.dscp is not None:
+            flags |= self._flags["SERVICE_MARK"]
         return {
             "id": service.id,
             "ring": service.ring,
@@ -157,8 +209,14 @@ class Tables:
             "mtu": service.mtu,
             "packets": _limit(service.packets),
             "syns": _limit(service.syns),
+            "bytes": _byte_limit(service.bytes),
+            "dscp": service.dscp or 0,
         }
 
 
 def _limit(rate: Rate | None) -> dict[str, int]:
     return NO_LIMIT if rate is None else rate.parameters()
+
+
+def _byte_limit(rate: Rate | None) -> dict[str, int]:
+    return NO_LIMIT if rate is None else rate.byte_parameters()

@@ -8,7 +8,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from tests.bpf.support.hashing import flow_hash, slot
-from tests.bpf.support.packets import ICMP, ICMPV6, TCP, UDP, Packet, difference, gue
+from tests.bpf.support.packets import ICMP, ICMPV6, OUR_MAC, TCP, UDP, Packet, difference, gue
 from xds_agent.datapath.acl import AccessLists
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.maglev import Ring, populate
@@ -19,7 +19,8 @@ BALANCE_SEED, LIMIT_SEED = 0xBA1A, 0x5EED
 GUE_PORT = 6080
 TUNNEL4, TUNNEL6 = "10.9.0.1", "fd00:9::1"
 VIP4, VIP6 = "203.0.113.1", "2001:db8:ffff::1"
-WEB, NAMES, LOCAL, VOICE, PING, EDGE = 1, 2, 3, 4, 5, 6
+NAT4, NAT6 = "10.9.0.2", "fd00:9::2"
+WEB, NAMES, LOCAL, VOICE, PING, EDGE, SHOP, GAME = 1, 2, 3, 4, 5, 6, 7, 8
 VERDICTS = {DROP: "DROP", PASS: "PASS", TX: "TX"}
 
 
@@ -28,13 +29,14 @@ class Backend:
     number: int
     address: str
     mac: bytes
+    port: int = 0
 
 
 BACKENDS = (
     Backend(1, "10.1.0.1", bytes.fromhex("020000000101")),
-    Backend(2, "10.1.0.2", bytes.fromhex("020000000102")),
+    Backend(2, "10.1.0.2", bytes.fromhex("020000000102"), 8080),
     Backend(3, "fd00:1::3", bytes.fromhex("020000000103")),
-    Backend(4, "fd00:1::4", bytes.fromhex("020000000104")),
+    Backend(4, "fd00:1::4", bytes.fromhex("020000000104"), 8080),
 )
 # Ring 1 encapsulates over both IP versions; ring 3 is empty; ring 4 is for reals on the link.
 SERVICES = {
@@ -44,6 +46,9 @@ SERVICES = {
     VOICE: ("dsr", 1, 5060, UDP, {}),
     EDGE: ("gue", 3, 7000, TCP, {}),
 }
+# Translated: a ring of its own for each IP version.
+NAT_SERVICES = {SHOP: (80, TCP, {}), GAME: (27015, UDP, {"dscp": 46})}
+NAT_RINGS = {4: 5, 6: 6}
 
 
 @cache
@@ -59,7 +64,11 @@ class Bench:
         self.generation, self.tables = generation, Tables(generation)
         self.lists, self.counters = AccessLists(generation), Counters(generation)
         self.settings = Settings(
-            gue_port=GUE_PORT, tunnel_source4=IPv4Address(TUNNEL4), tunnel_source6=IPv6Address(TUNNEL6)
+            gue_port=GUE_PORT,
+            tunnel_source4=IPv4Address(TUNNEL4),
+            tunnel_source6=IPv6Address(TUNNEL6),
+            nat_source4=IPv4Address(NAT4),
+            nat_source6=IPv6Address(NAT6),
         )
         self.rings: dict[int, Ring] = {}
         self.services: dict[int, list[Service]] = {}
@@ -68,13 +77,21 @@ class Bench:
     def site(self) -> None:
         self.configure()
         for backend in BACKENDS:
-            self.tables.put_real(backend.number, Real(ip_address(backend.address), backend.mac))
+            self.tables.put_real(
+                backend.number, Real(ip_address(backend.address), backend.mac, port=backend.port)
+            )
         self.ring(1, table(1, 2, 3, 4))
         self.ring(2, table(1, 2))
         self.ring(3, table())
+        self.ring(NAT_RINGS[4], table(1, 2))
+        self.ring(NAT_RINGS[6], table(3, 4))
         for number, (forward, ring, port, protocol, more) in SERVICES.items():
             for vip in (VIP4, VIP6):
                 self.service(Service(number, ip_address(vip), port, protocol, forward, ring, **more))  # type: ignore[arg-type]
+        for number, (port, protocol, more) in NAT_SERVICES.items():
+            for vip in (VIP4, VIP6):
+                ring = NAT_RINGS[ip_address(vip).version]
+                self.service(Service(number, ip_address(vip), port, protocol, "nat", ring, **more))  # type: ignore[arg-type]
         self.service(Service(PING, ip_address(VIP4), 0, ICMP, "echo"))
         self.service(Service(PING, ip_address(VIP6), 0, ICMPV6, "echo"))
 
@@ -124,6 +141,31 @@ class Bench:
         sport, dport = (packet.sport, packet.dport) if ports else (0, 0)
         number = self.rings[ring].current[slot(flow_hash(packet.source, sport, dport, BALANCE_SEED))]
         return BACKENDS[number - 1] if number else None
+
+    def translated(self, packet: Packet, backend: Backend, port: int) -> Packet:
+        """The packet as it must leave for that backend, by that port."""
+        return packet.but(
+            source=NAT4 if packet.version == 4 else NAT6,
+            destination=backend.address,
+            sport=port,
+            dport=backend.port or packet.dport,
+            ttl=packet.ttl - 1,
+            source_mac=OUR_MAC,
+            destination_mac=backend.mac,
+        )
+
+    def answer(self, sent: Packet, **changes: object) -> Packet:
+        """What the real says to a packet it got."""
+        turned = sent.but(
+            source=sent.destination,
+            destination=sent.source,
+            sport=sent.dport,
+            dport=sent.sport,
+            source_mac=sent.destination_mac,
+            destination_mac=OUR_MAC,
+            ttl=63,
+        )
+        return turned.but(**changes)
 
     def encapsulated(
         self, packet: Packet, backend: Backend, *, ports: bool = True, flow: Packet | None = None

@@ -50,3 +50,23 @@ def limit_cells(source: str, salt: int, seed: int, mask: int) -> tuple[int, int,
     pair = mix(value)
     first = pair & 7
     return value & mask, first, (first + 1 + ((pair >> 3 & 0xFF) * 7 >> 8)) & 7
+
+
+def address_hash(address: str) -> int:
+    """Of one address: an IPv4 address is its own."""
+    packed = ip_address(address).packed
+    if len(packed) == 4:
+        return _in_memory(packed)
+    return fold(_in_memory(packed[:8]) ^ fold(_in_memory(packed[8:])))
+
+
+def nat_place(
+    flow: tuple[str, int, str, int, int], real: str, *, seeds: tuple[int, int], sets: int, bank_mask: int
+) -> tuple[int, int]:
+    """Rows of the two sets in which a flow (client, port, service, port, protocol) to that real may be."""
+    client, sport, service, dport, protocol = flow
+    limit_seed, balance_seed = seeds
+    first = flow_hash(client, sport, dport, balance_seed)
+    first = mix(first ^ mix(address_hash(service) ^ protocol ^ limit_seed))
+    base = (mix(address_hash(real)) & bank_mask) * sets
+    return base + (first * sets >> 32), base + (mix(first ^ 0x9E3779B9) * sets >> 32)

@@ -11,8 +11,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from tests.bpf.support.bench import BACKENDS, BALANCE_SEED, GUE_PORT, LIMIT_SEED, TUNNEL4, TUNNEL6
+from tests.bpf.support.bench import BACKENDS, BALANCE_SEED, GUE_PORT, LIMIT_SEED, NAT4, NAT6, TUNNEL4, TUNNEL6
 from tests.bpf.support.hashing import flow_hash, limit_cells, slot
+from tests.bpf.support.oracle_nat import (
+    Flow,
+    Table,
+    adjust,
+    after_client,
+    after_real,
+    translated,
+    translated_error,
+)
 from tests.bpf.support.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from xds_agent.datapath.services import Service
 
@@ -43,6 +52,8 @@ class Seen:
     tos: int = 0
     ttl: int = 0
     icmp: int = -1
+    seq: int = 0
+    ack: int = 0
     whole: bool = True
     related: bool = False
 
@@ -77,7 +88,9 @@ def parse(frame: bytes) -> Seen:
         _need(frame, seen.l4 + (20 if seen.protocol == TCP else 8))
         if seen.protocol in (TCP, UDP):
             seen.sport, seen.dport = struct.unpack_from(">HH", frame, seen.l4)
-            seen.flags = frame[seen.l4 + 13] if seen.protocol == TCP else 0
+            if seen.protocol == TCP:
+                seen.seq, seen.ack = struct.unpack_from(">II", frame, seen.l4 + 4)
+                seen.flags = frame[seen.l4 + 13]
         else:
             seen.icmp = frame[seen.l4]
     return seen
@@ -131,6 +144,7 @@ class Oracle:
     rules: list[tuple[IPv4Network | IPv6Network, str]]
     bursts: dict[int, int]
     mask: int
+    nat: Table
     cells: Counter[tuple[int, int]] = field(default_factory=Counter)
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
 
@@ -146,6 +160,8 @@ class Oracle:
         return self._service, reason, self._out
 
     def _decide(self, frame: bytes, seen: Seen) -> None:
+        if not seen.fragment and seen.destination in (NAT4, NAT6):
+            self._answer(frame, seen)
         service = self.services.get((seen.destination, seen.dport, seen.protocol))
         self._service = service.id if service else 0
         self._protect(seen, service)
@@ -160,7 +176,7 @@ class Oracle:
         if service.forward == "echo":
             self._echo(frame, seen)
         if seen.fragment and not service.hash_addresses:
-            raise Stop("pass_fragment")
+            raise Stop("drop_nat_fragment" if service.forward == "nat" else "pass_fragment")
         self._forward(frame, seen, service)
 
     def _protect(self, seen: Seen, service: Service | None) -> None:
@@ -207,6 +223,20 @@ class Oracle:
 
     def _steer(self, frame: bytes, seen: Seen) -> Service | None:
         """The service a quoted packet came from; `seen` becomes a packet of that flow."""
+        quoted = self._quoted(frame, seen)
+        if quoted is None:
+            return None
+        near, near_port, far, far_port, protocol = quoted
+        service = self.services.get((near, near_port, protocol))
+        if service is None or service.forward in ("kernel", "echo"):
+            return None
+        seen.source, seen.destination, seen.sport, seen.dport = far, near, far_port, near_port
+        seen.protocol, seen.related = protocol, True
+        return service
+
+    @staticmethod
+    def _quoted(frame: bytes, seen: Seen) -> tuple[str, int, str, int, int] | None:
+        """Source, port, destination, port and protocol of the packet that an ICMP error quotes."""
         at = seen.l4 + 8
         if seen.version == 4:
             if at + 20 > len(frame) or frame[at] >> 4 != 4 or frame[at] & 15 < 5:
@@ -220,15 +250,89 @@ class Oracle:
                 return None
             protocol, ports = frame[at + 6], at + 40
             near, far = (str(ip_address(frame[i : i + 16])) for i in (at + 8, at + 24))
-        if protocol not in (TCP, UDP) or ports + 4 > len(frame):
+        if protocol not in (TCP, UDP) or ports + 4 > min(len(frame), seen.l3 + seen.length):
             return None
         near_port, far_port = struct.unpack_from(">HH", frame, ports)
-        service = self.services.get((near, near_port, protocol))
-        if service is None or service.forward in ("kernel", "echo"):
-            return None
-        seen.source, seen.destination, seen.sport, seen.dport = far, near, far_port, near_port
-        seen.related = True
-        return service
+        return near, near_port, far, far_port, protocol
+
+    def _answer(self, frame: bytes, seen: Seen) -> None:
+        """From a real to NAT's address, or about what went to one."""
+        error = self._is_error(seen)
+        asked = (seen.source, seen.sport, seen.dport, seen.protocol)
+        if error:
+            quoted = self._quoted(frame, seen)
+            if quoted is None:
+                return
+            _, near_port, far, far_port, protocol = quoted
+            asked = (far, far_port, near_port, protocol)
+        elif seen.protocol not in (TCP, UDP):
+            return
+        flow = self.nat.answered(*asked)
+        if flow is None:
+            return
+        self._service = flow.service
+        if seen.ttl <= 1:
+            raise Stop("drop_hop_limit")
+        client, client_port, vip, vip_port, _ = flow.tuple
+        if error:
+            ends, about = (vip, client), (client, client_port, vip, vip_port)
+            self._out = translated_error(
+                frame, seen.l3, seen.l4, seen.l3 + seen.length, ends, about, flow.mac
+            )
+            raise Stop("send_answer")
+        after_real(flow, seen.flags, seen.seq)
+        marked = self._marked(frame, seen, self._by_id(flow.service))
+        to = (vip, vip_port, client, client_port)
+        self._out = translated(marked, seen.l3, seen.l4, seen.protocol, to, flow.mac)
+        raise Stop("send_answer")
+
+    def _by_id(self, number: int) -> Service:
+        return next(service for service in self.services.values() if service.id == number)
+
+    @staticmethod
+    def _marked(frame: bytes, seen: Seen, service: Service) -> bytes:
+        if service.dscp is None:
+            return frame
+        out = bytearray(frame)
+        seen.tos = service.dscp << 2 | seen.tos & 3
+        before = bytes(out[seen.l3 : seen.l3 + 2])
+        if seen.version == 4:
+            out[seen.l3 + 1] = seen.tos
+            if bytes(out[seen.l3 : seen.l3 + 2]) != before:
+                adjust(out, seen.l3 + 10, before, bytes(out[seen.l3 : seen.l3 + 2]))
+        else:
+            low = out[seen.l3 + 1] & 0xF
+            struct.pack_into(">BB", out, seen.l3, 0x60 | seen.tos >> 4, (seen.tos & 0xF) << 4 | low)
+        return bytes(out)
+
+    def _nat(self, frame: bytes, seen: Seen, service: Service, number: int) -> None:
+        backend = BACKENDS[number - 1]
+        if (":" in backend.address) != (seen.version == 6):
+            raise Stop("drop_other_version")
+        if seen.ttl <= 1:
+            raise Stop("drop_hop_limit")
+        key = (seen.source, seen.sport, seen.destination, seen.dport, seen.protocol)
+        flow = self.nat.find(key, backend.address)
+        if flow is None:
+            if seen.related or (seen.protocol == TCP and not seen.opens):
+                raise Stop("drop_nat_unknown")
+            slot = self.nat.claim(key, backend.address)
+            port = backend.port or seen.dport
+            flow = Flow(key, number, backend.address, port, service.id, slot, frame[6:12])
+            self.nat.slots[slot] = flow
+            self.counts[service.id, "note_nat_new"] += 1
+        elif not seen.related and after_client(flow, seen.flags, seen.ack):
+            self.counts[service.id, "note_nat_open"] += 1
+        ours = NAT4 if seen.version == 4 else NAT6
+        to = (ours, self.nat.port(flow), flow.real_address, flow.real_port)
+        if seen.related:
+            about = (to[2], to[3], to[0], to[1])
+            end = seen.l3 + seen.length
+            self._out = translated_error(frame, seen.l3, seen.l4, end, (to[0], to[2]), about, backend.mac)
+        else:
+            flow.mac = frame[6:12]
+            self._out = translated(frame, seen.l3, seen.l4, seen.protocol, to, backend.mac)
+        raise Stop("send_nat")
 
     def _echo(self, frame: bytes, seen: Seen) -> None:
         if seen.fragment or seen.icmp != (8 if seen.version == 4 else 128):
@@ -237,13 +341,13 @@ class Oracle:
         out[0:12] = frame[6:12] + frame[0:6]
         before = bytes(out[seen.l4 : seen.l4 + 2])
         out[seen.l4 : seen.l4 + 2] = b"\0\0" if seen.version == 4 else b"\x81\0"
-        _adjust(out, seen.l4 + 2, before, bytes(out[seen.l4 : seen.l4 + 2]))
+        adjust(out, seen.l4 + 2, before, bytes(out[seen.l4 : seen.l4 + 2]))
         at, size = (seen.l3 + 12, 4) if seen.version == 4 else (seen.l3 + 8, 16)
         out[at : at + 2 * size] = frame[at + size : at + 2 * size] + frame[at : at + size]
         if seen.version == 4:
             before = bytes(out[seen.l3 + 8 : seen.l3 + 10])
             out[seen.l3 + 8] = 64
-            _adjust(out, seen.l3 + 10, before, bytes(out[seen.l3 + 8 : seen.l3 + 10]))
+            adjust(out, seen.l3 + 10, before, bytes(out[seen.l3 + 8 : seen.l3 + 10]))
         else:
             out[seen.l3 + 7] = 64
         self._out = bytes(out)
@@ -258,6 +362,9 @@ class Oracle:
         backend = BACKENDS[number - 1]
         if service.mtu and seen.length > service.mtu:
             self._too_big(frame, seen, service.mtu)
+        frame = self._out = self._marked(frame, seen, service)
+        if service.forward == "nat":
+            self._nat(frame, seen, service, number)
         if service.forward == "dsr":
             self._out = backend.mac + frame[0:6] + frame[12:]
             raise Stop("send_dsr")
@@ -290,12 +397,3 @@ class Oracle:
         )
         self._out = frame[6:12] + frame[0:6] + frame[12 : seen.l3] + reply.l3()
         raise Stop("send_too_big")
-
-
-def _adjust(out: bytearray, at: int, before: bytes, after: bytes) -> None:
-    """RFC 1624 over one word."""
-    total = (~struct.unpack_from(">H", out, at)[0] & 0xFFFF) + (~struct.unpack(">H", before)[0] & 0xFFFF)
-    total += struct.unpack(">H", after)[0]
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    struct.pack_into(">H", out, at, ~total & 0xFFFF)

@@ -34,6 +34,8 @@ class Packet:
     sport: int = 40000
     dport: int = 443
     flags: int = ACK
+    seq: int = 1
+    ack: int = 1
     payload: bytes = b"payload."
     tags: tuple[tuple[int, int], ...] = ()
     options: bytes = b""
@@ -66,7 +68,7 @@ class Packet:
         if self.transport is not None:
             return self.transport
         if self.protocol == TCP:
-            head = struct.pack(">HHIIBBHHH", self.sport, self.dport, 1, 1, 5 << 4, self.flags, 1024, 0, 0)
+            head = struct.pack(">HHIIBBHHH", *self._tcp_words(), 5 << 4, self.flags, 1024, 0, 0)
             return self._summed(head + self.payload, 16)
         if self.protocol == UDP:
             head = struct.pack(">HHHH", self.sport, self.dport, 8 + len(self.payload), 0)
@@ -76,6 +78,9 @@ class Packet:
             head = struct.pack(">BBHI", kind, code, 0, rest)
             return self._summed(head + self.payload, 2, pseudo=self.protocol == ICMPV6)
         return self.payload
+
+    def _tcp_words(self) -> tuple[int, int, int, int]:
+        return self.sport, self.dport, self.seq, self.ack
 
     def _summed(self, data: bytes, at: int, *, pseudo: bool = True) -> bytes:
         """With its checksum at that offset."""

@@ -1,0 +1,207 @@
+/* Stage: forward by full NAT. Reals see the edge's address and a port that stands for the flow; their answers
+ * come back to it and leave as the service's. Works across routers and in clouds that drop foreign sources.
+ */
+#pragma once
+#include "limit.h"
+#include "mark.h"
+#include "nat.h"
+#include "translate.h"
+
+static __always_inline void nat_source(union address *source, const struct settings *settings, __u8 version) {
+    if (version == 4)
+        source->words[0] = settings->nat_source4;
+    else
+        *source = settings->nat_source6;
+}
+
+/* Writes the flow into the slot that was claimed for it. */
+static __always_inline bool nat_open(struct nat_entry *entry, const struct packet *packet, __u32 slot,
+                                     __u32 number, const struct real *real, __u32 id,
+                                     const struct ethhdr *ethernet) {
+    __u32 row = slot / NAT_WAYS;
+    struct nat_flow *flow = bpf_map_lookup_elem(&nat_flows, &slot);
+    struct nat_set *set = bpf_map_lookup_elem(&nat_sets, &row);
+    if (!flow || !set)
+        return false;
+    flow->client = packet->source;
+    flow->service = packet->destination;
+    flow->real = number;
+    flow->id = id;
+    flow->client_port = packet->source_port;
+    flow->service_port = packet->destination_port;
+    flow->real_port = real->port ? real->port : packet->destination_port;
+    flow->protocol = packet->protocol;
+    flow->version = packet->version;
+    flow->expected = 0;
+    copy_mac(flow->client_mac, ethernet->h_source);
+    entry->flow = flow;
+    entry->place = &set->tags[slot & (NAT_WAYS - 1)];
+    entry->tag = *(volatile __u64 *)entry->place;
+    entry->port = slot;
+    return true;
+}
+
+/* A flow's state after a packet of its client. `confirmed`: it acknowledges what the real said. */
+static __always_inline __u8 after_client(__u8 state, const struct packet *packet, bool confirmed) {
+    if (packet->protocol == IPPROTO_UDP)
+        return (state & NAT_STAGE) == NAT_ANSWERED ? NAT_UDP | NAT_OPEN : state;
+    if (opens_connection(packet)) /* again; or the ports once more, after the connection ended */
+        return state & (NAT_RESET | NAT_FIN_CLIENT | NAT_FIN_REAL) ? NAT_NEW : state;
+    if (packet->tcp_flags & TCP_RST)
+        return state | NAT_RESET;
+    if ((state & NAT_STAGE) == NAT_ANSWERED && confirmed)
+        state = (state & ~NAT_STAGE) | NAT_OPEN;
+    return packet->tcp_flags & TCP_FIN ? state | NAT_FIN_CLIENT : state;
+}
+
+static __always_inline __u8 after_real(__u8 state, const struct packet *packet) {
+    if ((state & NAT_STAGE) == NAT_NEW &&
+        (packet->protocol == IPPROTO_UDP || packet->tcp_flags & (TCP_SYN | TCP_RST)))
+        state = (state & ~NAT_STAGE) | NAT_ANSWERED;
+    if (packet->protocol != IPPROTO_TCP)
+        return state;
+    if (packet->tcp_flags & TCP_RST)
+        return state | NAT_RESET;
+    return packet->tcp_flags & TCP_FIN ? state | NAT_FIN_REAL : state;
+}
+
+/* Whether a client's acknowledgement proves that it received the real's first packet: spoofed sources cannot.
+ */
+static __always_inline bool confirms(const struct tcphdr *tcp, const struct nat_flow *flow) {
+    return tcp->ack && bpf_ntohl(tcp->ack_seq) - flow->expected < 0x10000;
+}
+
+/* From the client to real `number`. */
+__attribute__((noinline)) int forward_nat(struct xdp_md *ctx, struct packet *packet, __u32 number, __u32 hash,
+                                          __u32 id) {
+    __u32 only = 0, now_s = coarse_s();
+    struct settings *current = bpf_map_lookup_elem(&settings, &only);
+    struct real *real = bpf_map_lookup_elem(&reals, &number);
+    if (!packet || !current || !real)
+        return DROP_INTERNAL;
+    if (real->version != packet->version)
+        return DROP_OTHER_VERSION;
+    if (packet->hop_limit <= 1)
+        return DROP_HOP_LIMIT;
+    struct ethhdr *ethernet = (void *)(long)ctx->data;
+    struct tcphdr *tcp = AT((long)ctx->data, packet->l4_offset, L4_MASK);
+    void *end = (void *)(long)ctx->data_end;
+    if ((void *)(ethernet + 1) > end)
+        return DROP_INTERNAL;
+    struct nat_key key;
+    struct nat_entry entry = {};
+    nat_key_of(&key, packet, real, hash, &features);
+    __u8 state = packet->protocol == IPPROTO_UDP ? NAT_UDP | NAT_NEW : NAT_NEW;
+    if (nat_find(&entry, &key, packet)) {
+        if (!packet->related) {
+            bool confirmed = (void *)(tcp + 1) <= end && confirms(tcp, entry.flow);
+            state = after_client(entry.tag, packet, confirmed);
+            if ((state & NAT_STAGE) == NAT_OPEN && (entry.tag & NAT_STAGE) != NAT_OPEN)
+                count(id, NOTE_NAT_OPEN, packet);
+            nat_touch(&entry, state, now_s);
+        }
+    } else {
+        if (packet->related || (packet->protocol == IPPROTO_TCP && !opens_connection(packet)))
+            return DROP_NAT_UNKNOWN;
+        __u32 slot = nat_claim(&key, now_s);
+        if (slot == NAT_NONE)
+            return DROP_NAT_FULL;
+        if (!nat_open(&entry, packet, slot, number, real, id, ethernet))
+            return DROP_INTERNAL;
+        *(volatile __u64 *)entry.place = tag_of(key.fingerprint, now_s, state);
+        count(id, NOTE_NAT_NEW, packet);
+    }
+    /* The flow says where it goes: the ring may have moved on. */
+    __u32 chosen = entry.flow->real;
+    if (chosen != number) {
+        real = bpf_map_lookup_elem(&reals, &chosen);
+        if (!real)
+            return DROP_INTERNAL;
+    }
+    struct tuple to = {.destination = real->address, .destination_port = entry.flow->real_port};
+    if (!is_still(&entry))
+        return DROP_NAT_UNKNOWN;
+    nat_source(&to.source, current, packet->version);
+    to.source_port = bpf_htons(features.nat_first_port + entry.port % (features.nat_sets * NAT_WAYS));
+    if (packet->related) {
+        struct tuple quoted = {.source = to.destination,
+                               .destination = to.source,
+                               .source_port = to.destination_port,
+                               .destination_port = to.source_port};
+        return translate_error(ctx, packet, &to.source, &to.destination, &quoted, real->mac) ? SEND_NAT
+                                                                                             : DROP_INTERNAL;
+    }
+    if (*(__u32 *)entry.flow->client_mac != *(__u32 *)ethernet->h_source ||
+        *(__u16 *)(entry.flow->client_mac + 4) != *(__u16 *)(ethernet->h_source + 4))
+        copy_mac(entry.flow->client_mac, ethernet->h_source);
+    return translate(ctx, packet, &to, real->mac) ? SEND_NAT : DROP_INTERNAL;
+}
+
+static __always_inline bool is_to_nat(const struct packet *packet, const struct settings *settings) {
+    if (packet->fragment)
+        return false;
+    if (packet->version == 4)
+        return settings->nat_source4 && packet->destination.words[0] == settings->nat_source4;
+    return settings->nat_source6.halves[0] && same_address(&packet->destination, &settings->nat_source6);
+}
+
+/* An answer's rate and mark, which are those of its service. */
+static __always_inline bool answer_passes(struct xdp_md *ctx, struct packet *packet,
+                                          const struct settings *settings, __u32 id) {
+    struct service_answers *answers = bpf_map_lookup_elem(&service_answers, &id);
+    if (!answers)
+        return true;
+    if (features.limit && !answer_conforms(answers, id, packet)) {
+        if (!(settings->flags & SETTING_MONITOR))
+            return false;
+        count_monitored(id, DROP_ANSWER_BYTES, packet);
+    }
+    if (answers->marked)
+        mark(ctx, packet, answers->dscp);
+    return true;
+}
+
+/* From a real, or about a packet that went to one: back to the client. PARSED if it is no such packet: then
+ * it is the host's. */
+__attribute__((noinline)) int answer_nat(struct xdp_md *ctx, struct packet *packet, __u32 *id) {
+    __u32 only = 0;
+    struct settings *current = bpf_map_lookup_elem(&settings, &only);
+    if (!packet || !id || !current)
+        return DROP_INTERNAL;
+    struct packet answer = *packet;
+    bool related = is_icmp_error(packet);
+    if (related ? !quoted_flow(ctx, packet, &answer)
+                : packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP)
+        return PARSED;
+    struct nat_entry entry = {};
+    if (!nat_find_answer(&entry, &answer, &features))
+        return PARSED;
+    struct tuple to = {.source = entry.flow->service,
+                       .destination = entry.flow->client,
+                       .source_port = entry.flow->service_port,
+                       .destination_port = entry.flow->client_port};
+    *id = entry.flow->id;
+    if (packet->hop_limit <= 1)
+        return DROP_HOP_LIMIT;
+    if (related) {
+        struct tuple quoted = {.source = to.destination,
+                               .destination = to.source,
+                               .source_port = to.destination_port,
+                               .destination_port = to.source_port};
+        packet->protocol = answer.protocol;
+        return is_still(&entry) && translate_error(ctx, packet, &to.source, &to.destination, &quoted,
+                                                   entry.flow->client_mac)
+                   ? SEND_ANSWER
+                   : DROP_INTERNAL;
+    }
+    __u8 state = after_real(entry.tag, packet);
+    struct tcphdr *tcp = AT((long)ctx->data, packet->l4_offset, L4_MASK);
+    if (packet->protocol == IPPROTO_TCP && packet->tcp_flags & TCP_SYN &&
+        (void *)(tcp + 1) <= (void *)(long)ctx->data_end)
+        entry.flow->expected = bpf_ntohl(tcp->seq) + 1;
+    nat_touch(&entry, state, coarse_s());
+    if (!answer_passes(ctx, packet, current, *id))
+        return DROP_ANSWER_BYTES;
+    return is_still(&entry) && translate(ctx, packet, &to, entry.flow->client_mac) ? SEND_ANSWER
+                                                                                   : DROP_INTERNAL;
+}
