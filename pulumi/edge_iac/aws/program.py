@@ -1,0 +1,88 @@
+"""AWS behind the protocol of all clouds."""
+
+from __future__ import annotations
+
+import pulumi_aws as aws
+
+from edge_iac.aws.addresses import AddressesPart
+from edge_iac.aws.balancing import BalancingPart
+from edge_iac.aws.dns import DnsPart
+from edge_iac.aws.hosts import HostsPart
+from edge_iac.aws.identity import IdentityPart
+from edge_iac.aws.network import NetworkPart
+from edge_iac.aws.reachability import ReachabilityPart
+from edge_iac.base import Addresses, Front, Identity, Made, Needs, Network, Reachability, Vip
+from edge_iac.plan import Region
+from edge_iac.site import AwsSite
+from edge_iac.site.model import Dns
+
+
+class AwsProgram:
+    """One provider per region: nothing ever lands in a region that the environment happened to name."""
+
+    def __init__(self, said: AwsSite, regions: tuple[Region, ...]) -> None:
+        self._said = said
+        self._first = regions[0]
+        self._balancers: dict[str, BalancingPart] = {}
+        self._providers = {
+            region.name: aws.Provider(
+                f"aws-{region.name}",
+                region=region.name,
+                profile=said.profile,
+                allowed_account_ids=[said.account] if said.account else None,
+            )
+            for region in regions
+        }
+
+    def identity(self, regions: tuple[Region, ...]) -> Identity:
+        """IAM knows no regions: made once, through the first region's provider."""
+        roles = sorted({role for region in regions for role in region.roles})
+        provider = self._providers[self._first.name]
+        return IdentityPart(
+            site=self._first.site,
+            said=self._said,
+            roles=roles,
+            tags=dict(self._first.tags),
+            provider=provider,
+        ).made
+
+    def network(self, region: Region) -> Network:
+        """See CloudProgram."""
+        return NetworkPart(region, self._providers[region.name]).made
+
+    def reachability(self, region: Region, network: Network) -> Reachability:
+        """See CloudProgram."""
+        return ReachabilityPart(region, network, self._providers[region.name]).made
+
+    def addresses(self, region: Region) -> Addresses:
+        """See CloudProgram."""
+        return AddressesPart(region, self._providers[region.name]).made
+
+    def front(self, region: Region, network: Network, addresses: Addresses) -> Front | None:
+        """See CloudProgram."""
+        if not region.front:
+            return None
+        part = BalancingPart(region, network, addresses, self._providers[region.name])
+        self._balancers[region.name] = part
+        return part.made
+
+    def hosts(self, region: Region, needs: Needs) -> tuple[Made, ...]:
+        """See CloudProgram."""
+        return HostsPart(region, needs, self._providers[region.name]).made
+
+    def attach(
+        self,
+        region: Region,
+        network: Network,
+        addresses: Addresses,
+        front: Front | None,
+        hosts: tuple[Made, ...],
+    ) -> tuple[Vip, ...]:
+        """See CloudProgram."""
+        balancer = self._balancers.get(region.name)
+        return balancer.attach(hosts, addresses) if balancer is not None else ()
+
+    def dns(self, dns: Dns, vips: tuple[Vip, ...], *, port: int) -> None:
+        """See CloudProgram."""
+        provider = self._providers[self._first.name]
+        DnsPart(dns, vips, port=port, tags=dict(self._first.tags), provider=provider)

@@ -1,0 +1,90 @@
+"""A security group per role, with one standalone rule per source; never inline ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pulumi_aws as aws
+
+import pulumi
+from edge_iac.aws.network import ANY4, ANY6
+from edge_iac.aws.tags import named
+from edge_iac.base import Guard, Network, Reachability
+from edge_iac.component import Part
+from edge_iac.plan import Networks, Region, Roles, Rule
+from edge_iac.site import Role
+from edge_iac.site.names import cloud_name
+
+_ALL_PORTS = (-1, -1)
+
+
+class ReachabilityPart(Part):
+    """Security groups and their rules."""
+
+    cloud, kind = "aws", "Reachability"
+
+    def __init__(self, region: Region, network: Network, provider: aws.Provider) -> None:
+        super().__init__(region.name, provider)
+        self._region = region
+        self._groups = {role: self._group(role, network) for role in region.roles}
+        for role, group in self._groups.items():
+            self._way_out(role, group)
+        for rule in region.rules:
+            self._rules(rule)
+        self.made = Reachability({role: Guard(group.id) for role, group in self._groups.items()})
+        self.register_outputs({})
+
+    def _group(self, role: Role, network: Network) -> aws.ec2.SecurityGroup:
+        return aws.ec2.SecurityGroup(
+            f"{self._region.name}-{role}",
+            vpc_id=network.id,
+            name=cloud_name(self._region.site, role),
+            description=f"{role} hosts of {self._region.site}",
+            tags=named(self._region, role),
+            opts=self.child(),
+        )
+
+    def _way_out(self, role: Role, group: aws.ec2.SecurityGroup) -> None:
+        for family, everywhere in ((4, ANY4), (6, ANY6))[: 2 if self._region.ipv6 else 1]:
+            aws.vpc.SecurityGroupEgressRule(
+                f"{self._region.name}-out-{role}-v{family}",
+                security_group_id=group.id,
+                ip_protocol="-1",
+                cidr_ipv4=everywhere if family == 4 else None,
+                cidr_ipv6=everywhere if family == 6 else None,
+                opts=self.child(),
+            )
+
+    def _rules(self, rule: Rule) -> None:
+        for first, last in rule.ports or (_ALL_PORTS,):
+            for suffix, source in self._sources(rule):
+                span = "" if not rule.ports else f"-{first}" if first == last else f"-{first}-{last}"
+                aws.vpc.SecurityGroupIngressRule(
+                    f"{self._region.name}-{rule.name}{span}{suffix}",
+                    security_group_id=self._groups[rule.target].id,
+                    ip_protocol=_protocol(rule, source),
+                    from_port=first,
+                    to_port=last,
+                    description=rule.why,
+                    opts=self.child(),
+                    **source,
+                )
+
+    def _sources(self, rule: Rule) -> Iterator[tuple[str, dict[str, pulumi.Input[str]]]]:
+        """(what makes the rule's name its own, the source). AWS takes one source per rule."""
+        if isinstance(rule.source, Roles):
+            for role in rule.source.roles:
+                yield f"-{role}", {"referenced_security_group_id": self._groups[role].id}
+            return
+        # A network load balancer asks after its hosts' health from its own addresses, in the outer subnets.
+        ranges = (
+            rule.source.ranges
+            if isinstance(rule.source, Networks)
+            else tuple(subnet.cidr for subnet in self._region.in_tier("outer"))
+        )
+        for one in ranges:
+            yield f"-{one}", {"cidr_ipv6" if ":" in one else "cidr_ipv4": one}
+
+
+def _protocol(rule: Rule, source: dict[str, pulumi.Input[str]]) -> str:
+    return "icmpv6" if rule.protocol == "icmp" and "cidr_ipv6" in source else rule.protocol

@@ -1,0 +1,5 @@
+"""Microsoft Azure."""
+
+from edge_iac.azure.program import AzureProgram
+
+__all__ = ["AzureProgram"]

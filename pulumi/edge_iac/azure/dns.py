@@ -1,0 +1,75 @@
+"""Azure DNS has no health checks: a Traffic Manager profile decides, and the zone's record points at it."""
+
+from __future__ import annotations
+
+from pulumi_azure_native import dns as zones
+from pulumi_azure_native import trafficmanager
+
+from edge_iac.azure.place import Place
+from edge_iac.base import Vip
+from edge_iac.component import Part
+from edge_iac.dns_window import CHECKS
+from edge_iac.latency import azure_regions_for
+from edge_iac.site.model import Dns
+from edge_iac.site.names import cloud_name
+
+TIMEOUT_S = 5
+
+
+class DnsPart(Part):
+    """The profile with an endpoint per VIP, and the record. The zone itself is yours and is not touched."""
+
+    cloud, kind = "azure", "Dns"
+
+    def __init__(self, dns: Dns, vips: tuple[Vip, ...], *, place: Place, port: int) -> None:
+        super().__init__(dns.name, place.provider)
+        name = cloud_name(place.region.site, "edge")
+        ttl = round(dns.ttl.total_seconds())
+        nearest = azure_regions_for((vip.cloud, vip.region) for vip in vips)
+        profile = trafficmanager.Profile(
+            dns.name,
+            resource_group_name=place.kept_group,
+            profile_name=name,
+            location="global",
+            traffic_routing_method="Performance" if dns.routing == "latency" else "Weighted",
+            dns_config=trafficmanager.DnsConfigArgs(relative_name=name, ttl=ttl),
+            monitor_config=trafficmanager.MonitorConfigArgs(
+                protocol="TCP",
+                port=port,
+                interval_in_seconds=CHECKS["azure"].interval_s,
+                timeout_in_seconds=TIMEOUT_S,
+                tolerated_number_of_failures=CHECKS["azure"].failures,
+            ),
+            endpoints=[
+                trafficmanager.EndpointArgs(
+                    name=f"{vip.cloud}-{vip.name}",
+                    type="Microsoft.Network/trafficManagerProfiles/externalEndpoints",
+                    target=vip.address,
+                    endpoint_location=nearest[vip.cloud, vip.region] if dns.routing == "latency" else None,
+                    weight=1 if dns.routing == "weighted" else None,
+                )
+                for vip in vips
+            ],
+            tags=place.tags,
+            opts=self.kept(),
+        )
+        group, zone = dns.zone.split("/")
+        relative = dns.name.removesuffix(f".{zone}")
+        apex = dns.name == zone
+        zones.RecordSet(
+            dns.name,
+            resource_group_name=group,
+            zone_name=zone,
+            # A CNAME cannot stand at the top of a zone; there the record is an alias of the profile.
+            record_type="A" if apex else "CNAME",
+            relative_record_set_name="@" if apex else relative,
+            ttl=ttl,
+            target_resource=zones.SubResourceArgs(id=profile.id) if apex else None,
+            cname_record=None
+            if apex
+            else zones.CnameRecordArgs(
+                cname=profile.dns_config.apply(lambda found: (found.fqdn if found else None) or "")
+            ),
+            opts=self.kept(),
+        )
+        self.register_outputs({})

@@ -1,0 +1,63 @@
+"""Managed identities of hosts: what they may read of secrets and artefacts, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pulumi_azure_native import authorization, managedidentity
+
+import pulumi
+from edge_iac.azure.place import Place
+from edge_iac.base import Identity
+from edge_iac.component import Part
+from edge_iac.site import AzureSite, Role
+from edge_iac.site.names import identity_name
+
+# Azure's own roles, whose ids are the same everywhere.
+SECRETS_USER = "4633458b-17de-408a-874c-0445c86b69e6"
+BLOB_READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
+
+
+class IdentityPart(Part):
+    """A user-assigned identity per role of hosts."""
+
+    cloud, kind = "azure", "Identity"
+
+    def __init__(self, *, place: Place, said: AzureSite, roles: Iterable[Role]) -> None:
+        super().__init__("azure", place.provider)
+        self._place = place
+        self._said = said
+        self.made = Identity({role: self._identity(identity_name(place.region.site, role)) for role in roles})
+        self.register_outputs({})
+
+    def _identity(self, name: str) -> pulumi.Output[str]:
+        made = managedidentity.UserAssignedIdentity(
+            name,
+            resource_name_=name,
+            resource_group_name=self._place.group,
+            location=self._place.region.name,
+            tags=self._place.tags,
+            opts=self.child(),
+        )
+        for what, scope, role in (
+            ("secrets", self._said.vault, SECRETS_USER),
+            ("artifacts", self._said.artifacts_container, BLOB_READER),
+        ):
+            if scope is not None:
+                authorization.RoleAssignment(
+                    f"{name}-{what}",
+                    scope=scope,
+                    role_definition_id=self._place.group_id.apply(
+                        lambda group, role=role: _definition(group, role)
+                    ),
+                    principal_id=made.principal_id,
+                    principal_type="ServicePrincipal",
+                    opts=self.child(),
+                )
+        return made.id
+
+
+def _definition(group_id: str, role: str) -> str:
+    """Id of a role in the subscription of a resource group."""
+    subscription = "/".join(group_id.split("/")[:3])
+    return f"{subscription}/providers/Microsoft.Authorization/roleDefinitions/{role}"

@@ -1,0 +1,81 @@
+"""Azure behind the protocol of all clouds."""
+
+from __future__ import annotations
+
+import pulumi_azure_native as azure
+
+from edge_iac.azure.addresses import AddressesPart
+from edge_iac.azure.balancing import BalancingPart
+from edge_iac.azure.dns import DnsPart
+from edge_iac.azure.hosts import HostsPart
+from edge_iac.azure.identity import IdentityPart
+from edge_iac.azure.network import NetworkPart
+from edge_iac.azure.place import PlacePart
+from edge_iac.azure.reachability import ReachabilityPart
+from edge_iac.base import Addresses, Front, Identity, Made, Needs, Network, Reachability, Vip
+from edge_iac.plan import Region
+from edge_iac.site import AzureSite
+from edge_iac.site.model import Dns
+
+
+class AzureProgram:
+    """One provider and two resource groups per region."""
+
+    def __init__(self, said: AzureSite, regions: tuple[Region, ...]) -> None:
+        self._said = said
+        self._first = regions[0]
+        self._balancers: dict[str, BalancingPart] = {}
+        self._places = {
+            region.name: PlacePart(
+                region,
+                azure.Provider(
+                    f"azure-{region.name}", subscription_id=said.subscription, location=region.name
+                ),
+            ).made
+            for region in regions
+        }
+
+    def identity(self, regions: tuple[Region, ...]) -> Identity:
+        """Identities serve every region: made once, in the first region's group."""
+        roles = sorted({role for region in regions for role in region.roles})
+        return IdentityPart(place=self._places[self._first.name], said=self._said, roles=roles).made
+
+    def network(self, region: Region) -> Network:
+        """See CloudProgram."""
+        return NetworkPart(self._places[region.name]).made
+
+    def reachability(self, region: Region, network: Network) -> Reachability:
+        """See CloudProgram."""
+        return ReachabilityPart(self._places[region.name]).made
+
+    def addresses(self, region: Region) -> Addresses:
+        """See CloudProgram."""
+        return AddressesPart(self._places[region.name]).made
+
+    def front(self, region: Region, network: Network, addresses: Addresses) -> Front | None:
+        """See CloudProgram."""
+        if not region.front:
+            return None
+        part = BalancingPart(self._places[region.name], addresses)
+        self._balancers[region.name] = part
+        return part.made
+
+    def hosts(self, region: Region, needs: Needs) -> tuple[Made, ...]:
+        """See CloudProgram."""
+        return HostsPart(self._places[region.name], needs).made
+
+    def attach(
+        self,
+        region: Region,
+        network: Network,
+        addresses: Addresses,
+        front: Front | None,
+        hosts: tuple[Made, ...],
+    ) -> tuple[Vip, ...]:
+        """See CloudProgram. Interfaces joined the pool when they were made."""
+        balancer = self._balancers.get(region.name)
+        return (balancer.vip,) if balancer is not None else ()
+
+    def dns(self, dns: Dns, vips: tuple[Vip, ...], *, port: int) -> None:
+        """See CloudProgram."""
+        DnsPart(dns, vips, place=self._places[self._first.name], port=port)

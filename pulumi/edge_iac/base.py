@@ -1,0 +1,154 @@
+"""What a cloud's program does, and the values its components hand to each other.
+
+Values are frozen and speak of no cloud: a component of AWS gets an `id` and a `guard`, no security group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import pulumi
+from edge_iac.plan import Host, Region
+from edge_iac.site import CloudName, Role
+from edge_iac.site.model import Dns
+
+SEEN_AS_OWN = "private_address"
+"""`seen_as` of a VIP whose packets arrive under each host's own private address."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A region's network."""
+
+    id: pulumi.Output[str]
+    name: pulumi.Output[str]
+    subnets: Mapping[str, pulumi.Output[str]]
+    """Subnet's name in the plan -> its id."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What lets connections to hosts of a role through."""
+
+    id: pulumi.Input[str]
+    """What the host's interface is given."""
+    member: pulumi.Input[str] | None = None
+    """What makes the host a source in others' rules, where that is another thing."""
+
+
+@dataclass(frozen=True)
+class Reachability:
+    """Guards of a region, by role."""
+
+    guards: Mapping[Role, Guard]
+
+
+@dataclass(frozen=True)
+class Address:
+    """A public address that outlives the host it points at."""
+
+    id: pulumi.Output[str]
+    address: pulumi.Output[str]
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Public addresses of a region."""
+
+    hosts: Mapping[str, Address]
+    """Host -> address, for hosts that have one."""
+    vips: tuple[Address, ...]
+    """Of the load balancer; AWS has one per zone."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who hosts are to the cloud's own services, by role."""
+
+    ids: Mapping[Role, pulumi.Input[str]]
+
+
+@dataclass(frozen=True)
+class Front:
+    """A load balancer before its hosts are there."""
+
+    id: pulumi.Output[str]
+    pool: pulumi.Output[str] | None = None
+    """What interfaces are put into when they are made, where the cloud wants that."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A host that was made."""
+
+    plan: Host
+    id: pulumi.Output[str]
+    link: pulumi.Output[str]
+    """What a load balancer refers to it by."""
+    private_address: pulumi.Output[str]
+    address: pulumi.Output[str]
+    address6: pulumi.Output[str] | None = None
+
+
+@dataclass(frozen=True)
+class Vip:
+    """An address clients connect to."""
+
+    name: str
+    cloud: CloudName
+    region: str
+    address: pulumi.Output[str]
+    seen_as: pulumi.Input[str]
+    """The destination address the edge host sees, or `private_address` for its own."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What hosts are made with."""
+
+    network: Network
+    reachability: Reachability
+    identity: Identity
+    addresses: Addresses
+    front: Front | None
+    user_data: Mapping[str, pulumi.Output[str]]
+    """Host -> its cloud-config, secret."""
+    ssh_user: str
+    authorized_keys: tuple[str, ...]
+
+
+class CloudProgram(Protocol):
+    """A cloud: each method makes one component of a region, with an explicit provider of that region."""
+
+    def identity(self, regions: tuple[Region, ...]) -> Identity:
+        """Identities of all roles in the cloud, once for all regions."""
+
+    def network(self, region: Region) -> Network:
+        """Network, subnets, routes, NAT."""
+
+    def reachability(self, region: Region, network: Network) -> Reachability:
+        """The rules of the region's matrix, and nothing open beside them."""
+
+    def addresses(self, region: Region) -> Addresses:
+        """Public addresses; protected, and kept when the stack is destroyed."""
+
+    def front(self, region: Region, network: Network, addresses: Addresses) -> Front | None:
+        """The load balancer before the ingress hosts, if the region has one."""
+
+    def hosts(self, region: Region, needs: Needs) -> tuple[Made, ...]:
+        """The hosts."""
+
+    def attach(
+        self,
+        region: Region,
+        network: Network,
+        addresses: Addresses,
+        front: Front | None,
+        hosts: tuple[Made, ...],
+    ) -> tuple[Vip, ...]:
+        """Puts the ingress hosts behind the load balancer; the VIPs, and how hosts see them."""
+
+    def dns(self, dns: Dns, vips: tuple[Vip, ...], *, port: int) -> None:
+        """The site's public name, in this cloud's DNS; ``port`` is asked after health."""

@@ -1,0 +1,121 @@
+"""An external passthrough network load balancer: packets arrive as the client sent them.
+
+The host sees the balancer's own address as destination (Google's guest agent adds a local route for it), so
+it must take packets for that address.
+"""
+
+from __future__ import annotations
+
+import pulumi_gcp as gcp
+
+import pulumi
+from edge_iac.base import Addresses, Front, Made, Network, Vip
+from edge_iac.component import Part
+from edge_iac.plan import Region
+from edge_iac.site.names import balancer_name
+
+HEALTH_PATH = "/healthz"
+INTERVAL_S = 5
+TIMEOUT_S = 2
+THRESHOLD = 2
+_MOST_PORTS = 5
+"""A forwarding rule takes five ports."""
+
+
+class BalancingPart(Part):
+    """A health check, and per protocol a backend service with its forwarding rules."""
+
+    cloud, kind = "gcp", "LoadBalancing"
+
+    def __init__(self, region: Region, provider: gcp.Provider) -> None:
+        super().__init__(region.name, provider)
+        self._region = region
+        self._name = balancer_name(region.site, region.cloud, region.name)
+        self._check = gcp.compute.RegionHealthCheck(
+            region.name,
+            name=self._name,
+            region=region.name,
+            http_health_check=gcp.compute.RegionHealthCheckHttpHealthCheckArgs(
+                port=region.health_port, request_path=HEALTH_PATH
+            ),
+            check_interval_sec=INTERVAL_S,
+            timeout_sec=TIMEOUT_S,
+            healthy_threshold=THRESHOLD,
+            unhealthy_threshold=THRESHOLD,
+            opts=self.child(),
+        )
+        self.made = Front(id=self._check.self_link)
+
+    def attach(self, hosts: tuple[Made, ...], network: Network, addresses: Addresses) -> tuple[Vip, ...]:
+        """Groups the ingress hosts by zone and sends the balancer's packets to them."""
+        (vip,) = addresses.vips
+        groups = self._groups(hosts, network)
+        for protocol in sorted({protocol for protocol, _ in self._region.front_ports}):
+            service = self._service(protocol, groups)
+            ports = [str(port) for one, port in self._region.front_ports if one == protocol]
+            for at in range(0, len(ports), _MOST_PORTS):
+                self._forward(
+                    protocol, at // _MOST_PORTS + 1, ports[at : at + _MOST_PORTS], service, vip.address
+                )
+        self.register_outputs({"address": vip.address})
+        return (
+            Vip(
+                name=self._region.name,
+                cloud="gcp",
+                region=self._region.name,
+                address=vip.address,
+                seen_as=vip.address,
+            ),
+        )
+
+    def _groups(self, hosts: tuple[Made, ...], network: Network) -> list[pulumi.Output[str]]:
+        zones: dict[str, list[Made]] = {}
+        for host in hosts:
+            if host.plan.role == "ingress":
+                zones.setdefault(host.plan.zone, []).append(host)
+        return [
+            gcp.compute.InstanceGroup(
+                zone,
+                name=f"{self._name}-{zone.rpartition('-')[2]}",
+                zone=zone,
+                network=network.id,
+                instances=[host.link for host in own],
+                opts=self.child(),
+            ).self_link
+            for zone, own in sorted(zones.items())
+        ]
+
+    def _service(self, protocol: str, groups: list[pulumi.Output[str]]) -> gcp.compute.RegionBackendService:
+        return gcp.compute.RegionBackendService(
+            f"{self._region.name}-{protocol}",
+            name=f"{self._name}-{protocol}",
+            region=self._region.name,
+            protocol=protocol.upper(),
+            load_balancing_scheme="EXTERNAL",
+            health_checks=self._check.self_link,
+            backends=[
+                gcp.compute.RegionBackendServiceBackendArgs(group=group, balancing_mode="CONNECTION")
+                for group in groups
+            ],
+            opts=self.child(),
+        )
+
+    def _forward(
+        self,
+        protocol: str,
+        number: int,
+        ports: list[str],
+        service: gcp.compute.RegionBackendService,
+        address: pulumi.Output[str],
+    ) -> None:
+        gcp.compute.ForwardingRule(
+            f"{self._region.name}-{protocol}-{number}",
+            name=f"{self._name}-{protocol}-{number}",
+            region=self._region.name,
+            ip_address=address,
+            ip_protocol=protocol.upper(),
+            ports=ports,
+            load_balancing_scheme="EXTERNAL",
+            backend_service=service.self_link,
+            opts=self.child(),
+        )

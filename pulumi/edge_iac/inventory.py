@@ -1,0 +1,140 @@
+"""`edge_inventory`: the one output of a stack, from which Ansible makes hosts. Plain JSON, never secret."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+import pulumi
+from edge_iac.base import Made, Vip
+from edge_iac.catalogue.prices import egress_usd_per_gb
+from edge_iac.plan import Plan
+from xds_agent.model.base import IPV4_PATTERN, IPV6_PATTERN, Count, Model, Name, Text
+
+SCHEMA = "edge.inventory/v1"
+
+Ip = Annotated[str, StringConstraints(pattern=rf"^(?:{IPV4_PATTERN}|{IPV6_PATTERN})$")]
+
+
+class NicContract(Model):
+    """What the host's main interface promises; provisioning compares it with the host."""
+
+    driver: Text
+    queues: Count
+    mtu: Count
+    xdp: Literal["native", "generic"]
+
+
+class HostEntry(Model):
+    """A host of the inventory."""
+
+    name: Name
+    id: Text = Field(description="The cloud's own id of the instance.")
+    cloud: Text
+    region: Text
+    zone: str
+    groups: tuple[Name, ...]
+    address: Ip = Field(description="Where one logs in: public, or private for hosts without a public one.")
+    address6: Ip | None = None
+    private_address: Ip
+    user: Text
+    jump: Name | None = Field(default=None, description="Host to log in through.")
+    nic: NicContract
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class VipEntry(Model):
+    """An address clients connect to."""
+
+    name: Name
+    cloud: Text
+    region: Text
+    address: Ip
+    seen_as: Ip | Literal["private_address"] = Field(
+        description="Destination address the edge hosts see; private_address: each its own."
+    )
+    address6: Ip | None = None
+
+
+class EdgeInventory(Model):
+    """The output as a whole."""
+
+    schema_: Literal["edge.inventory/v1"] = Field(alias="schema")
+    site: Name
+    ssh_ca: Text = Field(description="Public key of the host authority, for @cert-authority lines.")
+    vips: tuple[VipEntry, ...]
+    hosts: tuple[HostEntry, ...]
+    prices: dict[str, dict[str, dict[str, float]]] = Field(
+        default_factory=dict, description="cloud -> region -> {egress_usd_per_gb}."
+    )
+
+
+def prices_of(plan: Plan) -> dict[str, dict[str, dict[str, float]]]:
+    """What steering by cost works from: the `clouds` section of an inventory, without its `regions` level."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for region in plan.regions:
+        price = {"egress_usd_per_gb": egress_usd_per_gb(region.cloud, region.name)}
+        found.setdefault(region.cloud, {})[region.name] = price
+    return found
+
+
+def edge_inventory(
+    plan: Plan, *, ssh_ca: pulumi.Output[str], hosts: list[tuple[str, str, Made]], vips: list[Vip]
+) -> pulumi.Output[dict[str, Any]]:
+    """The output, checked once every address is known. ``hosts``: (cloud, region, host)."""
+    document = {
+        "schema": SCHEMA,
+        "site": plan.site.name,
+        "ssh_ca": ssh_ca,
+        "vips": [
+            {
+                "name": f"{vip.cloud}-{vip.name}",
+                "cloud": vip.cloud,
+                "region": vip.region,
+                "address": vip.address,
+                "seen_as": vip.seen_as,
+            }
+            for vip in vips
+        ],
+        "hosts": [_host(plan, cloud, region, made) for cloud, region, made in hosts],
+        "prices": prices_of(plan),
+    }
+    return pulumi.Output.from_input(document).apply(checked)
+
+
+def checked(document: dict[str, Any]) -> dict[str, Any]:
+    """``document`` as it is, when it keeps to the schema. Raises pydantic's ValidationError."""
+    EdgeInventory.model_validate(document)
+    return document
+
+
+def _host(plan: Plan, cloud: str, region: str, made: Made) -> dict[str, Any]:
+    host = made.plan
+    nic = host.instance.nic
+    entry: dict[str, Any] = {
+        "name": host.name,
+        "id": made.id,
+        "cloud": cloud,
+        "region": region,
+        "zone": host.zone,
+        "groups": list(host.groups),
+        "address": made.address,
+        "private_address": made.private_address,
+        "user": plan.site.ssh.user,
+        "nic": {"driver": nic.driver, "queues": nic.queues, "mtu": nic.mtu, "xdp": nic.xdp},
+        "labels": {"pool": host.pool, "role": host.role, "size": host.size, "type": host.instance.name},
+    }
+    if made.address6 is not None:
+        entry["address6"] = made.address6
+    if jump := _jump(plan, cloud, region, public=host.public):
+        entry["jump"] = jump
+    return entry
+
+
+def _jump(plan: Plan, cloud: str, region: str, *, public: bool) -> str | None:
+    role = plan.site.ssh.jump
+    if public or role is None:
+        return None
+    here = next(one for one in plan.regions if (one.cloud, one.name) == (cloud, region))
+    return next((host.name for host in here.of_role(role)), None)

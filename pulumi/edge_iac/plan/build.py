@@ -1,0 +1,146 @@
+"""plan_site: a checked site in, everything that is to be made out. Same site, same plan."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Literal
+
+from edge_iac.catalogue.regions import ZONES
+from edge_iac.catalogue.sizes import offered
+from edge_iac.plan.model import Host, Plan, Region, Subnet, Tier
+from edge_iac.plan.reachability import NODE_ROLES, TIER_OF, Elsewhere, rules_of
+from edge_iac.site import CloudName, RegionSite, Role, Site
+from edge_iac.site.checks import regions_of
+from edge_iac.site.names import cloud_name, host_name
+from edge_iac.site.values import INTERNET, span_of
+
+PART_BITS = 4
+"""A region's network has 2**4 parts."""
+FIRST_PART: dict[Tier, int] = {"outer": 0, "inner": 8}
+_ROLE_GROUPS: dict[Role, tuple[str, ...]] = {
+    "ingress": ("ingress", "l4"),
+    "egress": ("egress",),
+    "control": ("control",),
+    "observability": ("observability",),
+    "workload": (),
+}
+_ZONAL_SUBNETS = frozenset({"aws"})
+"""Clouds whose subnets lie in one zone; the others' span the region."""
+
+
+def plan_site(site: Site) -> Plan:
+    """What is to be made for ``site``, in the order of the site file."""
+    drafts = [
+        (cloud, region, said, _zones(cloud, region, said)) for cloud, region, said, _ in regions_of(site)
+    ]
+    subnets = {(cloud, region): _subnets(cloud, said, zones) for cloud, region, said, zones in drafts}
+    regions = []
+    for cloud, region, said, zones in drafts:
+        here = subnets[cloud, region]
+        hosts = _hosts(site, cloud, region, said, zones, here)
+        roles = sorted({host.role for host in hosts})
+        front = said.load_balancer and "ingress" in roles
+        others = {key: value for key, value in subnets.items() if key != (cloud, region)}
+        rules = rules_of(site, roles=roles, elsewhere=_elsewhere(site, others), ipv6=said.ipv6, front=front)
+        regions.append(
+            Region(
+                site=site.name,
+                cloud=cloud,
+                name=region,
+                network=said.network,
+                ipv6=said.ipv6,
+                zones=zones,
+                subnets=here,
+                hosts=hosts,
+                rules=rules,
+                front=front,
+                front_ports=_front_ports(site) if front else (),
+                health_port=site.ports.agent_metrics,
+                image=said.image,
+                tags={**site.tags, "edge-site": site.name},
+            )
+        )
+    return Plan(site=site, regions=tuple(regions))
+
+
+def _zones(cloud: CloudName, region: str, said: RegionSite) -> tuple[str, ...]:
+    if said.zone_names:
+        return said.zone_names
+    # One place without a name, where the region has no zones.
+    return ZONES[cloud][region][: said.zones] or ("",)
+
+
+def _subnets(cloud: CloudName, said: RegionSite, zones: tuple[str, ...]) -> tuple[Subnet, ...]:
+    parts = list(ipaddress.IPv4Network(said.network).subnets(prefixlen_diff=PART_BITS))
+    places = zones if cloud in _ZONAL_SUBNETS else ("",)
+    return tuple(
+        Subnet(
+            name=f"{tier}-{number + 1}",
+            tier=tier,
+            zone=zone,
+            cidr=str(parts[first + number]),
+            index=first + number,
+        )
+        for tier, first in FIRST_PART.items()
+        for number, zone in enumerate(places)
+    )
+
+
+def _hosts(
+    site: Site,
+    cloud: CloudName,
+    region: str,
+    said: RegionSite,
+    zones: tuple[str, ...],
+    subnets: tuple[Subnet, ...],
+) -> tuple[Host, ...]:
+    found = []
+    types = offered(cloud, region)
+    for pool, what in said.hosts.items():
+        tier = TIER_OF[what.role]
+        own = [subnet for subnet in subnets if subnet.tier == tier]
+        for number in range(1, what.count + 1):
+            name = host_name(pool=pool, cloud=cloud, region=region, number=number)
+            place = (number - 1) % len(zones)
+            found.append(
+                Host(
+                    name=name,
+                    cloud_name=cloud_name(site.name, name),
+                    pool=pool,
+                    role=what.role,
+                    groups=tuple(dict.fromkeys((*_ROLE_GROUPS[what.role], *what.groups))),
+                    size=what.size,
+                    instance=types[what.size],
+                    disk_gb=what.disk_gb,
+                    zone=zones[place],
+                    subnet=own[place % len(own)].name,
+                    public=tier == "outer",
+                    forwards=what.forwards if what.forwards is not None else what.role in NODE_ROLES,
+                )
+            )
+    return tuple(found)
+
+
+def _elsewhere(site: Site, subnets: dict[tuple[CloudName, str], tuple[Subnet, ...]]) -> Elsewhere:
+    ranges: dict[Role, tuple[str, ...]] = {}
+    for cloud, region, said, _ in regions_of(site):
+        for role in sorted({pool.role for pool in said.hosts.values()}):
+            own = subnets.get((cloud, region), ())
+            ranges[role] = (
+                *ranges.get(role, ()),
+                *(subnet.cidr for subnet in own if subnet.tier == TIER_OF[role]),
+            )
+    return Elsewhere(ranges)
+
+
+def _front_ports(site: Site) -> tuple[tuple[Literal["tcp", "udp"], int], ...]:
+    """Ports the balancer takes: the proxies' own, and single ports the site opens to the internet."""
+    ports: list[tuple[Literal["tcp", "udp"], int]] = [
+        ("tcp", port) for port in (site.ports.http, site.ports.https, site.ports.grpc)
+    ]
+    for rule in site.reach:
+        if INTERNET in rule.sources and "ingress" in rule.targets and rule.protocol != "icmp":
+            for first, last in map(span_of, rule.ports):
+                if first == last:
+                    ports.append((rule.protocol, first))
+    return tuple(dict.fromkeys(ports))

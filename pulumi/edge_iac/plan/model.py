@@ -1,0 +1,141 @@
+"""What is to be made, cloud by cloud, in words of no cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from edge_iac.catalogue.sizes import InstanceType
+from edge_iac.site import CloudName, Role, Site
+
+Tier = Literal["outer", "inner"]
+"""outer: hosts have a public address each; inner: hosts reach out through NAT, nobody reaches in."""
+Protocol = Literal["tcp", "udp", "icmp"]
+Span = tuple[int, int]
+"""First and last port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A part of a region's network."""
+
+    name: str
+    """'outer-1': tier and number, unique within the region."""
+    tier: Tier
+    zone: str
+    """The zone it lies in; empty where subnets span the region."""
+    cidr: str
+    index: int
+    """Which of the sixteen parts of the network it is; IPv6 prefixes are counted by it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Sources by their addresses, all of one family."""
+
+    family: Literal[4, 6]
+    ranges: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Sources by what they are: hosts of these roles in the same region."""
+
+    roles: tuple[Role, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """The cloud's own health checks."""
+
+
+Source = Networks | Roles | Probes
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Somebody may open connections to the hosts of a role. What no rule allows is refused."""
+
+    name: str
+    target: Role
+    source: Source
+    protocol: Protocol
+    ports: tuple[Span, ...]
+    """Empty for icmp."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host to be made."""
+
+    name: str
+    """Its name in the inventory."""
+    cloud_name: str
+    pool: str
+    role: Role
+    groups: tuple[str, ...]
+    size: str
+    instance: InstanceType
+    disk_gb: int
+    zone: str
+    subnet: str
+    public: bool
+    forwards: bool
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region to be made."""
+
+    site: str
+    cloud: CloudName
+    name: str
+    network: str
+    ipv6: bool
+    zones: tuple[str, ...]
+    subnets: tuple[Subnet, ...]
+    hosts: tuple[Host, ...]
+    rules: tuple[Rule, ...]
+    front: bool
+    """Whether a load balancer stands before its ingress hosts."""
+    front_ports: tuple[tuple[Literal["tcp", "udp"], int], ...]
+    health_port: int
+    image: str | None
+    tags: Mapping[str, str]
+
+    @cached_property
+    def roles(self) -> tuple[Role, ...]:
+        """Roles that its hosts have, sorted."""
+        return tuple(sorted({host.role for host in self.hosts}))
+
+    @cached_property
+    def used_subnets(self) -> frozenset[str]:
+        """Names of subnets that hosts stand in."""
+        return frozenset(host.subnet for host in self.hosts)
+
+    def in_tier(self, tier: Tier) -> tuple[Subnet, ...]:
+        """Its subnets of a tier."""
+        return tuple(subnet for subnet in self.subnets if subnet.tier == tier)
+
+    def of_role(self, role: Role) -> tuple[Host, ...]:
+        """Its hosts of a role."""
+        return tuple(host for host in self.hosts if host.role == role)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is to be made for a site."""
+
+    site: Site
+    regions: tuple[Region, ...]
+
+    @cached_property
+    def by_cloud(self) -> dict[CloudName, tuple[Region, ...]]:
+        """Regions of each cloud, in the site file's order."""
+        found: dict[CloudName, tuple[Region, ...]] = {}
+        for region in self.regions:
+            found[region.cloud] = (*found.get(region.cloud, ()), region)
+        return found

@@ -1,0 +1,123 @@
+"""The program itself: a site in, its hosts in the clouds, `edge_inventory` out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import pulumi
+from edge_iac import cloud_init, ssh_ca
+from edge_iac.base import CloudProgram, Made, Needs, Vip
+from edge_iac.credentials import lacking
+from edge_iac.dns_window import window_s
+from edge_iac.inventory import edge_inventory
+from edge_iac.plan import Plan, Region, plan_site
+from edge_iac.site import CloudName, Site, load_site
+from xds_agent.model.problems import ModelError
+
+PROJECT = "edge"
+CA_KEY = "hostCaKey"
+# Only the chosen clouds' SDKs are imported: each takes seconds and a hundred megabytes.
+_PROGRAMS: dict[CloudName, tuple[str, str]] = {
+    "aws": ("edge_iac.aws", "AwsProgram"),
+    "gcp": ("edge_iac.gcp", "GcpProgram"),
+    "azure": ("edge_iac.azure", "AzureProgram"),
+}
+
+
+def run() -> None:
+    """Makes the site that the stack names. Raises pulumi.RunError before anything is made, if it cannot."""
+    config = pulumi.Config(PROJECT)
+    site = _site(config.get("site") or pulumi.get_stack())
+    missing = lacking(site, os.environ, Path.home())
+    if missing:
+        raise pulumi.RunError("no credentials:\n" + "\n".join(f"- {sentence}" for sentence in missing))
+    make(plan_site(site), authority=_authority(config))
+
+
+def _site(name: str) -> Site:
+    try:
+        return load_site(name)
+    except ModelError as error:
+        lines = "\n".join(f"- {problem.render()}" for problem in error.problems)
+        raise pulumi.RunError(f"the site file cannot be used:\n{lines}") from None
+
+
+def _authority(config: pulumi.Config) -> pulumi.Output[str]:
+    key = config.get_secret(CA_KEY)
+    if key is None:
+        raise pulumi.RunError(
+            f"the stack has no {PROJECT}:{CA_KEY}, the private key that signs SSH host keys: "
+            f"ssh-keygen -t ed25519 -N '' -f host-ca; pulumi config set --secret {PROJECT}:{CA_KEY} < host-ca"
+        )
+    return key.apply(_usable)
+
+
+def _usable(key: str) -> str:
+    try:
+        ssh_ca.authority_public(key)
+    except ssh_ca.NotAnAuthority as error:
+        raise pulumi.RunError(f"{PROJECT}:{CA_KEY} cannot be used: {error}") from None
+    return key
+
+
+def make(plan: Plan, *, authority: pulumi.Output[str]) -> None:
+    """Makes everything in ``plan``, and exports the inventory."""
+    hosts: list[tuple[str, str, Made]] = []
+    vips: list[Vip] = []
+    programs: dict[CloudName, CloudProgram] = {}
+    said = plan.site.clouds.named()
+    for cloud, regions in plan.by_cloud.items():
+        module, name = _PROGRAMS[cloud]
+        program: CloudProgram = getattr(_imported(cloud, module), name)(said[cloud], regions)
+        programs[cloud] = program
+        identity = program.identity(regions)
+        for region in regions:
+            network = program.network(region)
+            reachability = program.reachability(region, network)
+            addresses = program.addresses(region)
+            front = program.front(region, network, addresses)
+            needs = Needs(
+                network=network,
+                reachability=reachability,
+                identity=identity,
+                addresses=addresses,
+                front=front,
+                user_data=_user_data(plan.site, region, authority),
+                ssh_user=plan.site.ssh.user,
+                authorized_keys=plan.site.ssh.authorized_keys,
+            )
+            made = program.hosts(region, needs)
+            hosts += [(cloud, region.name, one) for one in made]
+            vips += program.attach(region, network, addresses, front, made)
+    dns = plan.site.dns
+    if dns is not None:
+        programs[dns.provider].dns(dns, tuple(vips), port=plan.site.ports.https)
+        pulumi.log.info(f"the loss of a region is felt by DNS clients for at most {window_s(dns)} s")
+    # The public half of a secret is no secret.
+    ca = pulumi.Output.unsecret(authority.apply(ssh_ca.authority_public))
+    pulumi.export("edge_inventory", edge_inventory(plan, ssh_ca=ca, hosts=hosts, vips=vips))
+
+
+def _imported(cloud: str, module: str):  # type: ignore[no-untyped-def]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("pulumi_"):
+            raise pulumi.RunError(
+                f"the SDK of {cloud} is not installed ({error.name}): "
+                f"pulumi/.venv/bin/pip install --require-hashes -r requirements/pulumi-{cloud}.txt"
+            ) from None
+        raise
+
+
+def _user_data(site: Site, region: Region, authority: pulumi.Output[str]) -> dict[str, pulumi.Output[str]]:
+    def of(host: str) -> pulumi.Output[str]:
+        return authority.apply(
+            lambda key: cloud_init.user_data(
+                host=host, ssh=site.ssh, key=ssh_ca.host_key(key, site=site.name, host=host)
+            )
+        )
+
+    return {host.name: of(host.name) for host in region.hosts}

@@ -1,0 +1,180 @@
+"""What a site file means: everything that can be known to fail before a cloud is asked."""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from edge_iac.catalogue.images import unpinned
+from edge_iac.catalogue.regions import ZONES
+from edge_iac.catalogue.sizes import offered
+from edge_iac.site.model import CloudName, RegionSite, Site
+from edge_iac.site.names import too_long
+from edge_iac.site.values import INTERNET, span_of
+from xds_agent.model.words import instead_of
+
+Add = Callable[[str, str, str], None]
+
+ROLES = ("ingress", "egress", "control", "observability", "workload")
+MIN_PREFIX, MAX_PREFIX = 16, 24
+_PRIVATE = tuple(
+    map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
+)
+# What every subnet keeps for itself, Azure and AWS keep five; a balancer wants some too.
+_KEPT_ADDRESSES = 13
+_ALL = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+
+def regions_of(site: Site) -> Iterator[tuple[CloudName, str, RegionSite, str]]:
+    """(cloud, region, what is said of it, its path) for every region of the site."""
+    for cloud, said in site.clouds.named().items():
+        for region, one in said.regions.items():
+            yield cloud, region, one, f"clouds.{cloud}.regions.{region}"
+
+
+def run_checks(site: Site, add: Add, *, stem: str) -> None:
+    """Calls ``add`` (path, what is wrong, the fix) for everything that is wrong."""
+    if site.name != stem:
+        add("name", f"'{site.name}' is not the name of the file", f"write name: {stem}, or rename the file")
+    if not any(True for _ in regions_of(site)):
+        add("clouds", "names no region", "add clouds.aws.regions, clouds.gcp.regions or clouds.azure.regions")
+    for cloud, region, one, path in regions_of(site):
+        _check_place(cloud, region, one, path, add)
+        _check_network(one, path, add)
+        _check_pools(cloud, region, one, path, add)
+    _check_overlaps(site, add)
+    _check_control(site, add)
+    _check_ssh(site, add)
+    _check_reach(site, add)
+    _check_dns(site, add)
+    for path, message, fix in too_long(site):
+        add(path, message, fix)
+
+
+def _check_place(cloud: str, region: str, one: RegionSite, path: str, add: Add) -> None:
+    zones = ZONES[cloud].get(region)
+    if zones is None:
+        fix = instead_of(region, ZONES[cloud], "regions")
+        add(path, f"{cloud} has no region '{region}' that this catalogue knows", fix)
+        return
+    for name in one.zone_names:
+        if name not in zones:
+            fix = instead_of(name, zones, "zones") or f"there are: {', '.join(zones) or 'none'}"
+            add(f"{path}.zone_names", f"{region} has no zone '{name}'", fix)
+    wanted = len(one.zone_names) or one.zones
+    # A region of Azure without zones still takes hosts, in no zone at all.
+    if wanted > max(1, len(zones)):
+        there = f"{len(zones)} ({', '.join(zones)})" if zones else "none"
+        add(
+            f"{path}.zones",
+            f"{wanted} zones are wanted, {region} has {there}",
+            f"use at most {max(1, len(zones))}",
+        )
+    if one.ipv6 and cloud == "azure":
+        add(f"{path}.ipv6", "IPv6 in Azure is not made by this program", "leave ipv6 out of regions of Azure")
+    if one.image is not None and (why := unpinned(cloud, one.image)):
+        add(f"{path}.image", f"'{one.image}' {why}", "give one exact image")
+
+
+def _check_network(one: RegionSite, path: str, add: Add) -> None:
+    network = ipaddress.IPv4Network(one.network)
+    if not MIN_PREFIX <= network.prefixlen <= MAX_PREFIX:
+        add(
+            f"{path}.network", f"{network} is a /{network.prefixlen}", f"use a /{MIN_PREFIX} to /{MAX_PREFIX}"
+        )
+    if not any(network.subnet_of(private) for private in _PRIVATE):
+        fix = "use a range within 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10"
+        add(f"{path}.network", f"{network} is not private", fix)
+
+
+def _check_pools(cloud: str, region: str, one: RegionSite, path: str, add: Add) -> None:
+    there = offered(cloud, region)
+    room = 2 ** (32 - ipaddress.IPv4Network(one.network).prefixlen - 4) - _KEPT_ADDRESSES
+    for name, pool in one.hosts.items():
+        if region in ZONES[cloud] and pool.size not in there:
+            fix = f"sizes there: {', '.join(there)}"
+            add(f"{path}.hosts.{name}.size", f"{region} has no hosts of size '{pool.size}'", fix)
+        if pool.count > max(room, 0):
+            fix = "use a larger network"
+            add(f"{path}.hosts.{name}.count", f"{pool.count} hosts do not fit a subnet of {one.network}", fix)
+
+
+def _check_overlaps(site: Site, add: Add) -> None:
+    seen: list[tuple[ipaddress.IPv4Network, str]] = []
+    for cloud, region, one, path in regions_of(site):
+        network = ipaddress.IPv4Network(one.network)
+        for other, where in seen:
+            if network.overlaps(other):
+                fix = "give every region a range of its own"
+                add(f"{path}.network", f"{network} of {cloud} {region} overlaps {other} of {where}", fix)
+        seen.append((network, f"{cloud} {region}"))
+
+
+def _check_control(site: Site, add: Add) -> None:
+    roles = [pool.role for _, _, one, _ in regions_of(site) for pool in one.hosts.values()]
+    if roles and "control" not in roles:
+        add("clouds", "no pool has role: control", "add a pool such as control: {role: control}")
+
+
+def _check_ssh(site: Site, add: Add) -> None:
+    for index, source in enumerate(site.ssh.sources):
+        if source == INTERNET or ("/" in source and ipaddress.ip_network(source) in _ALL):
+            if not site.ssh.open:
+                fix = "name the ranges you log in from, or say open: true if you mean it"
+                add(f"ssh.sources[{index}]", f"{source} opens SSH to everybody", fix)
+        elif "/" not in source:
+            add(
+                f"ssh.sources[{index}]", f"'{source}' is not a range", "write a range such as 198.51.100.0/24"
+            )
+
+
+def _check_reach(site: Site, add: Add) -> None:
+    for name, count in Counter(rule.name for rule in site.reach).items():
+        if count > 1:
+            add(f"reach[{name}]", f"{count} rules are called '{name}'", "give each its own name")
+    for rule in site.reach:
+        path = f"reach[{rule.name}]"
+        for index, source in enumerate(rule.sources):
+            if "/" not in source and source not in (INTERNET, *ROLES):
+                fix = instead_of(source, (INTERNET, *ROLES), "sources")
+                add(f"{path}.sources[{index}]", f"'{source}' is no role", fix)
+        if rule.protocol == "icmp" and rule.ports:
+            add(f"{path}.ports", "icmp has no ports", "leave ports out")
+        if rule.protocol != "icmp" and not rule.ports:
+            add(f"{path}.ports", f"{rule.protocol} needs ports", "add ports: [443]")
+        opens = any(source == INTERNET or source in map(str, _ALL) for source in rule.sources)
+        if (
+            opens
+            and not site.ssh.open
+            and any(_holds(span, 22) for span in rule.ports)
+            and rule.protocol == "tcp"
+        ):
+            add(
+                f"{path}.ports",
+                "opens SSH to everybody",
+                "leave port 22 out; ssh.sources says who may log in",
+            )
+
+
+def _holds(span: str, port: int) -> bool:
+    first, last = span_of(span)
+    return first <= port <= last
+
+
+def _check_dns(site: Site, add: Add) -> None:
+    if site.dns is None:
+        return
+    if site.dns.provider not in site.clouds.named():
+        fix = instead_of(site.dns.provider, site.clouds.named(), "clouds of this site")
+        add("dns.provider", f"the site has no cloud '{site.dns.provider}'", fix)
+    if site.dns.provider == "azure" and site.dns.zone.count("/") != 1:
+        add("dns.zone", f"'{site.dns.zone}' does not say its resource group", "write resource-group/zone")
+    fronted = any(
+        one.load_balancer and any(pool.role == "ingress" for pool in one.hosts.values())
+        for _, _, one, _ in regions_of(site)
+    )
+    if not fronted:
+        add(
+            "dns",
+            "no region has a load balancer before ingress hosts to point at",
+            "leave dns out, or add one",
+        )
