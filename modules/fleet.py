@@ -32,6 +32,16 @@ options:
     description: Try again what was refused before, unchanged.
     type: bool
     default: false
+  plan:
+    description: >-
+      Apply only what was reviewed under this name, as check mode or C(xds-agent diff --against) printed it;
+      refused when the inventory or what is live has moved since.
+    type: str
+    default: ""
+  wait:
+    description: Seconds to wait for somebody else's change to end; 0 fails at once, saying who is at it.
+    type: int
+    default: 0
   rollback_to:
     description: Bring this earlier revision back instead of the inventory.
     type: int
@@ -106,6 +116,10 @@ summary:
   returned: success
   type: str
   sample: 3 services, 6 proxies, 0 connections closed
+plan:
+  description: Name of the way from what is live to this inventory, for O(plan).
+  returned: success, in check mode
+  type: str
 notes:
   description: What the inventory says and this version does not act on yet.
   returned: success
@@ -134,6 +148,8 @@ SPEC = {
     "reason": {"type": "str", "default": ""},
     "allow_removal": {"type": "list", "elements": "str", "default": []},
     "force": {"type": "bool", "default": False},
+    "plan": {"type": "str", "default": ""},
+    "wait": {"type": "int", "default": 0},
     "rollback_to": {"type": "int"},
     "timeout": {"type": "int", "default": 60},
     "socket": {"type": "path", "default": "/run/marchproxy/control.sock"},
@@ -161,6 +177,7 @@ def main() -> None:
         "allow_removal": params["allow_removal"],
         "force": params["force"],
         "timeout_s": params["timeout"],
+        "wait_s": params["wait"],
     }
     try:
         if params["rollback_to"] is not None:
@@ -168,8 +185,9 @@ def main() -> None:
             body["number"] = params["rollback_to"]
         else:
             target = "/v1/revisions"
-            body.update(document=taken(params["document_file"]), commit=params["commit"])
-        answer = request(params["socket"], "POST", target, body, timeout=params["timeout"] + ROLLOUT_S)
+            body.update(document=taken(params["document_file"]), commit=params["commit"], plan=params["plan"])
+        patience_s = params["wait"] + params["timeout"] + ROLLOUT_S
+        answer = request(params["socket"], "POST", target, body, timeout=patience_s)
     except ControlError as error:
         if error.kind == "absent" and module.check_mode:
             module.exit_json(changed=True, absent=True, summary=str(error))
@@ -185,6 +203,8 @@ def main() -> None:
     for warning in warnings_of(answer):
         module.warn(warning)
     result = {key: answer.get(key) for key in ("revision", "number", "nodes", "lines", "summary", "notes")}
+    if module.check_mode and answer.get("plan"):
+        result["plan"] = answer["plan"]
     result["changed"] = bool(answer["changed"])
     if result["changed"]:
         result["diff"] = [{"prepared": diff_text(answer)}]

@@ -13,6 +13,8 @@ def diff_text(answer):
         parts.append(f"{proxies}:" if proxies else "the site:")
         parts.extend(f"  {text}" for text in texts)
     parts.append(answer.get("summary", ""))
+    if answer.get("outcome") == "dry-run" and answer.get("plan"):
+        parts.append(f"plan {answer['plan']}")
     return "\n".join(parts) + "\n"
 
 

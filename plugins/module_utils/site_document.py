@@ -53,8 +53,10 @@ def site_document(task_vars, templar=None):
     return _Gatherer(loader, hostvars, task_vars["groups"]).document()
 
 
-def build_from_inventory(path, vault_ids=(), vault_password_files=()):
-    """The document of an inventory (folder or file), without a play. For `xds-agent validate`.
+def build_from_inventory(path, vault_ids=(), vault_password_files=(), without_secrets=False):
+    """The document of an inventory (folder or file), without a play. For `xds-agent validate` and `diff`.
+
+    ``without_secrets``: no vault is opened; values from vaults are stand-ins, the same for the same place.
 
     The caller has run `ansible.plugins.loader.init_plugin_loader([".../.collections"])` before it imported
     this module: Ansible finds no plugin of a collection that was imported around its loader.
@@ -67,18 +69,31 @@ def build_from_inventory(path, vault_ids=(), vault_password_files=()):
     from ansible.vars.manager import VariableManager
 
     _prepare_ansible()
-    loader = DataLoader()
+    loader = _without_vaults(DataLoader)() if without_secrets else DataLoader()
     try:
         _open_vaults(loader, vault_ids, vault_password_files)
         inventory = InventoryManager(loader=loader, sources=[path])
         variables = VariableManager(loader=loader, inventory=inventory)
         groups = inventory.get_groups_dict()
         hostvars = HostVars(inventory, variables, loader)
-        return _Gatherer(loader, hostvars, groups).document()
+        return _Gatherer(loader, hostvars, groups, without_secrets=without_secrets).document()
     except AnsibleError as error:
         return _nothing(
             f"Ansible cannot read the inventory: {error}", f"see: ansible-inventory -i {path} --list"
         )
+
+
+def _without_vaults(base):
+    """A loader to which a vaulted file of variables holds none."""
+
+    class Loader(base):
+        def load_from_file(self, file_name, *arguments, **options):
+            with Path(self.path_dwim(file_name)).open("rb") as file:
+                if file.read(14) == b"$ANSIBLE_VAULT":
+                    return {}
+            return super().load_from_file(file_name, *arguments, **options)
+
+    return Loader
 
 
 def _open_vaults(loader, vault_ids, password_files):
@@ -126,8 +141,9 @@ def _prepare_ansible():
 class _Gatherer:
     """Builds one document."""
 
-    def __init__(self, loader, hostvars, groups):
+    def __init__(self, loader, hostvars, groups, without_secrets=False):
         self.loader = loader
+        self.without_secrets = without_secrets
         self.hostvars = hostvars
         self.groups = groups
         self.origins = {}
@@ -222,6 +238,8 @@ class _Walker:
     def _leaf(self, value, path):
         if isinstance(value, EncryptedString):
             self.gatherer.secret_paths.append(path)
+            if self.gatherer.without_secrets:
+                return _stand_in(path)
             try:
                 return str(value)
             except AnsibleError:
@@ -237,6 +255,9 @@ class _Walker:
     def _rendered(self, value, path):
         if self._templar is None:
             self._templar = Templar(loader=self.gatherer.loader, variables=self.variables)
+        if self.gatherer.without_secrets and self._is_secret(value, 0):
+            self.gatherer.secret_paths.append(path)
+            return _stand_in(path)
         try:
             result = self._templar.template(value)
             plain = _plain(result)
@@ -282,6 +303,11 @@ def _holds_vault(value):
         return True
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return any(_holds_vault(child) for child in children)
+
+
+def _stand_in(path):
+    """As xds_agent.rollout.plan.stand_in says it."""
+    return f"$secret:{path}"
 
 
 def _label(item, index):

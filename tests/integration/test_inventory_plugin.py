@@ -592,3 +592,13 @@ def test_an_action_plugin_gathers_the_same_document(inventory: SiteInventory) ->
     inventory.folder = site
     ours = inventory.document()
     assert (document["edge"], document["hosts"]) == (ours["edge"], ours["hosts"])
+
+
+def test_a_review_opens_no_vault_and_differs_in_nothing_but_values(vaulted: SiteInventory) -> None:
+    """The same document, with the same references in it, whether the password is known or not."""
+    (vaulted.folder / "edge/encrypted.yml").unlink()
+    known = vaulted.document(vault_password_files=[vaulted.password])  # type: ignore[attr-defined]
+    unknown = vaulted.document(without_secrets=True)
+    assert unknown["problems"] == []
+    assert split_secrets(unknown)[0] == split_secrets(known)[0]
+    assert PLANTED not in json.dumps(unknown)

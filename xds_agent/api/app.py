@@ -35,6 +35,8 @@ class RevisionRequest(BaseModel):
     dry_run: bool = False
     allow_removal: list[str] = []
     force: bool = False
+    plan: str = ""
+    wait_s: float = Field(default=0.0, ge=0, le=3600)
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
 
@@ -49,6 +51,7 @@ class RollbackRequest(BaseModel):
     dry_run: bool = False
     allow_removal: list[str] = []
     force: bool = False
+    wait_s: float = Field(default=0.0, ge=0, le=3600)
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
 
@@ -66,7 +69,7 @@ def create_app(
         change = Change(
             document=body.document, author=_author(body.author, request), reason=body.reason,
             commit=body.commit, dry_run=body.dry_run, allow_removal=tuple(body.allow_removal),
-            timeout_s=body.timeout_s, force=body.force, tenants=tenants,
+            timeout_s=body.timeout_s, force=body.force, plan=body.plan, wait_s=body.wait_s, tenants=tenants,
         )  # fmt: skip
         return _told(await pipeline.apply(change), counted)
 
@@ -74,13 +77,17 @@ def create_app(
     async def post_rollback(body: RollbackRequest, request: Request) -> dict[str, Any]:
         change = Change(
             document={}, author=_author(body.author, request), reason=body.reason, dry_run=body.dry_run,
-            timeout_s=body.timeout_s, force=body.force, tenants=tenants,
+            timeout_s=body.timeout_s, force=body.force, wait_s=body.wait_s, tenants=tenants,
         )  # fmt: skip
         return _told(await pipeline.rollback(body.number, change), counted)
 
     @app.get("/v1/status")
     async def get_status() -> dict[str, Any]:
         return await view.status()
+
+    @app.get("/v1/live")
+    async def get_live() -> dict[str, Any]:
+        return view.live()
 
     @app.get("/v1/nodes/{name}")
     async def get_node(name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from xds_agent.rollout import material
 from xds_agent.rollout.change import Conflict, NotEntitled
 from xds_agent.rollout.live_diff import differences, listed
 from xds_agent.rollout.pipeline import Pipeline
+from xds_agent.rollout.plan import export
 from xds_agent.snapshot.resource import SECRET, Snapshot
 from xds_agent.store import audit, nodes, revisions
 from xds_agent.store.revisions import Stored
@@ -126,6 +127,14 @@ class View:
             "explanations": [one.as_dict() for one in found],
             "pending": {name: words for name, words in pending.items() if name in asked},
         }
+
+    def live(self) -> dict[str, Any]:
+        """What is live, without a secret. Raises Conflict when nothing is, NotEntitled for a part of it."""
+        if self._tenants is not None:
+            raise NotEntitled("what is live is of all tenants", "use the socket of all tenants")
+        if self._pipeline.live is None:
+            raise Conflict("nothing is live yet", "run playbooks/routes.yml first")
+        return export(self._pipeline.live)
 
     async def node(self, name: str) -> dict[str, Any]:
         """One proxy and every resource it is to hold. Raises Conflict for a name that is no proxy's."""

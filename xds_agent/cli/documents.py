@@ -13,13 +13,17 @@ from xds_agent.cli.errors import CliError
 _PLUGIN = "ansible_collections.marchproxy.edge.plugins.module_utils.site_document"
 
 
-def load_document(path: Path, *, vault_ids: list[str], vault_password_files: list[Path]) -> dict[str, Any]:
-    """The document at `path`. Raises CliError when it cannot be read at all."""
+def load_document(
+    path: Path, *, vault_ids: list[str], vault_password_files: list[Path], without_secrets: bool = False
+) -> dict[str, Any]:
+    """The document at `path`. `without_secrets` opens no vault: stand-ins take the place of its values.
+
+    Raises CliError when it cannot be read at all."""
     if not path.exists():
         raise CliError(f"{path} does not exist", "name an inventory folder or a JSON site document")
     if path.is_file() and path.suffix == ".json":
         return _json(path)
-    return _inventory(path, vault_ids, vault_password_files)
+    return _inventory(path, vault_ids, vault_password_files, without_secrets=without_secrets)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -38,7 +42,9 @@ def _json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _inventory(path: Path, vault_ids: list[str], password_files: list[Path]) -> dict[str, Any]:
+def _inventory(
+    path: Path, vault_ids: list[str], password_files: list[Path], *, without_secrets: bool
+) -> dict[str, Any]:
     try:
         from ansible.plugins.loader import init_plugin_loader
     except ImportError as error:
@@ -62,7 +68,10 @@ def _inventory(path: Path, vault_ids: list[str], password_files: list[Path]) -> 
             "run this below the repository, or install it: ansible-galaxy collection install marchproxy.edge",
         ) from error
     files = [str(one) for one in password_files]
-    document: dict[str, Any] = build(str(path), vault_ids=tuple(vault_ids), vault_password_files=tuple(files))
+    document: dict[str, Any] = build(
+        str(path), vault_ids=tuple(vault_ids), vault_password_files=tuple(files),
+        without_secrets=without_secrets,
+    )  # fmt: skip
     return document
 
 

@@ -24,6 +24,10 @@ class Change:
     timeout_s: float = 60.0
     # Try again what was refused before.
     force: bool = False
+    # Only what was reviewed under this name (rollout/plan.py); empty: whatever it is.
+    plan: str = ""
+    # How long to wait for somebody else's change to end.
+    wait_s: float = 0.0
     tenants: frozenset[str] | None = None
 
 
@@ -43,6 +47,8 @@ class Answer:
     reverted_to: int | None = None
     # Proxies that the waves did not wait for: name -> why.
     left_out: Mapping[str, str] = field(default_factory=dict)
+    # Name of the way from what is live to this (rollout/plan.py).
+    plan: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -57,6 +63,7 @@ class Answer:
             "problems": [problem.as_dict() for problem in self.problems],
             "reverted_to": self.reverted_to,
             "left_out": dict(self.left_out),
+            "plan": self.plan,
         }
 
 

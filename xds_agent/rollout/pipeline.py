@@ -22,8 +22,10 @@ from xds_agent.rollout.build import Builder, Built, Live
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
 from xds_agent.rollout.ledger import Ledger
 from xds_agent.rollout.material import SiteCa
+from xds_agent.rollout.plan import check_plan, plan_of
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.rollout.questions import Questions, count_open
+from xds_agent.rollout.queue import Queue
 from xds_agent.rollout.release import OFFLINE, Failure, Progress, Release, sick_before
 from xds_agent.rollout.shadow import Shadows
 from xds_agent.rollout.vitals import Vitals
@@ -71,8 +73,7 @@ class Pipeline:
         self.builder = Builder(store, ca, now)
         self._compiling = asyncio.Lock()
         self._turn = asyncio.Lock()
-        # The person whose change is being applied, for the one who comes second.
-        self._asker = ""
+        self._queue = Queue()
 
     async def boot(self) -> None:
         """Serve the last good revision. A revision that was being published when control died is not it."""
@@ -93,16 +94,19 @@ class Pipeline:
         """
         if change.dry_run:
             built = await self._build(change.document)
+            plan_name = self._reviewed(built, change)
             self._check(built.site, change)
             if self.live is not None and built.id == self.live.id:
-                return replace(self._unchanged(), notes=self._notes(built))
+                return replace(self._unchanged(), notes=self._notes(built), plan=plan_name)
             await self._check_refused_before(built, change)
             plan = await self._plan(built, built.site.edge.rollout)
             counts = await self._count_open(built)
             lines = [*built.lines, *counts]
-            return replace(self._dry(built), lines=lines, notes=self._notes(built) + _plan_notes(plan))
-        async with self._my_turn(change.author):
+            notes = self._notes(built) + _plan_notes(plan)
+            return replace(self._dry(built), lines=lines, notes=notes, plan=plan_name)
+        async with self._my_turn(change):
             built = await self._build(change.document)
+            self._reviewed(built, change)
             if self.live is not None and built.id == self.live.id:
                 await self._note_moved_lines(built)
                 await self.publisher.settle(timeout_s=change.timeout_s)
@@ -165,21 +169,24 @@ class Pipeline:
 
     def who_applies(self) -> str:
         """Who is applying since when; empty when nobody is."""
-        return self._asker
+        return self._queue.who
 
     # --- steps ---------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _my_turn(self, who: str) -> AsyncIterator[None]:
-        """One person at a time: the second is told who is ahead. Control's own updates are waited for."""
-        if self._asker:
-            raise Conflict(f"{self._asker} is applying a change", "wait until it has ended and run again")
-        self._asker = f"{who}, since {self.now():%H:%M:%S} UTC,"
-        try:
-            async with self._turn:
-                yield
-        finally:
-            self._asker = ""
+    async def _my_turn(self, change: Change) -> AsyncIterator[None]:
+        """One person at a time: the second is told who is ahead and with what, or waits as long as asked.
+        Control's own updates are waited for."""
+        why = f" ({change.reason})" if change.reason else ""
+        who = f"{change.author}{why}, since {self.now():%H:%M:%S} UTC,"
+        async with self._queue.turn(who, change.wait_s), self._turn:
+            yield
+
+    def _reviewed(self, built: Built, change: Change) -> str:
+        """The plan's name. Raises Conflict when another one was reviewed."""
+        name = plan_of(self.live.document if self.live else None, built.document)
+        check_plan(change.plan, name, self.live)
+        return name
 
     async def _build(self, document: Mapping[str, Any], *, serving: bool = False) -> Built:
         async with self._compiling:
