@@ -9,6 +9,7 @@ from envoy.config.core.v3 import config_source_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
@@ -67,12 +68,19 @@ def routes(
 
 
 def listener(
-    name: str, port: int, route_name: str, *, certificate: str | None = None, stat_prefix: str = "edge"
-) -> Resource:
-    """One HTTP listener on loopback; with `certificate`, TLS by that SDS secret."""
+    name: str, port: int, route_name: str, *, certificate: str | None = None, stat_prefix: str = "edge",
+    delay_ms: int = 0,
+) -> Resource:  # fmt: skip
+    """One HTTP listener on loopback; with `certificate`, TLS by that SDS secret. `delay_ms` holds every
+    request back between the choice of its route and of its cluster, as a filter that asks somebody does."""
     manager = http_connection_manager_pb2.HttpConnectionManager(stat_prefix=stat_prefix)
     manager.rds.route_config_name = route_name
     manager.rds.config_source.CopyFrom(ads())
+    if delay_ms:
+        fault = fault_pb2.HTTPFault()
+        fault.delay.fixed_delay.FromMilliseconds(delay_ms)
+        fault.delay.percentage.numerator = 100
+        manager.http_filters.add(name="fault").typed_config.Pack(fault, deterministic=True)
     manager.http_filters.add(name="router").typed_config.Pack(router_pb2.Router(), deterministic=True)
     message = listener_pb2.Listener(name=name)
     message.address.socket_address.address = "127.0.0.1"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from xds_agent.protocol.delta import Heard
 from xds_agent.protocol.envoy_stream import WILDCARD_TYPES, EnvoyStream
 from xds_agent.protocol.wire import named_in
-from xds_agent.snapshot.plan import Push, Stage
+from xds_agent.snapshot.plan import MAKING, Push, Stage
 from xds_agent.snapshot.resource import (
     CLUSTER,
     ENDPOINTS,
@@ -73,6 +73,11 @@ class Converge:
     def awaits_clusters(self) -> bool:
         """Clusters are out and not acknowledged: their refusal may be withheld (trap 1)."""
         return any(type_url == CLUSTER for type_url, _ in self._pending)
+
+    @property
+    def turned(self) -> bool:
+        """Everything that was to be made is acknowledged: what follows turns the traffic."""
+        return self.stage is not None and self.stage.name != MAKING
 
     @property
     def size(self) -> int:

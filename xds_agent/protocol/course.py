@@ -13,18 +13,19 @@ from xds_agent.protocol.boundary import Close
 from xds_agent.protocol.converge import Converge, Verdict, View
 from xds_agent.protocol.delta import Heard
 from xds_agent.protocol.envoy_stream import WILDCARD_TYPES, EnvoyStream, Nonces, Phase
+from xds_agent.protocol.lingering import Lingering
 from xds_agent.protocol.local_outcomes import Active, Complained, LocalOutcome, PollRejected, Refused
 from xds_agent.protocol.rejections import Rejections
 from xds_agent.protocol.resync import resync, view_of
-from xds_agent.protocol.revert import revert_stages
+from xds_agent.protocol.revert import revert_plan
 from xds_agent.protocol.timers import Timers
 from xds_agent.protocol.wire import UNAVAILABLE, named_in
 from xds_agent.protocol.work import Kind, Waiting, Work
 from xds_agent.snapshot.diff import Diff
-from xds_agent.snapshot.plan import Plan, Stage
+from xds_agent.snapshot.plan import NOTHING, Plan, Stage
 from xds_agent.snapshot.resource import CLUSTER, Resource, Snapshot
 
-STALL, POLL, SETTLE = "stall", "poll", "settle"
+STALL, POLL, SETTLE, LINGER = "stall", "poll", "settle", "linger"
 
 # Big sets take Envoy longer: 10,000 clusters were acknowledged in 3.5 s.
 _STALL_PER_RESOURCE_S = 0.002
@@ -35,12 +36,12 @@ _LOSSES_MAX = 3
 
 class Course:
     """`held` is the last good set, `view` what the Envoy that counts holds now. Timers are those of its
-    owner, who hands STALL, POLL and SETTLE back to `timer`, and carries out and empties `closing`.
+    owner, who hands STALL, POLL, SETTLE and LINGER back to `timer`, and carries out and empties `closing`.
     """
 
     def __init__(
         self, held: Snapshot, tell: Callable[[LocalOutcome], None], timers: Timers, nonces: Nonces, *,
-        stall_s: float, poll_s: float, unfinished: Iterable[str],
+        stall_s: float, poll_s: float, linger_s: float, unfinished: Iterable[str],
     ) -> None:  # fmt: skip
         self.held = held
         self.view: View = view_of(held)
@@ -50,6 +51,7 @@ class Course:
         self._timers = timers
         self._nonces = nonces
         self._stall_s = stall_s
+        self._linger_s = linger_s
         self._stream: EnvoyStream | None = None
         self._unfinished = frozenset(unfinished)
         self._waiting: Waiting | None = None
@@ -57,13 +59,14 @@ class Course:
         self._losses = 0
         self._repaired = False
         self._rejections = Rejections(poll_s)
+        self._lingering = Lingering()
 
     @property
     def applying(self) -> Snapshot | None:
         """The target that has no verdict yet, applied now or waiting."""
         if self._waiting is not None:
             return self._waiting.target
-        if self._work is not None and self._work.kind is not Kind.RESYNC:
+        if self._work is not None and self._work.asked_for:
             return self._work.target
         return None
 
@@ -87,6 +90,7 @@ class Course:
     def lead(self, stream: EnvoyStream | None) -> None:
         """Another stream counts from now on, of which nothing is known yet; or none."""
         self._stream, self.live = stream, False
+        self._lingering.forget()
         if stream is not None:
             self.view = view_of(self.held)
             self._rejections.forget()
@@ -94,9 +98,9 @@ class Course:
     def resync(self, stream: EnvoyStream) -> None:
         """Bring an Envoy that has said what it has to the held set."""
         stream.phase = Phase.SYNCED
-        self.view, stages = resync(stream, self.held, self._unfinished)
+        self.view, stages, later = resync(stream, self.held, self._unfinished)
         converge = self._converge(stages, self.held, asked_only=True)
-        self._work = Work(Kind.RESYNC, converge, self.held)
+        self._work = Work(Kind.RESYNC, converge, self.held, later)
 
     def lost(self, reason: str) -> None:
         """The stream that counted is gone."""
@@ -109,7 +113,7 @@ class Course:
         work, self._work = self._work, None
         self._timers.cancel(STALL)
         self._timers.cancel(POLL)
-        if work is None or work.kind is Kind.RESYNC:
+        if work is None or not work.asked_for:
             return
         self._unfinished |= work.half_made(self.held)
         if work.kind is Kind.REVERT:
@@ -143,9 +147,11 @@ class Course:
             work.converge.fail(CLUSTER, words)
 
     def timer(self, key: str) -> None:
-        """One of STALL, POLL and SETTLE is over."""
+        """One of STALL, POLL, SETTLE and LINGER is over."""
         if key == SETTLE:
             self._rejections.note(None)
+        elif key == LINGER:
+            self._lingering.ripe = True
         elif self._work is not None and key == STALL:
             self._work.converge.stalled(self._stall_s)
         elif self._work is not None and self._work.converge.awaits_clusters:
@@ -162,7 +168,7 @@ class Course:
     def _move(self) -> bool:
         work = self._work
         if work is None:
-            return self._begin()
+            return self._sweep() or self._begin()
         converge = work.converge
         if converge.verdict is None:
             if converge.advance() and not converge.done:
@@ -172,13 +178,28 @@ class Course:
         self._finish(work)
         return True
 
+    def _sweep(self) -> bool:
+        """End what has lingered for its time."""
+        if not self._lingering.ripe or not self._heard_out():
+            return False
+        stage = self._lingering.take()
+        if self._lingering:
+            self._timers.set(LINGER, self._linger_s)
+        if stage:
+            self._work = Work(Kind.SWEEP, self._converge([stage], self.held), self.held)
+        return bool(stage)
+
+    def _heard_out(self) -> bool:
+        """There is an Envoy that has said what it has: else its first requests are still on their way."""
+        stream = self._stream
+        if stream is None or stream.phase is Phase.GATHERING:
+            return False
+        return all(stream.seen(t) for t in WILDCARD_TYPES)
+
     def _begin(self) -> bool:
         """Start applying what waits, if this Envoy may have it."""
         stream = self._stream
-        if self._waiting is None or stream is None or not self.live or stream.phase is Phase.GATHERING:
-            return False
-        if not all(stream.seen(t) for t in WILDCARD_TYPES):
-            # LIVE and connected, but its first requests, which say what it has, are still on their way.
+        if self._waiting is None or stream is None or not self.live or not self._heard_out():
             return False
         if not self._rejections.known:
             self._ask_counter()
@@ -186,9 +207,12 @@ class Course:
         waiting, self._waiting = self._waiting, None
         target = waiting.target
         stream.phase = Phase.SYNCED
-        diff = Diff.of_resources(self.view, target.resources, waiting.changed_from(self.held))
-        stages = Plan.of(diff, target.resources).stages
-        self._work = Work(Kind.APPLY, self._converge(stages, target), target)
+        names = waiting.changed_from(self.held, self._lingering.names())
+        plan = Plan.of(Diff.of_resources(self.view, target.resources, names), target.resources)
+        stages, later = plan.stages, plan.later
+        if not self._linger_s and later:
+            stages, later = (*stages, later), NOTHING
+        self._work = Work(Kind.APPLY, self._converge(stages, target), target, later)
         return True
 
     def _ask_counter(self) -> None:
@@ -237,19 +261,29 @@ class Course:
         self._repaired = False
         if work.kind is Kind.APPLY:
             self.held = work.target
+        self._leave(work.later)
+        if work.kind is Kind.APPLY:
             self._tell(Active(work.target))
+
+    def _leave(self, later: Stage) -> None:
+        """The held set is active: clusters that it does without linger."""
+        self._lingering.note(later, self.held.resources, self.view)
+        if self._lingering and not self._timers.running(LINGER):
+            self._timers.set(LINGER, self._linger_s)
 
     def _revert(self, work: Work, verdict: Verdict) -> None:
         back = Diff.of_resources(self.view, self.held.resources)
-        stages = revert_stages(back, self.held.resources)
+        stages, later = revert_plan(back, self.held.resources, turned=work.converge.turned)
         converge = self._converge(stages, self.held, floor=self._nonces.last)
-        self._work = Work(Kind.REVERT, converge, work.target, verdict)
+        self._work = Work(Kind.REVERT, converge, work.target, later, verdict)
 
     def _reverted(self, work: Work, failure: Verdict | None) -> None:
         if failure is not None:
             self._unfinished |= work.half_made(self.held)
             self.view = view_of(self.held)
             self._start_over()
+        else:
+            self._leave(work.later)
         # What was withheld has been counted by now, and must not be held against the next target.
         self._rejections.forget()
         self._tell(work.reverted(failure))

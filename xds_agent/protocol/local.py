@@ -21,7 +21,7 @@ from xds_agent.protocol.boundary import (
     Tick,
     Writable,
 )
-from xds_agent.protocol.course import POLL, SETTLE, STALL, Course
+from xds_agent.protocol.course import LINGER, POLL, SETTLE, STALL, Course
 from xds_agent.protocol.envoy_stream import EnvoyStream, Nonces, Phase
 from xds_agent.protocol.gathering import Gathering
 from xds_agent.protocol.local_outcomes import (
@@ -63,12 +63,15 @@ class LocalCore:
 
     `stall_s` without any progress in a stage is a refusal; `quiet_s` without a further first request ends the
     gathering after a reconnect; `poll_s` without a cluster ACK asks for Envoy's own counter (trap 1).
+    Clusters that a set does without go one to two `linger_s` after it became active; with 0 they go before,
+    as is right where no request is on its way.
     `unfinished` names clusters whose change the last process was in the middle of.
     """
 
     def __init__(
         self, held: Snapshot, on_outcome: Callable[[LocalOutcome], None], *,
-        stall_s: float = 10.0, quiet_s: float = 0.02, poll_s: float = 0.03, unfinished: Iterable[str] = (),
+        stall_s: float = 10.0, quiet_s: float = 0.02, poll_s: float = 0.03, linger_s: float = 1.0,
+        unfinished: Iterable[str] = (),
     ) -> None:  # fmt: skip
         self._tell = on_outcome
         self._quiet_s = quiet_s
@@ -78,7 +81,7 @@ class LocalCore:
         self._timers = Timers()
         self._course = Course(
             held, on_outcome, self._timers, self._nonces,
-            stall_s=stall_s, poll_s=poll_s, unfinished=unfinished,
+            stall_s=stall_s, poll_s=poll_s, linger_s=linger_s, unfinished=unfinished,
         )  # fmt: skip
         self._gathering = Gathering(self._course.unfinished, quiet_s=quiet_s)
         self._closing: list[Action] = []
@@ -231,7 +234,7 @@ class LocalCore:
                 case ("write", int(number)):
                     words = f"Envoy took nothing for {_STALLED_WRITE_S:.0f} s"
                     self._closing.append(Close(number, DEADLINE_EXCEEDED, words))
-                case str(key) if key in (STALL, POLL, SETTLE):
+                case str(key) if key in (STALL, POLL, SETTLE, LINGER):
                     self._course.timer(key)
 
     def _step(self) -> list[Action]:

@@ -19,18 +19,19 @@ def view_of(snapshot: Snapshot) -> View:
     return {t: dict(snapshot.of_type(t)) for t in ENVOY_TYPES}
 
 
-def resync(stream: EnvoyStream, held: Snapshot, unfinished: Iterable[str]) -> tuple[View, list[Stage]]:
-    """What the Envoy on this stream says it has, and the stages from there to `held`. Answers what presses;
-    `unfinished` names clusters that it may hold half made."""
+def resync(stream: EnvoyStream, held: Snapshot, unfinished: Iterable[str]) -> tuple[View, list[Stage], Stage]:
+    """What the Envoy on this stream says it has, the stages from there to `held`, and what goes later.
+    Answers what presses; `unfinished` names clusters that it may hold half made."""
     view = known_view(stream.holds(), held)
     for push in pressing_answers(stream, held):
         resources = [held.of_type(push.type_url)[name] for name in push.update]
         stream.push(push.type_url, resources, push.remove)
         view[push.type_url].update((resource.name, resource) for resource in resources)
-    stages = list(Plan.of(Diff.of_resources(view, held.resources), held.resources).stages)
+    plan = Plan.of(Diff.of_resources(view, held.resources), held.resources)
+    stages = list(plan.stages)
     if suspects := frozenset(unfinished):
         stages.insert(0, clean_up(suspects, held))
-    return view, stages
+    return view, stages, plan.later
 
 
 def known_view(holds: Mapping[str, Mapping[str, str]], held: Snapshot) -> View:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from xds_agent.snapshot.diff import Diff
-from xds_agent.snapshot.plan import Push, Stage, kept, touched_endpoints
+from xds_agent.snapshot.plan import NOTHING, Push, Stage, clusters_go, kept, touched_endpoints
 from xds_agent.snapshot.resource import (
     CLUSTER,
     ENDPOINTS,
@@ -23,9 +23,17 @@ from xds_agent.snapshot.resource import (
 )
 
 
-def revert_stages(back: Diff, last_good: Mapping[str, Mapping[str, Resource]]) -> list[Stage]:
-    """Stages from where Envoy stands to `last_good`; `back` is the diff to it."""
+def revert_plan(
+    back: Diff, last_good: Mapping[str, Mapping[str, Resource]], *, turned: bool
+) -> tuple[list[Stage], Stage]:
+    """Stages from where Envoy stands to `last_good`, and what goes later; `back` is the diff to it.
+
+    With `turned` its clusters were acknowledged and requests may have met the new ones: these go later. If
+    not, one of them may be what wedges Envoy: they go at once.
+    """
     clusters, listeners = back.of(CLUSTER), back.of(LISTENER)
+    end = clusters_go(*(back.of(t).removed for t in (CLUSTER, ENDPOINTS, SECRET)))
+    gone, later = (NOTHING, end) if turned else (end, NOTHING)
     # Removed by the last phase already: routes that come back need them first.
     lost = Stage(
         "lost clusters",
@@ -50,12 +58,12 @@ def revert_stages(back: Diff, last_good: Mapping[str, Mapping[str, Resource]]) -
         "clusters back",
         kept(
             Push(SECRET, back.of(SECRET).changed),
-            Push(CLUSTER, clusters.changed, clusters.removed),
+            Push(CLUSTER, clusters.changed, () if turned else clusters.removed),
             Push(
                 ENDPOINTS,
                 touched_endpoints(clusters.changed, back.of(ENDPOINTS).changed, last_good),
             ),
         ),
-        forget=kept(*(Push(t, remove=back.of(t).removed) for t in (SECRET, ENDPOINTS, EXTENSION))),
+        forget=kept(Push(EXTENSION, remove=back.of(EXTENSION).removed), *gone.forget),
     )
-    return [stage for stage in (lost, traffic, rest) if stage]
+    return [stage for stage in (lost, traffic, rest) if stage], later

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -9,29 +10,42 @@ from xds_agent.protocol.converge import Converge, Verdict
 from xds_agent.protocol.local_outcomes import Refused
 from xds_agent.protocol.wire import named_in
 from xds_agent.snapshot.diff import Diff
+from xds_agent.snapshot.plan import NOTHING, Stage
 from xds_agent.snapshot.resource import CLUSTER, Snapshot
 
 
 class Kind(Enum):
-    """A new target, a reconnect, or the way back after a refusal."""
+    """A new target, a reconnect, the way back after a refusal, or the end of clusters that lingered."""
 
     APPLY = auto()
     RESYNC = auto()
     REVERT = auto()
+    SWEEP = auto()
+
+
+# Nobody waits for a verdict on these.
+_UNASKED = frozenset({Kind.RESYNC, Kind.SWEEP})
 
 
 @dataclass(slots=True)
 class Work:
-    """One convergence. `target` is what is being applied or was refused; `blame` why, in a revert."""
+    """One convergence. `target` is what is being applied or was refused; `blame` why, in a revert; `later`
+    what lingers behind it."""
 
     kind: Kind
     converge: Converge
     target: Snapshot
+    later: Stage = NOTHING
     blame: Verdict | None = None
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether somebody waits for a verdict."""
+        return self.kind not in _UNASKED
 
     def half_made(self, held: Snapshot) -> frozenset[str]:
         """Clusters that Envoy may hold half made, or refused without ever saying so, if this is cut off."""
-        if self.kind is Kind.RESYNC:
+        if not self.asked_for:
             return frozenset()
         return Diff.between(held, self.target).names().get(CLUSTER, frozenset())
 
@@ -60,5 +74,11 @@ class Waiting:
     changed: dict[str, frozenset[str]] | None = None
     since: Snapshot | None = None
 
-    def changed_from(self, held: Snapshot) -> dict[str, frozenset[str]] | None:
-        return self.changed if held is self.since else None
+    def changed_from(
+        self, held: Snapshot, lingering: Mapping[str, frozenset[str]]
+    ) -> dict[str, frozenset[str]] | None:
+        """All names in which the target can differ from an Envoy that has `held` and what lingers."""
+        if self.changed is None or held is not self.since:
+            return None
+        both = self.changed.keys() | lingering.keys()
+        return {t: self.changed.get(t, frozenset()) | lingering.get(t, frozenset()) for t in both}

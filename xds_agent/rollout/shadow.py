@@ -57,7 +57,7 @@ class Shadow:
         self._envoy = envoy
         self._folder = folder
         self._admin = folder / "admin.sock"
-        self._link = EnvoyLink(held, xds_socket=folder / "xds.sock", admin=Admin(self._admin))
+        self._link = EnvoyLink(held, xds_socket=folder / "xds.sock", admin=Admin(self._admin), linger_s=0)
         self._process: asyncio.subprocess.Process | None = None
         self.holds = held.revision
 

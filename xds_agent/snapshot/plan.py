@@ -3,7 +3,7 @@
 Three phases (knowledge: xDS rules 13 to 16). Phase 1 makes: secrets, clusters, and at once behind them the
 endpoints of every touched cluster, changed or not, since an Envoy that warms a cluster never asks again.
 Phase 2, gated on everything of phase 1, turns the traffic: listeners, then routes. Phase 3, gated on phase 2,
-removes.
+removes: listeners at once, clusters `later`, when requests that were on their way have looked theirs up.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from xds_agent.snapshot.resource import (
     SECRET,
     Resource,
 )
+
+# Name of the stage that makes what traffic is turned to.
+MAKING = "clusters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +58,25 @@ class Stage:
         return bool(self.pushes or self.awaits or self.forget)
 
 
+NOTHING = Stage("nothing")
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Stages in order; empty ones are left out."""
+    """Stages in order, empty ones left out, and what goes some time after them."""
 
     stages: tuple[Stage, ...]
+    later: Stage
 
     @classmethod
     def of(cls, diff: Diff, target: Mapping[str, Mapping[str, Resource]]) -> Plan:
         """Order `diff`, whose new side is `target` (type url -> name -> Resource)."""
         stages = (_clusters(diff, target), _listeners(diff), _routes(diff), _removals(diff))
-        return cls(tuple(stage for stage in stages if stage))
+        gone = (diff.of(t).removed for t in (CLUSTER, ENDPOINTS, SECRET))
+        return cls(tuple(stage for stage in stages if stage), clusters_go(*gone))
 
     def __bool__(self) -> bool:
-        return bool(self.stages)
+        return bool(self.stages or self.later)
 
 
 def touched_endpoints(
@@ -91,7 +99,7 @@ def kept(*pushes: Push) -> tuple[Push, ...]:
 def _clusters(diff: Diff, target: Mapping[str, Mapping[str, Resource]]) -> Stage:
     clusters = diff.of(CLUSTER)
     return Stage(
-        "clusters",
+        MAKING,
         kept(
             Push(SECRET, diff.of(SECRET).updated),
             Push(CLUSTER, clusters.updated),
@@ -125,9 +133,18 @@ def _removals(diff: Diff) -> Stage:
         "removals",
         kept(
             Push(LISTENER, remove=diff.of(LISTENER).removed),
-            Push(CLUSTER, remove=diff.of(CLUSTER).removed),
             Push(RUNTIME, remove=diff.of(RUNTIME).removed),
         ),
-        # Rule 19: a secret "removed" opens its port and resets. Rule 26: extensions are never removed.
-        forget=kept(*(Push(t, remove=diff.of(t).removed) for t in (ROUTES, ENDPOINTS, SECRET, EXTENSION))),
+        # Rule 26: extensions are never removed.
+        forget=kept(*(Push(t, remove=diff.of(t).removed) for t in (ROUTES, EXTENSION))),
+    )
+
+
+def clusters_go(clusters: tuple[str, ...], endpoints: tuple[str, ...], secrets: tuple[str, ...]) -> Stage:
+    """The stage that ends clusters, with what only they may still refer to."""
+    return Stage(
+        "clusters go",
+        kept(Push(CLUSTER, remove=clusters)),
+        # Rule 19: a secret "removed" opens its port and resets.
+        forget=kept(Push(ENDPOINTS, remove=endpoints), Push(SECRET, remove=secrets)),
     )

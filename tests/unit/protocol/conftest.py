@@ -65,8 +65,8 @@ def local() -> Local:
 
 
 @pytest.fixture
-def local_with() -> Callable[[Snapshot], Local]:
-    def make(held: Snapshot) -> Local:
-        return Local(lambda tell: LocalCore(held, tell))
+def local_with() -> Callable[..., Local]:
+    def make(held: Snapshot, **settings: float) -> Local:
+        return Local(lambda tell: LocalCore(held, tell, **settings))
 
     return make

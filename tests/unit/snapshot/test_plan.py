@@ -65,7 +65,8 @@ def test_plan_makes_then_turns_then_removes():
     new = snapshot(
         shop(name="new"), secret("s"), extension("x"), runtime(b=2.0), cluster("quiet"), endpoints("quiet", 1)
     )
-    stages = plan(old, new).stages
+    made = plan(old, new)
+    stages = made.stages
     assert pushes(stages) == [
         (
             "clusters",
@@ -76,15 +77,12 @@ def test_plan_makes_then_turns_then_removes():
             [(EXTENSION, ("x",), ()), (RUNTIME, ("runtime",), ()), (LISTENER, ("new",), ())],
         ),
         ("routes", [(ROUTES, ("new",), ())]),
-        (
-            "removals",
-            [(LISTENER, (), ("old",)), (CLUSTER, (), ("old",)), (RUNTIME, (), ("gone",))],
-        ),
+        ("removals", [(LISTENER, (), ("old",)), (RUNTIME, (), ("gone",))]),
     ]
+    assert pushes([made.later]) == [("clusters go", [(CLUSTER, (), ("old",))])]
     assert [p.type_url for p in stages[2].awaits] == [SECRET, EXTENSION]
-    assert {p.type_url: p.remove for p in stages[3].forget} == {
-        ROUTES: ("old",), ENDPOINTS: ("old",), SECRET: ("gone",),
-    }  # fmt: skip
+    assert {p.type_url: p.remove for p in stages[3].forget} == {ROUTES: ("old",)}
+    assert {p.type_url: p.remove for p in made.later.forget} == {ENDPOINTS: ("old",), SECRET: ("gone",)}
 
 
 def test_a_touched_cluster_takes_its_unchanged_endpoints_along():
