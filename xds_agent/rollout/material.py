@@ -144,12 +144,26 @@ def _trusts(site: Site, ca: SiteCa, problems: list[Problem], now: dt.datetime) -
         problems.append(
             Problem(SITE_CA, f"control cannot read its own CA ({error})", "run site.yml --tags pki", None)
         )
+    if SITE_CA in trusts and _proves_others(site):
+        own = trusts[SITE_CA]
+        crl = own.crl.decode() if own.crl else None
+        for field, (what, _) in authority_faults(own.ca.decode(), crl, now):
+            message = f"of the site itself: {what}"
+            problems.append(_problem(site, f"{SITE_CA}.{field}", message, "run site.yml --tags pki"))
     for one in site.edge.authorities:
         for field, (what, fix) in authority_faults(one.certificate, one.crl, now):
             problems.append(_problem(site, f"authorities[{one.name}].{field}", what, fix))
-        crl = one.crl.encode() if one.crl else None
-        trusts[one.name] = Trust(ca=one.certificate.encode(), crl=crl)
+        listed = one.crl.encode() if one.crl else None
+        trusts[one.name] = Trust(ca=one.certificate.encode(), crl=listed)
     return trusts
+
+
+def _proves_others(site: Site) -> bool:
+    """Whether proxies verify clients or backends by the site's own CA, hence by its list."""
+    edge = site.edge
+    return any(domain.client_ca == SITE_CA for domain in edge.domains) or any(
+        service.upstream_tls is not None and service.upstream_tls.ca == SITE_CA for service in edge.services
+    )
 
 
 def _problem(site: Site, path: str, message: str, fix: str) -> Problem:

@@ -198,3 +198,32 @@ def test_thousands_of_mistakes_are_all_reported(document: dict[str, Any], report
     ]
     document["edge"]["routes"] = []
     assert len(report(document)) == 4000
+
+
+OFF = {"max_percent": 0}
+CHECK = {"type": "tcp", "port": 9000}
+
+
+@pytest.mark.parametrize(
+    ("service", "steering", "more", "told"),
+    [
+        (0, {"order": ["aws", "gcp"]}, {}, False),
+        (0, {"order": ["aws", "gcp"]}, {"ejection": OFF}, True),
+        (0, {"order": ["aws", "gcp"]}, {"ejection": OFF, "health": {}}, False),
+        (0, {"mode": "active-active", "order": ["aws", "gcp"]}, {"ejection": OFF}, False),
+        (2, {"order": ["aws", "gcp"]}, {"ejection": OFF}, True),
+        (2, {"order": ["aws", "gcp"]}, {"protocol": "udp"}, True),
+        (2, {"order": ["aws", "gcp"]}, {"protocol": "udp", "health": CHECK}, False),
+    ],
+)
+def test_failover_needs_something_that_tells_a_cloud_has_failed(
+    document: dict[str, Any],
+    report: Report,
+    service: int,
+    steering: dict[str, Any],
+    more: dict[str, Any],
+    told: bool,
+) -> None:
+    document["edge"]["services"][service].update(steering=steering, **more)
+    found = [line for line in report(document) if "nothing would tell that a cloud has failed" in line]
+    assert len(found) == told

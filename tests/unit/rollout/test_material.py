@@ -98,6 +98,18 @@ def test_the_sites_own_authority_comes_with_its_list(site_of, ca, pki):
     assert trust.crl == (pki.folder / "crl.pem").read_bytes()
 
 
+def test_a_stale_list_of_the_sites_own_is_refused_where_proxies_verify_by_it(site_of, ca, pki):
+    def verify(document):
+        document["edge"]["domains"][0].update(client_auth="required", client_ca="site-ca")
+
+    late = NOW + dt.timedelta(days=9)
+    assert prepare(site_of(), ca, {}, now=late).faults == ()
+    with pytest.raises(ModelError) as caught:
+        prepare(site_of(verify), ca, {}, now=late)
+    stale = [problem for problem in caught.value.problems if "is stale since" in problem.message]
+    assert [(one.path, one.fix) for one in stale] == [("site-ca.crl", "run site.yml --tags pki")]
+
+
 def test_a_foreign_authority_is_looked_at(site_of, ca):
     key = new_key()
 

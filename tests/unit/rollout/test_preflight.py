@@ -114,6 +114,11 @@ def test_a_stale_list(pki):
     assert any("is stale since" in fault for fault in authority(pki.issuer.pem.decode(), crl))
 
 
+def test_a_list_that_is_not_valid_yet(pki):
+    crl = pki.issuer.sign_crl({}, now=NOW + DAY, number=1).decode()
+    assert any("valid only from" in fault for fault in authority(pki.issuer.pem.decode(), crl))
+
+
 def test_a_ca_without_its_list(pki):
     crl = pki.issuer.sign_crl({}, now=NOW, number=1).decode()
     found = authority(pki.issuer.pem.decode() + pki.root_pem.decode(), crl)

@@ -96,6 +96,8 @@ def _check_endpoints(context: Context, index: int, service: Service) -> None:
         context.add(path, f"weighs {weight} in all; Envoy adds up to {_WEIGHTS_MOST}", "use smaller weights")
     if known and "steering" in service.model_fields_set:
         _check_steering(context, index, service, clouds)
+    if known and len(clouds) > 1 and service.steering.active_passive:
+        _check_signal(context, index, service)
 
 
 def _check_steering(context: Context, index: int, service: Service, clouds: set[str | None]) -> None:
@@ -129,6 +131,19 @@ def _check_steering(context: Context, index: int, service: Service, clouds: set[
     if service.steering.mode == "active-passive" and not service.steering.order:
         fix = "add order: [first, second], or use mode: active-active"
         context.add(f"{path}.order", "is missing: mode is active-passive", fix)
+
+
+def _check_signal(context: Context, index: int, service: Service) -> None:
+    """A cloud takes over when Envoy sees the one before it fail; Envoy accepts that nobody ever looks."""
+    # Datagrams are forwarded without looking at what comes back: nothing is learnt from them.
+    by_requests = service.ejection.max_percent > 0 and service.protocol != "udp"
+    if service.health is not None or by_requests or service.protocol == "icmp":
+        return
+    path = f"{context.label('services', index)}.steering.order"
+    learnt = "udp requests tell nothing" if service.protocol == "udp" else "ejection is off"
+    message = f"nothing would tell that a cloud has failed: there is no health check, and {learnt}"
+    fix = "add health: {type: tcp, port: ...}" if service.protocol == "udp" else "add health: {type: http}"
+    context.add(path, message, f"{fix}, or use mode: active-active")
 
 
 def _is_ipv6(text: str) -> bool:
