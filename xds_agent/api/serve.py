@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -28,6 +29,7 @@ from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.orders import Orders
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.publisher import Publisher
+from xds_agent.rollout.questions import ask_canary
 from xds_agent.rollout.shadow import Shadows
 from xds_agent.store import Store
 
@@ -92,6 +94,7 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
     publisher.attach(ads.carry_out)
     pipeline.vitals.ask = ads.ask
     pipeline.questions.tell = ads.tell
+    pipeline.ask_canary = functools.partial(ask_canary, pipeline.questions)
     try:
         chores = [recorder.run, Operations(pipeline).run, orders.run, _watchdog]
         await _serve_api(config, pipeline, metrics, chores, stop, ads.port)

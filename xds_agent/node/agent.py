@@ -260,7 +260,8 @@ class Agent:
     async def _answer(self, question: pb.Question) -> pb.Answer:
         from xds_agent.node.questions import PATIENCE_S, answer
 
-        return await answer(question, Admin(self.config.envoy.admin_socket, timeout_s=PATIENCE_S))
+        admin = Admin(self.config.envoy.admin_socket, timeout_s=PATIENCE_S)
+        return await answer(question, admin, self.config.tls)
 
     def _refresh(self) -> None:
         held = self.envoy.core.held

@@ -1,4 +1,4 @@
-"""What control asks of this host now: what Envoy itself says it holds, and how many connections are open."""
+"""What control asks of this host now: what Envoy says it holds, open connections, requests through it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from xds_agent.node.admin import Admin, AdminError
+from xds_agent.node.canary import ask_all
+from xds_agent.node.config import Tls
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 
@@ -20,9 +22,11 @@ _WORKER = re.compile(r"\.worker_\d+$")
 _CONFIGURATION = "/config_dump?include_eds"
 
 
-async def answer(question: pb.Question, admin: Admin) -> pb.Answer:
+async def answer(question: pb.Question, admin: Admin, tls: Tls) -> pb.Answer:
     """Never raises: what Envoy does not tell is an answer with words."""
     said = pb.Answer(id=question.id)
+    if question.requests:
+        said.replies.extend(await ask_all(question.requests, tls))
     try:
         if question.held:
             said.held.extend(held_resources(json.loads(await admin.get(_CONFIGURATION))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -49,8 +50,8 @@ class Reporter:
         self._hello = hello
         self._heartbeat = heartbeat
         self._answer = answer
-        # Answers to control's questions that are to be sent; two may not write at once.
-        self._answers_due: list[pb.Answer] = []
+        # Answers to control's questions go out at once; of one stream only one may write.
+        self._writing = asyncio.Lock()
         self._answering: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._asked = False
@@ -81,19 +82,17 @@ class Reporter:
         answers = asyncio.create_task(self._answers(call))
         try:
             said = await self._hello()
-            await call.write(pb.ReportRequest(hello=said))
+            await self._write(call, pb.ReportRequest(hello=said))
             due = True
             while not answers.done():
                 self._changed.clear()
                 self._asked = False
-                while self._answers_due:
-                    await call.write(pb.ReportRequest(answer=self._answers_due.pop(0)))
-                await call.write(pb.ReportRequest(heartbeat=await self._heartbeat(due)))
+                await self._write(call, pb.ReportRequest(heartbeat=await self._heartbeat(due)))
                 await asyncio.sleep(BETWEEN_CHANGES_S)
                 due = await self._pause(answers) or self._asked
                 if due and (again := await self._hello()) != said:
                     said = again
-                    await call.write(pb.ReportRequest(hello=said))
+                    await self._write(call, pb.ReportRequest(hello=said))
             answers.result()
         finally:
             answers.cancel()
@@ -105,7 +104,7 @@ class Reporter:
             if answer.heartbeat_s:
                 self._interval_s = float(answer.heartbeat_s)
             if answer.HasField("question"):
-                task = asyncio.create_task(self._find_out(answer.question))
+                task = asyncio.create_task(self._find_out(call, answer.question))
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
             elif not first:
@@ -114,9 +113,15 @@ class Reporter:
                 self._changed.set()
             first = False
 
-    async def _find_out(self, question: pb.Question) -> None:
-        self._answers_due.append(await self._answer(question))
-        self._changed.set()
+    async def _find_out(self, call: grpc.aio.StreamStreamCall, question: pb.Question) -> None:
+        answer = await self._answer(question)
+        # Control has given up on what it asked on a stream that ended meanwhile.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._write(call, pb.ReportRequest(answer=answer))
+
+    async def _write(self, call: grpc.aio.StreamStreamCall, said: pb.ReportRequest) -> None:
+        async with self._writing:
+            await call.write(said)
 
     async def _pause(self, answers: asyncio.Task[None]) -> bool:
         """Until the next heartbeat is due (True), the state changes, or the stream ends."""

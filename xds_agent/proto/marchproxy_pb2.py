@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n xds_agent/proto/marchproxy.proto\x12\rmarchproxy.v1\"R\n\x08Revision\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12*\n\x07\x64igests\x18\x03 \x03(\x0b\x32\x19.marchproxy.v1.TypeDigest\":\n\nTypeDigest\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x0b\n\x03sum\x18\x03 \x01(\x0c\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"7\n\rRenewResponse\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\n\n\x02\x63\x61\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63rl\x18\x03 \x01(\x0c\"\x98\x01\n\rReportRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.marchproxy.v1.HelloH\x00\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.marchproxy.v1.HeartbeatH\x00\x12\'\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x15.marchproxy.v1.AnswerH\x00\x42\x08\n\x06report\"\x9b\x01\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x15\n\renvoy_version\x18\x02 \x01(\t\x12\x0e\n\x06kernel\x18\x03 \x01(\t\x12\x14\n\x0c\x64istribution\x18\x04 \x01(\t\x12 \n\x04nics\x18\x05 \x03(\x0b\x32\x12.marchproxy.v1.Nic\x12\x0b\n\x03\x62tf\x18\x06 \x01(\x08\x12\x0f\n\x07machine\x18\x07 \x01(\t\"P\n\x03Nic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64river\x18\x02 \x01(\t\x12\x0b\n\x03mtu\x18\x03 \x01(\r\x12\x11\n\trx_queues\x18\x04 \x01(\r\x12\x0b\n\x03xdp\x18\x05 \x01(\t\"\x89\x02\n\tHeartbeat\x12\x17\n\x0f\x61\x63tive_revision\x18\x01 \x01(\t\x12\x13\n\x0b\x65nvoy_state\x18\x02 \x01(\t\x12\x12\n\nlast_error\x18\x03 \x01(\t\x12\x38\n\x08\x63ounters\x18\x04 \x03(\x0b\x32&.marchproxy.v1.Heartbeat.CountersEntry\x12\x30\n\tendpoints\x18\x05 \x03(\x0b\x32\x1d.marchproxy.v1.EndpointReport\x12\x1d\n\x15\x63\x65rtificate_not_after\x18\x06 \x01(\x03\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"|\n\x0e\x45ndpointReport\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x12\n\nrtt_ms_min\x18\x04 \x01(\x01\x12\x12\n\nrtt_ms_p50\x18\x05 \x01(\x01\x12\x12\n\nrtt_ms_p95\x18\x06 \x01(\x01\"P\n\x0eReportResponse\x12\x13\n\x0bheartbeat_s\x18\x01 \x01(\r\x12)\n\x08question\x18\x02 \x01(\x0b\x32\x17.marchproxy.v1.Question\"9\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04held\x18\x02 \x01(\x08\x12\x13\n\x0b\x63onnections\x18\x03 \x01(\x08\"\xbf\x01\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12)\n\x04held\x18\x03 \x03(\x0b\x32\x1b.marchproxy.v1.HeldResource\x12;\n\x0b\x63onnections\x18\x04 \x03(\x0b\x32&.marchproxy.v1.Answer.ConnectionsEntry\x1a\x32\n\x10\x43onnectionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"r\n\x0cHeldResource\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0f\n\x07refused\x18\x05 \x01(\t\x12\x11\n\tendpoints\x18\x06 \x03(\t\"\x8b\x01\n\nLeaderSaid\x12/\n\x0bpublication\x18\x01 \x01(\x0b\x32\x1a.marchproxy.v1.Publication\x12\r\n\x05nodes\x18\x02 \x03(\t\x12/\n\x08response\x18\x03 \x01(\x0b\x32\x1d.marchproxy.v1.ReportResponse\x12\x0c\n\x04live\x18\x04 \x01(\x04\"k\n\x0bPublication\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04\x61new\x18\x02 \x01(\x08\x12\x11\n\tresources\x18\x03 \x03(\x0c\x12+\n\x05views\x18\x04 \x03(\x0b\x32\x1c.marchproxy.v1.PublishedView\"S\n\rPublishedView\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\r\n\x05nodes\x18\x03 \x03(\t\x12\x11\n\tresources\x18\x04 \x03(\r\"r\n\x0c\x46ollowerSaid\x12-\n\x07outcome\x18\x01 \x01(\x0b\x32\x1a.marchproxy.v1.NodeOutcomeH\x00\x12+\n\x06report\x18\x02 \x01(\x0b\x32\x19.marchproxy.v1.NodeReportH\x00\x42\x06\n\x04said\"k\n\x0bNodeOutcome\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05names\x18\x05 \x03(\t\x12\r\n\x05words\x18\x06 \x01(\t\"W\n\nNodeReport\x12\x0c\n\x04node\x18\x01 \x01(\t\x12,\n\x06report\x18\x02 \x01(\x0b\x32\x1c.marchproxy.v1.ReportRequest\x12\r\n\x05since\x18\x03 \x01(\x01\"\x7f\n\x0e\x46orwardRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05query\x18\x03 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x13\n\x0b\x61ll_tenants\x18\x06 \x01(\x08\x12\x0f\n\x07tenants\x18\x07 \x03(\t\"/\n\x0f\x46orwardResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x32\x9c\x01\n\x0bNodeService\x12I\n\x06Report\x12\x1c.marchproxy.v1.ReportRequest\x1a\x1d.marchproxy.v1.ReportResponse(\x01\x30\x01\x12\x42\n\x05Renew\x12\x1b.marchproxy.v1.RenewRequest\x1a\x1c.marchproxy.v1.RenewResponse2\xa0\x01\n\x0e\x43ontrolService\x12\x44\n\x06\x46ollow\x12\x1b.marchproxy.v1.FollowerSaid\x1a\x19.marchproxy.v1.LeaderSaid(\x01\x30\x01\x12H\n\x07\x46orward\x12\x1d.marchproxy.v1.ForwardRequest\x1a\x1e.marchproxy.v1.ForwardResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n xds_agent/proto/marchproxy.proto\x12\rmarchproxy.v1\"R\n\x08Revision\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12*\n\x07\x64igests\x18\x03 \x03(\x0b\x32\x19.marchproxy.v1.TypeDigest\":\n\nTypeDigest\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x0b\n\x03sum\x18\x03 \x01(\x0c\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"7\n\rRenewResponse\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\n\n\x02\x63\x61\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63rl\x18\x03 \x01(\x0c\"\x98\x01\n\rReportRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.marchproxy.v1.HelloH\x00\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.marchproxy.v1.HeartbeatH\x00\x12\'\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x15.marchproxy.v1.AnswerH\x00\x42\x08\n\x06report\"\x9b\x01\n\x05Hello\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x15\n\renvoy_version\x18\x02 \x01(\t\x12\x0e\n\x06kernel\x18\x03 \x01(\t\x12\x14\n\x0c\x64istribution\x18\x04 \x01(\t\x12 \n\x04nics\x18\x05 \x03(\x0b\x32\x12.marchproxy.v1.Nic\x12\x0b\n\x03\x62tf\x18\x06 \x01(\x08\x12\x0f\n\x07machine\x18\x07 \x01(\t\"P\n\x03Nic\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64river\x18\x02 \x01(\t\x12\x0b\n\x03mtu\x18\x03 \x01(\r\x12\x11\n\trx_queues\x18\x04 \x01(\r\x12\x0b\n\x03xdp\x18\x05 \x01(\t\"\x89\x02\n\tHeartbeat\x12\x17\n\x0f\x61\x63tive_revision\x18\x01 \x01(\t\x12\x13\n\x0b\x65nvoy_state\x18\x02 \x01(\t\x12\x12\n\nlast_error\x18\x03 \x01(\t\x12\x38\n\x08\x63ounters\x18\x04 \x03(\x0b\x32&.marchproxy.v1.Heartbeat.CountersEntry\x12\x30\n\tendpoints\x18\x05 \x03(\x0b\x32\x1d.marchproxy.v1.EndpointReport\x12\x1d\n\x15\x63\x65rtificate_not_after\x18\x06 \x01(\x03\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"|\n\x0e\x45ndpointReport\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x12\n\nrtt_ms_min\x18\x04 \x01(\x01\x12\x12\n\nrtt_ms_p50\x18\x05 \x01(\x01\x12\x12\n\nrtt_ms_p95\x18\x06 \x01(\x01\"P\n\x0eReportResponse\x12\x13\n\x0bheartbeat_s\x18\x01 \x01(\r\x12)\n\x08question\x18\x02 \x01(\x0b\x32\x17.marchproxy.v1.Question\"i\n\x08Question\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04held\x18\x02 \x01(\x08\x12\x13\n\x0b\x63onnections\x18\x03 \x01(\x08\x12.\n\x08requests\x18\n \x03(\x0b\x32\x1c.marchproxy.v1.CanaryRequest\"\xec\x01\n\x06\x41nswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12)\n\x04held\x18\x03 \x03(\x0b\x32\x1b.marchproxy.v1.HeldResource\x12;\n\x0b\x63onnections\x18\x04 \x03(\x0b\x32&.marchproxy.v1.Answer.ConnectionsEntry\x12+\n\x07replies\x18\n \x03(\x0b\x32\x1a.marchproxy.v1.CanaryReply\x1a\x32\n\x10\x43onnectionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xef\x01\n\rCanaryRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0e\n\x06scheme\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x0c\n\x04path\x18\x06 \x01(\t\x12:\n\x07headers\x18\x07 \x03(\x0b\x32).marchproxy.v1.CanaryRequest.HeadersEntry\x12\x17\n\x0fown_certificate\x18\x08 \x01(\x08\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"_\n\x0b\x43\x61naryReply\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x10\n\x08\x62y_envoy\x18\x02 \x01(\x08\x12\x0f\n\x07refused\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\t\x12\r\n\x05words\x18\x05 \x01(\t\"r\n\x0cHeldResource\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0f\n\x07refused\x18\x05 \x01(\t\x12\x11\n\tendpoints\x18\x06 \x03(\t\"\x8b\x01\n\nLeaderSaid\x12/\n\x0bpublication\x18\x01 \x01(\x0b\x32\x1a.marchproxy.v1.Publication\x12\r\n\x05nodes\x18\x02 \x03(\t\x12/\n\x08response\x18\x03 \x01(\x0b\x32\x1d.marchproxy.v1.ReportResponse\x12\x0c\n\x04live\x18\x04 \x01(\x04\"k\n\x0bPublication\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04\x61new\x18\x02 \x01(\x08\x12\x11\n\tresources\x18\x03 \x03(\x0c\x12+\n\x05views\x18\x04 \x03(\x0b\x32\x1c.marchproxy.v1.PublishedView\"S\n\rPublishedView\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\r\n\x05nodes\x18\x03 \x03(\t\x12\x11\n\tresources\x18\x04 \x03(\r\"r\n\x0c\x46ollowerSaid\x12-\n\x07outcome\x18\x01 \x01(\x0b\x32\x1a.marchproxy.v1.NodeOutcomeH\x00\x12+\n\x06report\x18\x02 \x01(\x0b\x32\x19.marchproxy.v1.NodeReportH\x00\x42\x06\n\x04said\"k\n\x0bNodeOutcome\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05names\x18\x05 \x03(\t\x12\r\n\x05words\x18\x06 \x01(\t\"W\n\nNodeReport\x12\x0c\n\x04node\x18\x01 \x01(\t\x12,\n\x06report\x18\x02 \x01(\x0b\x32\x1c.marchproxy.v1.ReportRequest\x12\r\n\x05since\x18\x03 \x01(\x01\"\x7f\n\x0e\x46orwardRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\r\n\x05query\x18\x03 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x13\n\x0b\x61ll_tenants\x18\x06 \x01(\x08\x12\x0f\n\x07tenants\x18\x07 \x03(\t\"/\n\x0f\x46orwardResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x32\x9c\x01\n\x0bNodeService\x12I\n\x06Report\x12\x1c.marchproxy.v1.ReportRequest\x1a\x1d.marchproxy.v1.ReportResponse(\x01\x30\x01\x12\x42\n\x05Renew\x12\x1b.marchproxy.v1.RenewRequest\x1a\x1c.marchproxy.v1.RenewResponse2\xa0\x01\n\x0e\x43ontrolService\x12\x44\n\x06\x46ollow\x12\x1b.marchproxy.v1.FollowerSaid\x1a\x19.marchproxy.v1.LeaderSaid(\x01\x30\x01\x12H\n\x07\x46orward\x12\x1d.marchproxy.v1.ForwardRequest\x1a\x1e.marchproxy.v1.ForwardResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEARTBEAT_COUNTERSENTRY']._serialized_options = b'8\001'
   _globals['_ANSWER_CONNECTIONSENTRY']._loaded_options = None
   _globals['_ANSWER_CONNECTIONSENTRY']._serialized_options = b'8\001'
+  _globals['_CANARYREQUEST_HEADERSENTRY']._loaded_options = None
+  _globals['_CANARYREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_REVISION']._serialized_start=51
   _globals['_REVISION']._serialized_end=133
   _globals['_TYPEDIGEST']._serialized_start=135
@@ -58,31 +60,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTRESPONSE']._serialized_start=1070
   _globals['_REPORTRESPONSE']._serialized_end=1150
   _globals['_QUESTION']._serialized_start=1152
-  _globals['_QUESTION']._serialized_end=1209
-  _globals['_ANSWER']._serialized_start=1212
-  _globals['_ANSWER']._serialized_end=1403
-  _globals['_ANSWER_CONNECTIONSENTRY']._serialized_start=1353
-  _globals['_ANSWER_CONNECTIONSENTRY']._serialized_end=1403
-  _globals['_HELDRESOURCE']._serialized_start=1405
-  _globals['_HELDRESOURCE']._serialized_end=1519
-  _globals['_LEADERSAID']._serialized_start=1522
-  _globals['_LEADERSAID']._serialized_end=1661
-  _globals['_PUBLICATION']._serialized_start=1663
-  _globals['_PUBLICATION']._serialized_end=1770
-  _globals['_PUBLISHEDVIEW']._serialized_start=1772
-  _globals['_PUBLISHEDVIEW']._serialized_end=1855
-  _globals['_FOLLOWERSAID']._serialized_start=1857
-  _globals['_FOLLOWERSAID']._serialized_end=1971
-  _globals['_NODEOUTCOME']._serialized_start=1973
-  _globals['_NODEOUTCOME']._serialized_end=2080
-  _globals['_NODEREPORT']._serialized_start=2082
-  _globals['_NODEREPORT']._serialized_end=2169
-  _globals['_FORWARDREQUEST']._serialized_start=2171
-  _globals['_FORWARDREQUEST']._serialized_end=2298
-  _globals['_FORWARDRESPONSE']._serialized_start=2300
-  _globals['_FORWARDRESPONSE']._serialized_end=2347
-  _globals['_NODESERVICE']._serialized_start=2350
-  _globals['_NODESERVICE']._serialized_end=2506
-  _globals['_CONTROLSERVICE']._serialized_start=2509
-  _globals['_CONTROLSERVICE']._serialized_end=2669
+  _globals['_QUESTION']._serialized_end=1257
+  _globals['_ANSWER']._serialized_start=1260
+  _globals['_ANSWER']._serialized_end=1496
+  _globals['_ANSWER_CONNECTIONSENTRY']._serialized_start=1446
+  _globals['_ANSWER_CONNECTIONSENTRY']._serialized_end=1496
+  _globals['_CANARYREQUEST']._serialized_start=1499
+  _globals['_CANARYREQUEST']._serialized_end=1738
+  _globals['_CANARYREQUEST_HEADERSENTRY']._serialized_start=1692
+  _globals['_CANARYREQUEST_HEADERSENTRY']._serialized_end=1738
+  _globals['_CANARYREPLY']._serialized_start=1740
+  _globals['_CANARYREPLY']._serialized_end=1835
+  _globals['_HELDRESOURCE']._serialized_start=1837
+  _globals['_HELDRESOURCE']._serialized_end=1951
+  _globals['_LEADERSAID']._serialized_start=1954
+  _globals['_LEADERSAID']._serialized_end=2093
+  _globals['_PUBLICATION']._serialized_start=2095
+  _globals['_PUBLICATION']._serialized_end=2202
+  _globals['_PUBLISHEDVIEW']._serialized_start=2204
+  _globals['_PUBLISHEDVIEW']._serialized_end=2287
+  _globals['_FOLLOWERSAID']._serialized_start=2289
+  _globals['_FOLLOWERSAID']._serialized_end=2403
+  _globals['_NODEOUTCOME']._serialized_start=2405
+  _globals['_NODEOUTCOME']._serialized_end=2512
+  _globals['_NODEREPORT']._serialized_start=2514
+  _globals['_NODEREPORT']._serialized_end=2601
+  _globals['_FORWARDREQUEST']._serialized_start=2603
+  _globals['_FORWARDREQUEST']._serialized_end=2730
+  _globals['_FORWARDRESPONSE']._serialized_start=2732
+  _globals['_FORWARDRESPONSE']._serialized_end=2779
+  _globals['_NODESERVICE']._serialized_start=2782
+  _globals['_NODESERVICE']._serialized_end=2938
+  _globals['_CONTROLSERVICE']._serialized_start=2941
+  _globals['_CONTROLSERVICE']._serialized_end=3101
 # @@protoc_insertion_point(module_scope)

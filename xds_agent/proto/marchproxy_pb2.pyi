@@ -132,17 +132,19 @@ class ReportResponse(_message.Message):
     def __init__(self, heartbeat_s: _Optional[int] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
 
 class Question(_message.Message):
-    __slots__ = ("id", "held", "connections")
+    __slots__ = ("id", "held", "connections", "requests")
     ID_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
     id: int
     held: bool
     connections: bool
-    def __init__(self, id: _Optional[int] = ..., held: bool = ..., connections: bool = ...) -> None: ...
+    requests: _containers.RepeatedCompositeFieldContainer[CanaryRequest]
+    def __init__(self, id: _Optional[int] = ..., held: bool = ..., connections: bool = ..., requests: _Optional[_Iterable[_Union[CanaryRequest, _Mapping]]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "error", "held", "connections")
+    __slots__ = ("id", "error", "held", "connections", "replies")
     class ConnectionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -154,11 +156,54 @@ class Answer(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    REPLIES_FIELD_NUMBER: _ClassVar[int]
     id: int
     error: str
     held: _containers.RepeatedCompositeFieldContainer[HeldResource]
     connections: _containers.ScalarMap[str, int]
-    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., held: _Optional[_Iterable[_Union[HeldResource, _Mapping]]] = ..., connections: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    replies: _containers.RepeatedCompositeFieldContainer[CanaryReply]
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., held: _Optional[_Iterable[_Union[HeldResource, _Mapping]]] = ..., connections: _Optional[_Mapping[str, int]] = ..., replies: _Optional[_Iterable[_Union[CanaryReply, _Mapping]]] = ...) -> None: ...
+
+class CanaryRequest(_message.Message):
+    __slots__ = ("address", "port", "scheme", "host", "method", "path", "headers", "own_certificate")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    SCHEME_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    OWN_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    port: int
+    scheme: str
+    host: str
+    method: str
+    path: str
+    headers: _containers.ScalarMap[str, str]
+    own_certificate: bool
+    def __init__(self, address: _Optional[str] = ..., port: _Optional[int] = ..., scheme: _Optional[str] = ..., host: _Optional[str] = ..., method: _Optional[str] = ..., path: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., own_certificate: bool = ...) -> None: ...
+
+class CanaryReply(_message.Message):
+    __slots__ = ("status", "by_envoy", "refused", "failed", "words")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    BY_ENVOY_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    status: int
+    by_envoy: bool
+    refused: str
+    failed: str
+    words: str
+    def __init__(self, status: _Optional[int] = ..., by_envoy: bool = ..., refused: _Optional[str] = ..., failed: _Optional[str] = ..., words: _Optional[str] = ...) -> None: ...
 
 class HeldResource(_message.Message):
     __slots__ = ("type_url", "name", "version", "state", "refused", "endpoints")

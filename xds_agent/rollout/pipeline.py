@@ -19,6 +19,7 @@ from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout import completeness, entitlement, material
 from xds_agent.rollout.blame import placed, refusal_problems
 from xds_agent.rollout.build import Builder, Built, Live
+from xds_agent.rollout.canary.rounds import Ask, Rounds
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
 from xds_agent.rollout.ledger import Ledger
 from xds_agent.rollout.material import SiteCa
@@ -61,6 +62,8 @@ class Pipeline:
         self.shadows = shadows
         self.now = now
         self.live: Live | None = None
+        # Makes a node send requests through its Envoy; None until there is a server for nodes.
+        self.ask_canary: Ask | None = None
         # Where the change that is being applied stands; None between changes.
         self.progress: Progress | None = None
         self._releasing: Built | None = None
@@ -274,6 +277,7 @@ class Pipeline:
             self.publisher, self.vitals, plan, old=self.live.snapshots if self.live else {},
             new=built.snapshots, number=number, author=change.author, timeout_s=change.timeout_s,
             on_progress=self._on_progress,
+            rounds=self._rounds(built) if rollout is not _AT_ONCE else None,
         )  # fmt: skip
         self._releasing = built
         try:
@@ -299,9 +303,16 @@ class Pipeline:
         return Answer(
             outcome="live", revision=built.id, number=number, changed=True, lines=built.lines,
             summary=built.summary, nodes=self.publisher.nodes(),
-            notes=self._notes(built) + _plan_notes(plan) + tolerated,
+            notes=self._notes(built) + _plan_notes(plan) + tolerated + _said_by(release.rounds),
             left_out={**plan.left_out, **release.tolerated},
         )  # fmt: skip
+
+    def _rounds(self, built: Built) -> Rounds | None:
+        """Requests through the canaries; of the first revision there is no before to compare with."""
+        if self.ask_canary is None or self.live is None:
+            return None
+        live = self.live
+        return Rounds(self.ask_canary, live.site, built.site, live.snapshots, built.snapshots)
 
     async def _on_progress(self, progress: Progress, evidence: str) -> None:
         self.progress = progress
@@ -316,7 +327,8 @@ class Pipeline:
         problems: list[Problem] = []
         for failure in failures:
             if failure.refusal is None:
-                problems.append(Problem(path="", message=failure.words))
+                origin = built.site.origin(failure.path) if failure.path else None
+                problems.append(Problem(path=failure.path, message=failure.words, origin=origin))
             else:
                 problems += refusal_problems(built, before, failure.node, failure.refusal)
         words = "; ".join(problem.render() for problem in problems)
@@ -378,6 +390,10 @@ def _plan_notes(plan: WavePlan) -> list[str]:
     """The plan for people, without who is offline: every answer says that of its own."""
     told = {name: why for name, why in plan.left_out.items() if why != OFFLINE}
     return replace(plan, left_out=told).lines()
+
+
+def _said_by(rounds: Rounds | None) -> list[str]:
+    return list(rounds.notes) if rounds is not None else []
 
 
 def _same(one: Mapping[str, Snapshot], other: Mapping[str, Snapshot]) -> bool:

@@ -82,7 +82,10 @@ def authority_faults(ca_pem: str, crl_pem: str | None, now: dt.datetime) -> Iter
             yield "crl", (f"the list of {issuer} is stale since {when}", "fetch the authority's current list")
         if crl.last_update_utc > now:
             when = f"{crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
-            yield "crl", (f"the list of {issuer} is valid only from {when}", "wait, or check this host's clock")
+            yield (
+                "crl",
+                (f"the list of {issuer} is valid only from {when}", "wait, or check this host's clock"),
+            )
         signer = next((one for one in authorities if one.subject == crl.issuer), None)
         if signer is None:
             yield "crl", (f"the list of {issuer} belongs to none of the CAs", "remove it, or add its CA")

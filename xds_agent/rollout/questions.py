@@ -51,6 +51,15 @@ class Questions:
             future.set_result(answer)
 
 
+async def ask_canary(
+    questions: Questions, name: str, requests: Sequence[pb.CanaryRequest], within_s: float
+) -> list[pb.CanaryReply] | None:
+    """What the node's Envoy replies to each; None from a node that is away, too slow, or too old to know."""
+    answers = await questions.ask([name], pb.Question(requests=requests), within_s=within_s)
+    replies = list(answers[name].replies) if name in answers else []
+    return replies if len(replies) == len(requests) else None
+
+
 async def count_open(
     questions: Questions, closings: Sequence[Closing], connected: Collection[str]
 ) -> list[dict[str, object]]:

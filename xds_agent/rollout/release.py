@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xds_agent.protocol.outcomes import Refused
+from xds_agent.rollout.canary.rounds import Rounds
 from xds_agent.rollout.gate import Counters, judge
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.rollout.vitals import Vitals, windows
@@ -37,6 +38,8 @@ class Failure:
     node: str
     words: str
     refusal: Refused | None = None
+    # Path in the inventory that is behind it, where it is known.
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Progress:
     author: str
     plan: WavePlan
     wave: int
-    phase: str  # publishing | soaking | judging
+    phase: str  # publishing | asking | soaking | judging
 
     def audited(self, evidence: str) -> tuple[str, dict[str, Any]] | None:
         """Action and detail of this step for the audit; a change of one wave has none but its end."""
@@ -88,6 +91,8 @@ class Release:
     author: str
     timeout_s: float
     on_progress: OnProgress
+    # Requests through the canaries; None where nobody can make them.
+    rounds: Rounds | None = None
     # Failures of later waves that `tolerate` covers: name -> words.
     tolerated: dict[str, str] = field(init=False, default_factory=dict)
     # Newcomers that have not come, or not taken it: they had nothing, so nothing is taken back for them.
@@ -103,8 +108,10 @@ class Release:
         for index, wave in enumerate(self.plan.waves, 1):
             touched += wave
             await self._tell(index, "publishing")
+            if self.rounds is not None:
+                await self.rounds.before(wave)
             self.publisher.publish({**self.old, **{name: self.new[name] for name in touched}}, self.number)
-            failures = await self._acknowledged(touched)
+            failures = await self._acknowledged(touched) or await self._asked(index)
             if failures or index == len(self.plan.waves):
                 return failures
             await self._tell(index, "soaking")
@@ -129,6 +136,14 @@ class Release:
         hurried = sum(name in self.publisher.refusals for name in waited) > room
         return self._failures(waited, hurried=hurried)
 
+    async def _asked(self, index: int) -> list[Failure]:
+        """Requests through the wave's canaries, at once: what they show is in front of clients now."""
+        if self.rounds is None:
+            return []
+        await self._tell(index, "asking")
+        worse = await self.rounds.after()
+        return [Failure(one.node, one.words, path=one.line) for one in worse]
+
     async def _soak(self, touched: Collection[str]) -> None:
         """Hold still; a refusal ends the waiting early."""
         names = [name for name in touched if name not in self.tolerated.keys() | self.late.keys()]
@@ -149,7 +164,8 @@ class Release:
             if (state := self.vitals.envoy_state(name)) not in ("", "LIVE")
         ]
         verdict = judge(windows(names, earlier, start, now))
-        return away + [Failure("", words) for words in verdict.worse], verdict.evidence
+        evidence = verdict.evidence if self.rounds is None else f"{verdict.evidence}; {self.rounds.evidence}"
+        return away + [Failure("", words) for words in verdict.worse], evidence
 
     def _failures(self, names: Collection[str], *, hurried: bool) -> list[Failure]:
         """What keeps this wave from being done; newcomers and tolerated ones are put aside."""

@@ -78,6 +78,11 @@ def plan_waves(
     return WavePlan(tuple(waves), left_out, rollout.soak.total_seconds(), rollout.tolerate)
 
 
+def one_of_each(names: Collection[str], hosts: Mapping[str, Host]) -> list[str]:
+    """The fewest of these proxies, greedily, in which each role in each cloud is found."""
+    return _of_each(1, _spread(names, hosts), (), hosts)
+
+
 def _of_each(
     count: int, order: Sequence[str], already: Collection[str], hosts: Mapping[str, Host]
 ) -> list[str]:

@@ -1,11 +1,16 @@
-"""Sites made from short documents."""
+"""Sites made from short documents, and a pipeline with a store of its own."""
 
 import copy
 
 import pytest
 
+from tests.support.site_pki import SitePki, key_pem
 from tests.support.small_site import DOCUMENT
 from xds_agent.model import load_site
+from xds_agent.rollout.material import SiteCa
+from xds_agent.rollout.pipeline import Pipeline
+from xds_agent.rollout.publisher import Publisher
+from xds_agent.store import Store
 
 
 @pytest.fixture
@@ -23,3 +28,21 @@ def site_of():
         return load_site(document)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    pki = SitePki(tmp_path_factory.mktemp("pki"))
+    (pki.folder / "issuing.crt").write_bytes(pki.issuer.pem)
+    (pki.folder / "issuing.key").write_bytes(key_pem(pki.issuer.key))
+    return pki
+
+
+@pytest.fixture
+async def pipeline(tmp_path, pki):
+    ca = SiteCa(
+        pki.folder / "ca.crt", pki.folder / "crl.pem", pki.folder / "issuing.crt", pki.folder / "issuing.key"
+    )
+    store = Store.open(f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key")
+    yield Pipeline(store, Publisher(), ca)
+    store.close()

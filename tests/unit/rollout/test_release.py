@@ -7,25 +7,13 @@ import pytest
 from sqlalchemy import delete
 
 from tests.support.fake_fleet import FakeFleet, Refuse
-from tests.support.site_pki import SitePki, key_pem
 from xds_agent.rollout import release
 from xds_agent.rollout.change import Change
-from xds_agent.rollout.material import SiteCa
-from xds_agent.rollout.pipeline import Pipeline
-from xds_agent.rollout.publisher import Publisher
 from xds_agent.snapshot.resource import CLUSTER
-from xds_agent.store import Store, audit, revisions
+from xds_agent.store import audit, revisions
 from xds_agent.store.schema import CertificateRow
 
 NAMES = [f"edge{n}" for n in range(1, 6)]
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory):
-    pki = SitePki(tmp_path_factory.mktemp("pki"))
-    (pki.folder / "issuing.crt").write_bytes(pki.issuer.pem)
-    (pki.folder / "issuing.key").write_bytes(key_pem(pki.issuer.key))
-    return pki
 
 
 @pytest.fixture(autouse=True)
@@ -33,16 +21,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(release, "NEWCOMER_GRACE_S", 0.0)
     monkeypatch.setattr(release, "LOST_AFTER_S", 0.05)
     monkeypatch.setattr(release, "SETTLING_S", 0.05)
-
-
-@pytest.fixture
-async def pipeline(tmp_path, pki):
-    ca = SiteCa(
-        pki.folder / "ca.crt", pki.folder / "crl.pem", pki.folder / "issuing.crt", pki.folder / "issuing.key"
-    )
-    store = Store.open(f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key")
-    yield Pipeline(store, Publisher(), ca)
-    store.close()
 
 
 @pytest.fixture
