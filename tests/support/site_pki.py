@@ -79,6 +79,7 @@ class SitePki:
     folder: Path
     issuer: Issuer = field(init=False)
     root_pem: bytes = field(init=False)
+    root_crl: bytes = field(init=False)
     revoked: dict[int, dt.datetime] = field(default_factory=dict)
     crl_number: int = 0
 
@@ -89,6 +90,7 @@ class SitePki:
         issuing = _authority("issuing", issuing_key, (root, root_key))
         self.root_pem = root.public_bytes(serialization.Encoding.PEM)
         self.issuer = Issuer(issuing, issuing_key)
+        self.root_crl = Issuer(root, root_key).sign_crl({}, now=dt.datetime.now(dt.UTC), number=1, days=365)
         (self.folder / "ca.crt").write_bytes(self.root_pem + self.issuer.pem)
         self.write_crl()
 
@@ -98,7 +100,8 @@ class SitePki:
             self.revoked, now=now or dt.datetime.now(dt.UTC), number=self.crl_number, days=days
         )
         temporary = self.folder / "crl.new"
-        temporary.write_bytes(crl)
+        # One list per CA, as the role pki writes them: Envoy refuses every client of a CA without.
+        temporary.write_bytes(crl + self.root_crl)
         temporary.replace(self.folder / "crl.pem")
 
     def revoke(self, serial: int) -> None:

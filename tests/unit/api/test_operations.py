@@ -87,7 +87,7 @@ async def test_the_revocation_list_is_signed_again_and_reaches_who_verifies_with
     held = node.holds
     site.at += 5 * DAY
     await site.operations.look()
-    [crl] = lists_of((site.pki.folder / "crl.pem").read_bytes())
+    crl, _ = lists_of((site.pki.folder / "crl.pem").read_bytes())
     assert crl.next_update_utc > site.at + 6 * DAY
     assert site.reasons() == ["the site's authority or its revocation list changed"]
     assert node.holds != held
