@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 
 from xds_agent.datapath.libbpf import check, library
-from xds_agent.datapath.program import Generation, Kept
+from xds_agent.datapath.objects import Kept
+from xds_agent.datapath.program import Generation
 
 
 class NoBpffs(RuntimeError):
