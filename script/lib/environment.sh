@@ -76,4 +76,4 @@ lab_packages=(
   ca-certificates conmon debootstrap iproute2 iptables netavark aardvark-dns openssh-client openssl podman
   procps python3 python3-venv runc tar util-linux
 )
-test_packages=(clang clang-format ethtool git libbpf-dev linux-libc-dev make postgresql xdp-tools)
+test_packages=(bpftool clang clang-format ethtool git libbpf-dev linux-libc-dev make postgresql xdp-tools)
