@@ -91,7 +91,9 @@ def from_state(stack, backend, project="edge"):
             f"stack {stack} is locked: an update is running, or was killed; wait for it, "
             f"or 'pulumi cancel -s {stack}' and 'pulumi up -s {stack}'"
         )
-    deployment = _json(file, f"stack {stack} has no state; pulumi up -s {stack} makes it")
+    deployment = _json(
+        file, f"stack {stack} has no state; pulumi up -s {stack} makes it", "a killed run: .bak beside it"
+    )
     deployment = (
         (deployment.get("checkpoint") or deployment).get("latest") or deployment.get("deployment") or {}
     )
@@ -110,13 +112,13 @@ def from_file(path):
     return found[OUTPUT] if isinstance(found, dict) and OUTPUT in found else found
 
 
-def _json(file, remedy):
+def _json(file, remedy, hint="is it whole?"):
     try:
         return json.loads(file.read_text())
     except FileNotFoundError:
         raise StackUnreadable(f"there is no {file}: {remedy}") from None
     except (OSError, ValueError) as problem:
-        raise StackUnreadable(f"cannot read {file}: {problem}") from None
+        raise StackUnreadable(f"cannot read {file}: {problem} ({hint})") from None
 
 
 def check(document):

@@ -181,6 +181,7 @@ class Account:
             region=region,
             config={**self.cloud.assumed, **self.config},
             world=world,
+            said=inputs,
             before=known.outputs if known else {},
         )
         return request if known else replace(request, id=computed(kind.id, request))
@@ -215,7 +216,7 @@ class Account:
             id=request.id,
             token=kind.token,
             region=request.region,
-            inputs=dict(request.inputs),
+            inputs=dict(request.said),
             outputs={**request.inputs, **outputs, **filled},
             names=names,
         )

@@ -30,6 +30,8 @@ class Request:
     region: str
     config: Mapping[str, Any]
     world: World
+    # What the program said, without what the cloud fills in.
+    said: Values = field(default_factory=dict)
     # What the resource was before an update; {} when it is made.
     before: Mapping[str, Any] = field(default_factory=dict)
 

@@ -72,6 +72,16 @@ class Stack:
         found: list[dict[str, Any]] = deployment.get("resources", [])
         return found
 
+    def under_way(self) -> str:
+        """Types of the resources that the engine has written down as being made now."""
+        file = self.place / "state" / ".pulumi" / "stacks" / "tested" / f"{self.name}.json"
+        try:
+            latest = json.loads(file.read_text())["checkpoint"]["latest"]
+        except ValueError:
+            # The engine is writing it.
+            return ""
+        return " ".join(each["resource"]["type"] for each in latest.get("pending_operations") or [])
+
     def of(self, word: str) -> list[dict[str, Any]]:
         return [resource for resource in self.state() if resource["type"].endswith(f":{word}")]
 

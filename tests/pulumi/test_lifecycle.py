@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,13 @@ import pytest
 from tests.pulumi.conftest import PASSPHRASE, Stack
 
 HOST = "edge-aws-us-east-1-1"
+
+
+def wait_until(holds: Callable[[], bool], limit_s: float = 120) -> None:
+    end = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(0.1)
 
 
 def test_made_unchanged_and_destroyed_to_nothing(aws: Stack) -> None:
@@ -106,10 +115,7 @@ def test_a_killed_run_leaves_a_lock_that_cancel_takes_away(aws: Stack) -> None:
     """A run that was killed holds the stack; the words name the remedy, after which `up` repairs it."""
     running = aws.start("up", "--yes", "--skip-preview", faults=("create:Vpc:1:slow",))
     try:
-        assert running.stdout is not None
-        for line in running.stdout:
-            if "slow on demand" in line:
-                break
+        wait_until(lambda: "Vpc" in aws.under_way())
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.communicate()

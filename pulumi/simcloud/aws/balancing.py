@@ -38,7 +38,7 @@ def _balancer(request: Request) -> None:
             raise Refused(f"InvalidConfigurationRequest: two subnets in {subnet.inputs['availabilityZone']}")
         zones.add(subnet.inputs["availabilityZone"])
         if mapping.get("allocationId"):
-            network.allocation_is_free(request, mapping["allocationId"])
+            network.allocation_is_free(request, mapping["allocationId"], network.EIP_ASSOCIATION)
         if not request.get("internal") and not network.has_internet(request, subnet.inputs["vpcId"]):
             raise Refused(f"InvalidSubnet: {subnet.inputs['vpcId']} has no internet gateway")
     if not zones and not request.get("subnets"):

@@ -147,9 +147,9 @@ def _associate(request: Request) -> None:
         raise Refused(f"Resource.AlreadyAssociated: {request.get('subnetId')} has a route table")
 
 
-def allocation_is_free(request: Request, allocation: object) -> None:
-    """Refuse an address that a host, a NAT gateway or a load balancer has."""
-    for other in request.others(EIP_ASSOCIATION, NAT, BALANCER):
+def allocation_is_free(request: Request, allocation: object, *tokens: str) -> None:
+    """Refuse an address that a NAT gateway or a load balancer has, or one of the types in ``tokens``."""
+    for other in request.others(NAT, BALANCER, *tokens):
         if allocation in (other.inputs.get("allocationId"), *_mapped(other)):
             raise Refused(f"Resource.AlreadyAssociated: {allocation} belongs to {other.id}")
 
@@ -159,6 +159,7 @@ def _mapped(record: Record) -> list[object]:
 
 
 def _attach_address(request: Request) -> None:
+    # From host to host an address moves at once; the association before is then gone.
     allocation_is_free(request, request.get("allocationId"))
     vpc = vpc_of(request, request.get("instanceId"))
     if not has_internet(request, vpc):
@@ -166,7 +167,7 @@ def _attach_address(request: Request) -> None:
 
 
 def _nat(request: Request) -> None:
-    allocation_is_free(request, request.get("allocationId"))
+    allocation_is_free(request, request.get("allocationId"), EIP_ASSOCIATION)
     vpc = vpc_of(request, request.get("subnetId"))
     if not has_internet(request, vpc):
         raise Refused(f"Gateway.NotAttached: {vpc} has no internet gateway")

@@ -24,7 +24,9 @@ CUSTOM_DATA_BYTES = 64 * 1024
 def _machine_admitted(request: Request) -> None:
     network.group_of(request)
     image = first(request.inputs, "storageProfile.imageReference", {})
-    versions = facts.IMAGES.get((image.get("publisher"), image.get("offer"), image.get("sku")), ())
+    versions = facts.IMAGES.get(
+        tuple(str(image.get(key)).lower() for key in ("publisher", "offer", "sku")), ()
+    )
     if not image.get("id") and image.get("version") not in versions:
         words = ", ".join(f"{key} {image.get(key)}" for key in ("publisher", "offer", "sku", "version"))
         raise Refused(f"PlatformImageNotFound: The platform image '{words}' is not available.")

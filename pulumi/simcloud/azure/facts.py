@@ -12,12 +12,12 @@ ZONES = {
     "brazilsouth": "123",
 }  # fmt: skip
 REGIONS = frozenset(ZONES)
-# (publisher, offer, sku) -> versions.
+# (publisher, offer, sku), whose case means nothing -> versions.
 IMAGES = {
-    ("Debian", "debian-12", "12-gen2"): (
+    ("debian", "debian-12", "12-gen2"): (
         "0.20250316.2053", "0.20250428.2096", "0.20250703.2162", "0.20250814.2204", "0.20260316.2418",
     ),
-    ("Debian", "debian-12", "12-arm64"): ("0.20250316.2053",),
+    ("debian", "debian-12", "12-arm64"): ("0.20250316.2053",),
 }  # fmt: skip
 # Size -> virtual processors, and whether it takes accelerated networking.
 SIZES = {
