@@ -72,15 +72,18 @@ class Stack:
         found: list[dict[str, Any]] = deployment.get("resources", [])
         return found
 
-    def under_way(self) -> str:
-        """Types of the resources that the engine has written down as being made now."""
+    def written(self) -> tuple[list[str], list[str]]:
+        """What the engine has written down so far: types of what it is making now, and of what it has made."""
         file = self.place / "state" / ".pulumi" / "stacks" / "tested" / f"{self.name}.json"
         try:
             latest = json.loads(file.read_text())["checkpoint"]["latest"]
         except ValueError:
             # The engine is writing it.
-            return ""
-        return " ".join(each["resource"]["type"] for each in latest.get("pending_operations") or [])
+            return [], []
+        pending = [
+            each["resource"]["type"].rpartition(":")[2] for each in latest.get("pending_operations") or []
+        ]
+        return pending, [each["type"].rpartition(":")[2] for each in latest.get("resources") or []]
 
     def of(self, word: str) -> list[dict[str, Any]]:
         return [resource for resource in self.state() if resource["type"].endswith(f":{word}")]
