@@ -73,7 +73,7 @@ class Stack:
         return found
 
     def written(self) -> tuple[list[str], list[str]]:
-        """What the engine has written down so far: types of what it is making now, and of what it has made."""
+        """What the engine has written down: types of what it is making now, and of what it has made."""
         file = self.place / "state" / ".pulumi" / "stacks" / "tested" / f"{self.name}.json"
         try:
             latest = json.loads(file.read_text())["checkpoint"]["latest"]
