@@ -61,6 +61,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "bpf_obj_get_info_by_fd": (c.c_int, [c.c_int, c.c_void_p, c.POINTER(c.c_uint)]),
     "bpf_object__btf": (c.c_void_p, [c.c_void_p]),
     "btf__raw_data": (c.c_void_p, [c.c_void_p, c.POINTER(c.c_uint)]),
+    "bpf_enable_stats": (c.c_int, [c.c_int]),
     "libbpf_num_possible_cpus": (c.c_int, []),
 }
 
