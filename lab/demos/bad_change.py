@@ -15,7 +15,10 @@ from lab.errors import LabError
 STORY = """\
 Sends requests through every proxy, one after another, and meanwhile brings edits to them that would hurt:
 
-  1. a route with a regular expression that the inventory's checks cannot fault and a real Envoy refuses
+  1. a route with a regular expression that the inventory's checks cannot fault and a real Envoy refuses:
+     the shadow on the control host refuses it, and no proxy sees it
+  2. a route to a service that nobody runs, in which every Envoy finds nothing wrong: the first wave gets it,
+     a canary's own request is answered 503, and the wave goes back
 
 Each is written to inventories/lab/edge/demo-bad-change.yml and applied with playbooks/routes.yml, as you
 would. The play must fail with a message that names who refused what, Envoy's own words and the line of the
@@ -40,7 +43,14 @@ EDITS = (
         # Together they repeat more than the 1000 times that RE2 allows: only Envoy finds that out.
         "routes:\n  - name: demo\n    domains: [shop.example.com]\n"
         "    regex: '/demo/(?:a{50}){50}'\n    service: shop\n",
-        ("invalid repetition size", FILE.name),
+        ("the shadow of", "invalid repetition size", FILE.name),
+    ),
+    Edit(
+        "an edit that a canary serves worse fails with proxy, request, both answers, and the line",
+        # Nothing in it is wrong; nobody listens on that port of the backends.
+        "services:\n  - name: demo\n    tenant: retail\n    endpoints: [{group: shop_backends, port: 9}]\n"
+        "routes:\n  - name: demo\n    domains: [shop.example.com]\n    prefix: /demo\n    service: demo\n",
+        ("edge-", "GET https://shop.example.com/demo was answered 503", "before the change 200", FILE.name),
     ),
 )
 

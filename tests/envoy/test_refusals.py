@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 
 from tests.support.processes import ask
-from tests.support.resources import cluster, endpoints, replaced, routes, site
+from tests.support.resources import cluster, endpoints, listener, replaced, routes, site
 from xds_agent.protocol.control import Acknowledged, Refused
+from xds_agent.snapshot.resource import LISTENER
 
 pytestmark = pytest.mark.envoy
 
@@ -77,6 +81,26 @@ async def test_a_route_to_a_cluster_nobody_has_is_refused(control, node, good, l
     assert isinstance(answer, Refused)
     assert "nowhere" in answer.words
     assert (await ask(listen, "shop"))[::2] == (200, "one")
+
+
+async def test_a_port_of_another_process_is_refused_before_envoy_sees_it(
+    control, node, good, backends, listen
+):
+    """Envoy would share the port with whoever set SO_REUSEPORT, and clients would meet one of the two."""
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        port = stranger.getsockname()[1]
+        answer = await control.apply("edge1", replaced(good, listener("second", port, "edge")))
+    assert isinstance(answer, Refused)
+    assert (answer.type_url, answer.names) == (LISTENER, ("second",))
+    assert f"listener second wants TCP port {port}, on which" in answer.words
+    assert f"(pid {os.getpid()}, user " in answer.words
+    assert (await ask(listen, "shop"))[::2] == (200, "one")
+    assert isinstance(await control.apply("edge1", good), Acknowledged)
+    after = replaced(good, listener("second", port, "edge"), number=9)
+    assert isinstance(await control.apply("edge1", after), Acknowledged), "the stranger is gone"
 
 
 async def test_ten_refusals_in_a_row_leave_it_as_it_was(control, node, good, backends, listen):

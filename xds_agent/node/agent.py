@@ -32,7 +32,7 @@ from xds_agent.node.report import GATE_PATTERN, Reporter, gate_counters
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.protocol.assembly import Assembly, Complete
 from xds_agent.protocol.wire import ProtocolError
-from xds_agent.snapshot.resource import SHORT, TYPES
+from xds_agent.snapshot.resource import SHORT, TYPES, Snapshot
 
 if TYPE_CHECKING:
     from xds_agent.node.figures import Figures
@@ -208,6 +208,9 @@ class Agent:
     async def _bring(self, complete: Complete) -> Refusal | None:
         """To the journal and to Envoy; None once it is live in both, else why it is in neither."""
         target = complete.snapshot
+        refusal = await self._precheck(target)
+        if refusal is not None:
+            return refusal
         try:
             synced = await self.journal.prepare(target, complete.changed)
         except OSError as error:
@@ -223,6 +226,16 @@ class Agent:
         if refusal is not None:
             self.journal.abandon()
         return refusal
+
+    async def _precheck(self, target: Snapshot) -> Refusal | None:
+        """What no shadow can know of this host."""
+        from xds_agent.node import precheck
+
+        held = self.envoy.core.held
+        if not precheck.needed(held, target):
+            return None
+        envoy = await asyncio.to_thread(precheck.peer_of, str(self.config.envoy.admin_socket))
+        return await asyncio.to_thread(precheck.check, held, target, precheck.Host(envoy))
 
     async def _go_back(self, words: str) -> Refusal:
         """Envoy took what the disk then would not keep: back to the set that is on disk."""
