@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import math
 import operator
@@ -85,10 +86,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", choices=names())
     parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument(
+        "--peer", metavar="HOST:PORT", help="time this server beside ours, where the benchmark has a peer"
+    )
     parser.add_argument("--strict", action="store_true", help="exit 1 when a goal is missed")
     options = parser.parse_args(argv)
     module = importlib.import_module(f"bench.{options.name}")
-    figures, goals = module.measure(quick=options.quick), module.GOALS
+    peer = {} if options.peer is None else {"peer": options.peer}
+    if peer and "peer" not in inspect.signature(module.measure).parameters:
+        parser.error(f"{options.name} measures no peer")
+    figures, goals = module.measure(quick=options.quick, **peer), module.GOALS
     print(table(figures, goals, colour=sys.stdout.isatty()))
     if options.json is not None:
         options.json.write_text(json.dumps(report(module.NAME, figures, goals), indent=2) + "\n")

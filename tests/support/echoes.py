@@ -1,4 +1,4 @@
-"""Backends that a load can tell apart, on loopback: HTTP/1.1, bytes sent back, gRPC messages sent back."""
+"""Backends that a load can tell apart: HTTP/1.1, bytes sent back, gRPC messages sent back."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ ECHO_METHOD = "/marchproxy.test.Echo/Echo"
 class TcpEcho:
     """Sends back whatever comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.port = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self.address, 0)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
@@ -46,7 +47,8 @@ class TcpEcho:
 class GrpcEcho:
     """One bidirectional method over plain HTTP/2 that sends back each message."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
@@ -57,7 +59,7 @@ class GrpcEcho:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {method: handler}),)
         )
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.port = self._server.add_insecure_port(f"{self.address}:0")
         await self._server.start()
 
     async def stop(self) -> None:
@@ -73,11 +75,14 @@ async def _echo(_requests: Any, context: Any) -> None:
 class Echoes:
     """Two of each kind, so that endpoints can be exchanged whole. `ports["http"]` and so on has both."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        # Its `delay_s` may be set at any time.
+        self.slow = Backend("slow", address)
         self._all: dict[str, tuple[Any, ...]] = {
-            "http": (Backend("one"), Backend("two")),
-            "grpc": (GrpcEcho(), GrpcEcho()),
-            "tcp": (TcpEcho(), TcpEcho()),
+            "http": (Backend("one", address), Backend("two", address)),
+            "grpc": (GrpcEcho(address), GrpcEcho(address)),
+            "tcp": (TcpEcho(address), TcpEcho(address)),
+            "slow": (self.slow,),
         }
         self.ports: dict[str, tuple[int, ...]] = {}
 

@@ -59,6 +59,7 @@ class Doors:
     grpc_host: str = ""
     tcp: int = 0
     ca: bytes = b""
+    address: str = "127.0.0.1"
 
     def tls(self, *alpn: str) -> ssl.SSLContext | None:
         if not self.ca:
@@ -142,7 +143,7 @@ class Load:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         tls = self.doors.tls(*alpn)
         return await asyncio.wait_for(
-            asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=host if tls else None),
+            asyncio.open_connection(self.doors.address, port, ssl=tls, server_hostname=host if tls else None),
             _ANSWER_WITHIN_S,
         )
 
@@ -214,7 +215,7 @@ class Load:
                     return
 
     def _channel(self) -> grpc.aio.Channel:
-        where, name = f"127.0.0.1:{self.doors.grpc}", self.doors.grpc_host
+        where, name = f"{self.doors.address}:{self.doors.grpc}", self.doors.grpc_host
         # A pool that is shared would make one connection of all streams.
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.default_authority", name)]
         if not self.doors.ca:
@@ -236,7 +237,7 @@ class Load:
 
     async def _tcp(self) -> None:
         """Connections of ten echoes."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.doors.tcp)
+        reader, writer = await asyncio.open_connection(self.doors.address, self.doors.tcp)
         try:
             for number in range(10):
                 await self._echo(reader, writer, b"%d\n" % number)
@@ -246,7 +247,7 @@ class Load:
             writer.close()
 
     async def _held_tcp(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.doors.tcp)
+        reader, writer = await asyncio.open_connection(self.doors.address, self.doors.tcp)
         try:
             while True:
                 await self._echo(reader, writer, b"held\n")

@@ -52,10 +52,12 @@ async def until(condition: Callable[[], bool], patience_s: float = 20.0) -> None
 
 
 class Process:
-    """A child process whose output goes to a file; killed for good when the test ends."""
+    """A child process whose output goes to a file; killed for good when the test ends. `within` are words
+    before its command: `ip netns exec NAME`."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, within: tuple[str, ...] = ()) -> None:
         self.log = log
+        self.within = within
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -70,7 +72,7 @@ class Process:
     async def spawn(self, *command: str, env: dict[str, str] | None = None) -> None:
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *command, stdout=output, stderr=output, env=os.environ | (env or {}), cwd=ROOT
+                *self.within, *command, stdout=output, stderr=output, env=os.environ | (env or {}), cwd=ROOT
             )
 
     async def end(self, number: int = signal.SIGTERM, patience_s: float = 10.0) -> int | None:
@@ -90,6 +92,10 @@ class Process:
     async def kill(self) -> None:
         await self.end(signal.SIGKILL)
 
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def said(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
@@ -97,8 +103,8 @@ class Process:
 class Envoy(Process):
     """One Envoy with the bootstrap that the agent writes."""
 
-    def __init__(self, config: NodeConfig, folder: Path) -> None:
-        super().__init__(folder / "envoy.log")
+    def __init__(self, config: NodeConfig, folder: Path, within: tuple[str, ...] = ()) -> None:
+        super().__init__(folder / "envoy.log", within)
         self.admin = Admin(config.envoy.admin_socket)
         self._bootstrap = folder / "envoy-bootstrap.json"
         self._bootstrap.write_text(render(config))
@@ -128,6 +134,7 @@ class Node:
         name: str,
         control: list[str],
         control_names: tuple[str, ...] = ("control1",),
+        within: tuple[str, ...] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -155,8 +162,8 @@ class Node:
         self.config_path = folder / "node.yml"
         self.config_path.write_text(yaml.safe_dump(document))
         self.config = NodeConfig.model_validate(document)
-        self.envoy = Envoy(self.config, folder)
-        self.agent = Process(folder / "agent.log")
+        self.envoy = Envoy(self.config, folder, within)
+        self.agent = Process(folder / "agent.log", within)
 
     async def start_agent(self, **env: str) -> None:
         await self.agent.spawn(sys.executable, "-c", _AGENT, str(self.config_path), env=env)
@@ -172,16 +179,18 @@ class Node:
 
 
 class Backend:
-    """HTTP/1.1 on loopback: answers 200 with its own name."""
+    """HTTP/1.1: answers 200 with its own name, after `delay_s`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, address: str = "127.0.0.1") -> None:
         self.name = name
+        self.address = address
         self.port = 0
+        self.delay_s = 0.0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self.address, 0)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
@@ -196,6 +205,8 @@ class Backend:
         try:
             while True:
                 await reader.readuntil(b"\r\n\r\n")
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
                 await writer.drain()
         except (OSError, EOFError):

@@ -1,0 +1,169 @@
+"""Whatever dies in the middle of a change: it ends in the old revision or the new, and no request is lost.
+
+One site for all of these, each of which leaves it whole. Load runs through every proxy throughout, but for
+those whose Envoy is what fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.support.fault_site import CANARY, NAMES, FaultSite
+from tests.support.segment import may_make_namespaces
+
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.root,
+    pytest.mark.skipif(bool(may_make_namespaces()), reason=may_make_namespaces()),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+HOLD_S = 1.5
+OTHERS = [name for name in NAMES if name != CANARY]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole(pki, tmp_path_factory):
+    async with FaultSite(tmp_path_factory.mktemp("faults"), pki) as site:
+        yield site
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(whole):
+    whole.before = await whole.settled()
+    whole.echoes.slow.delay_s = 0.0
+    yield whole
+    whole.echoes.slow.delay_s = 0.0
+
+
+async def outcome(applying) -> str:
+    answer = await applying
+    return str(answer.json().get("outcome", answer.text))
+
+
+async def test_without_a_fault_a_change_goes_through(site):
+    async with site.load():
+        assert await outcome(site.change()) == "live"
+        assert await site.settled() != site.before
+
+
+@pytest.mark.parametrize(
+    ("wave", "phase"),
+    [(1, "publishing"), (1, "asking"), (1, "soaking"), (1, "judging"), (2, "publishing"), (2, "asking")],
+)
+async def test_control_killed_in_a_phase_returns_with_the_old_revision_everywhere(site, wave, phase):
+    """A control host that reboots is the same: nothing of the change is in memory any more."""
+    canary = site.nodes[CANARY].agent
+    async with site.load():
+        site.echoes.slow.delay_s = HOLD_S if phase in ("publishing", "asking") else 0.0
+        applying = site.change()
+        if phase == "judging":
+            # An agent that does not answer for its counters holds the gate.
+            await site.phase(wave, "soaking")
+            canary.signal(signal.SIGSTOP)
+        await site.phase(wave, phase)
+        await site.control_dies()
+        canary.signal(signal.SIGCONT)
+        site.echoes.slow.delay_s = 0.0
+        with pytest.raises(httpx.TransportError):
+            await applying
+        await site.control_returns()
+        assert await site.settled() == site.before
+    assert (await site.newest())["outcome"] == "interrupted"
+
+
+async def test_control_killed_while_the_shadow_tries_returns_with_the_old_revision(site):
+    async with site.load():
+        [shadow] = site.shadow_pids() or [0]
+        if not shadow:
+            # The kill before this one took it along: a change brings a new one.
+            assert await outcome(site.change()) == "live"
+            site.before = await site.settled()
+            [shadow] = site.shadow_pids()
+        os.kill(shadow, signal.SIGSTOP)
+        applying = site.change()
+        async with asyncio.timeout(20):
+            while (await site.newest())["outcome"] != "pending":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await site.control_dies()
+        with pytest.raises(httpx.TransportError):
+            await applying
+        await site.control_returns()
+        assert await site.settled() == site.before
+        assert shadow not in site.shadow_pids()
+
+
+async def test_a_shadow_that_is_killed_says_nothing_about_the_change(site):
+    async with site.load():
+        assert await outcome(site.change()) == "live"
+        [shadow] = site.shadow_pids()
+        os.kill(shadow, signal.SIGKILL)
+        answer = (await site.change()).json()
+        assert answer["outcome"] == "live", answer
+        assert answer["revision"] == await site.settled()
+
+
+@pytest.mark.parametrize("phase", ["publishing", "asking", "soaking"])
+async def test_an_agent_killed_in_a_phase_comes_back_and_the_change_goes_on(site, phase):
+    node = site.nodes[CANARY]
+    async with site.load():
+        site.echoes.slow.delay_s = HOLD_S if phase != "soaking" else 0.0
+        applying = site.change()
+        await site.phase(1, phase)
+        await node.agent.kill()
+        site.echoes.slow.delay_s = 0.0
+        await node.start_agent()
+        answer = (await applying).json()
+        assert answer["outcome"] == "live", answer
+        assert answer["revision"] == await site.settled()
+
+
+async def test_an_agent_that_does_not_come_back_takes_the_change_back(site):
+    node = site.nodes[CANARY]
+    async with site.load():
+        applying = site.change()
+        await site.phase(1, "soaking")
+        await node.agent.kill()
+        answer = (await applying).json()
+        assert answer["outcome"] == "refused", answer
+        assert f"{CANARY} was lost after it got the change" in answer["problems"][0]["text"]
+        await site.settled(OTHERS)
+        await node.start_agent()
+        assert await site.settled() == site.before
+
+
+async def test_a_proxy_that_stands_still_in_wave_1_takes_the_change_back_and_then_follows(site):
+    node = site.nodes[CANARY]
+    async with site.load():
+        site.echoes.slow.delay_s = HOLD_S
+        applying = site.change(timeout_s=3)
+        await site.phase(1, "publishing")
+        await asyncio.sleep(HOLD_S / 3)
+        node.envoy.signal(signal.SIGSTOP)
+        try:
+            answer = (await applying).json()
+        finally:
+            node.envoy.signal(signal.SIGCONT)
+            site.echoes.slow.delay_s = 0.0
+        assert answer["outcome"] == "refused", answer
+        assert CANARY in answer["problems"][0]["text"]
+        assert await site.settled() == site.before
+
+
+async def test_a_proxy_that_restarts_in_the_middle_ends_like_the_others(site):
+    node = site.nodes[CANARY]
+    async with site.load(OTHERS):
+        applying = site.change()
+        await site.phase(1, "soaking")
+        await node.envoy.kill()
+        await node.envoy.start()
+        answer = (await applying).json()
+        assert answer["outcome"] in ("live", "refused"), answer
+        assert await site.settled() == (answer["revision"] or site.before)
+    await node.envoy.live()

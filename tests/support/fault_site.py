@@ -1,0 +1,205 @@
+"""A whole site to break: control in a process of its own with a shadow, three proxies on hosts of their own.
+
+    async with FaultSite(folder, pki) as site:
+        async with site.load():                       # nothing may be lost meanwhile
+            applying = site.change()                  # a task; every service is swapped for a new one
+            await site.phase(1, "soaking")
+            await site.control_dies()
+            await site.control_returns()
+            assert await site.settled() == site.before
+
+Waves are one canary (edge1), then the other two. A change can be held where canaries are asked, before and
+after, by `echoes.slow.delay_s`: one of the changed routes leads there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.echoes import Echoes
+from tests.support.load import Doors, Load
+from tests.support.processes import Node, envoy_binary
+from tests.support.segment import Segment
+from tests.support.serve_process import ServeProcess, free_port
+from tests.support.site_pki import SitePki
+
+NAMES = ["edge1", "edge2", "edge3"]
+CANARY = "edge1"
+WEB, RPC, TCP_PORT = "web.example.com", "rpc.example.com", 7000
+SOAK_S = 1.0
+
+
+class FaultSite:
+    """`number` counts changes; revision `r` serves web-`r`, rpc-`r` and slow-`r`."""
+
+    def __init__(self, folder: Path, pki: SitePki, *, database: str = "") -> None:
+        self.segment = Segment(NAMES)
+        self.echoes = Echoes(self.segment.address)
+        self._short = Path(tempfile.mkdtemp(prefix="mpf-"))
+        self._pki = pki
+        more: dict[str, Any] = {"shadow": {"envoy": str(envoy_binary()), "directory": str(self._short / "s")}}
+        if database:
+            more["database"] = database
+        ports = (free_port(), free_port())
+        grpc = {"address": self.segment.address, "port": ports[0]}
+        self.serve = ServeProcess(
+            folder / "control", pki, self._short / "control.sock", ports, grpc=grpc, **more
+        )
+        self.nodes = {
+            name: Node(
+                folder / name, pki, name, [f"{self.segment.address}:{ports[0]}"],
+                within=self.segment.within(name),
+            )
+            for name in NAMES
+        }  # fmt: skip
+        self.number = 0
+        # Revision ids: what was live before the last change was begun, and what that leads to.
+        self.before = ""
+
+    async def __aenter__(self) -> FaultSite:
+        self.segment.open()
+        await self.echoes.__aenter__()
+        await asyncio.to_thread(self.serve.start)
+        for node in self.nodes.values():
+            await node.start()
+        for node in self.nodes.values():
+            await node.envoy.live()
+        answer = await self.change()
+        assert answer.json().get("outcome") == "live", answer.text
+        self.before = await self.settled()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for node in self.nodes.values():
+            with contextlib.suppress(ProcessLookupError):
+                node.agent.signal(signal.SIGCONT)
+                node.envoy.signal(signal.SIGCONT)
+            await node.close()
+        if self.serve.process is not None and self.serve.process.poll() is None:
+            await asyncio.to_thread(self.serve.kill)
+        await self.echoes.__aexit__()
+        self.segment.close()
+        shutil.rmtree(self._short, ignore_errors=True)
+
+    # --- changes
+
+    def document(self, number: int) -> dict[str, Any]:
+        side = number % 2
+        ports = self.echoes.ports
+
+        def service(name: str, protocol: str, port: int, **more: Any) -> dict[str, Any]:
+            endpoint = {"address": self.segment.address, "port": port}
+            return {"name": name, "protocol": protocol, "endpoints": [endpoint], **more}
+
+        return {
+            "schema": 1,
+            "edge": {
+                "certificates": [{"name": "web"}],
+                "domains": [{"name": WEB, "certificate": "web"}, {"name": RPC, "certificate": "web"}],
+                "services": [
+                    service(f"web-{number}", "http", ports["http"][side], domains=[WEB]),
+                    service(f"rpc-{number}", "grpc", ports["grpc"][side], domains=[RPC]),
+                    service(f"slow-{number}", "http", ports["slow"][0]),
+                    service("raw", "tcp", ports["tcp"][side], listen={"port": TCP_PORT}),
+                ],
+                "routes": [{"domains": [WEB], "prefix": "/slow", "service": f"slow-{number}"}],
+                "rollout": {"waves": [1, "100%"], "soak": f"{SOAK_S:g}s"},
+            },
+            "hosts": {
+                "control1": {"address": self.segment.address, "groups": ["control"]},
+                **{
+                    name: {"address": address, "groups": ["ingress"], "cloud": "aws", "region": "us-east-1"}
+                    for name, address in self.segment.hosts.items()
+                },
+            },
+            "origins": {},
+        }
+
+    def change(self, timeout_s: float = 20.0) -> asyncio.Task[httpx.Response]:
+        """Swap every service for a new one of another name, with other endpoints."""
+        gone = ["web", "rpc", "slow"]
+        allowed = [f"{name}-{number}" for name in gone for number in range(self.number + 1)]
+        self.number += 1
+        return asyncio.create_task(
+            self.serve.apply(
+                self.document(self.number), timeout_s=timeout_s, allow_removal=allowed, force=True
+            )
+        )
+
+    # --- what is seen of it
+
+    async def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await asyncio.to_thread(self.serve.get, "/v1/status")).json()
+        return found
+
+    async def phase(self, wave: int, name: str, patience_s: float = 30.0) -> None:
+        """Until the change that is being applied is there."""
+        async with asyncio.timeout(patience_s):
+            while True:
+                rollout = (await self.status())["rollout"]
+                if rollout and (rollout["wave"], rollout["phase"]) == (wave, name):
+                    return
+                await asyncio.sleep(0.01)
+
+    async def newest(self) -> dict[str, Any]:
+        """The newest row of the history."""
+        found = (await asyncio.to_thread(self.serve.get, "/v1/history")).json()["revisions"]
+        row: dict[str, Any] = found[0]
+        return row
+
+    async def settled(self, names: Collection[str] = NAMES, patience_s: float = 60.0) -> str:
+        """The revision that is live, once all `names` have active what they are to hold."""
+        async with asyncio.timeout(patience_s):
+            while True:
+                status = await self.status()
+                nodes = status["nodes"]
+                if status["revision"] and all(nodes[name]["state"] == "active" for name in names):
+                    return str(status["revision"]["revision"])
+                await asyncio.sleep(0.05)
+
+    # --- load
+
+    @contextlib.asynccontextmanager
+    async def load(self, names: Collection[str] = NAMES) -> AsyncIterator[None]:
+        """Requests through each proxy of `names`; nothing may be lost in it."""
+        ca = (self._pki.folder / "ca.crt").read_bytes()
+        loads = [Load(Doors(443, WEB, 8080, RPC, TCP_PORT, ca, self.segment.hosts[name])) for name in names]
+        for load in loads:
+            load.start(keep_alive=1, fresh=1, http2=1, streams=1, tcp=1, held=4, pause_s=0.02)
+        try:
+            for load in loads:
+                await load.warm()
+            yield
+        finally:
+            tallies = [await load.stop() for load in loads]
+        for name, tally in zip(names, tallies, strict=True):
+            assert not tally.lost, (name, tally.words)
+
+    # --- faults
+
+    async def control_dies(self) -> None:
+        await asyncio.to_thread(self.serve.kill)
+
+    async def control_returns(self) -> None:
+        await asyncio.to_thread(self.serve.start)
+
+    def shadow_pids(self) -> list[int]:
+        """The shadows' Envoys."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                if words[0] == str(envoy_binary()).encode() and any(
+                    str(self._short / "s").encode() in word for word in words
+                ):
+                    found.append(int(folder.name))
+        return found
