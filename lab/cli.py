@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lab import hosts, place, site, traffic
+from lab import from_pulumi, hosts, place, site, traffic
 from lab.commands import attempt
 from lab.demos.catalogue import DEMOS
 from lab.demos.stage import Demo, Stage, show
@@ -54,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     up = add("up", _up, "Make the hosts, run site.yml on them, send traffic through them.")
+    up.add_argument(
+        "--from-pulumi",
+        action="store_true",
+        help="let the cloud programs make the hosts, in simulated clouds",
+    )
     up.add_argument("--bare", action="store_true", help="stop when the hosts have booted")
     up.add_argument("--no-traffic", action="store_true", help="stop when site.yml has run")
     up.add_argument("--verbose", action="store_true", help="show all that ansible-playbook says")
@@ -89,12 +94,19 @@ def _parser() -> argparse.ArgumentParser:
 def _up(options: argparse.Namespace) -> int:
     progress = Progress()
     site.keys(place.load(options.inventory))
-    here = site.make_hosts(options.inventory, progress)
+    if not options.from_pulumi and from_pulumi.is_made():
+        raise LabError("the lab was made by Pulumi", "script/lab up --from-pulumi, or script/lab down before")
+    if options.from_pulumi:
+        here = from_pulumi.make_hosts(progress)
+        play = from_pulumi.run_playbook
+    else:
+        here = site.make_hosts(options.inventory, progress)
+        play = site.run_playbook
     result: dict[str, Any] = {"hosts": [_facts(here, host, "running") for host in here.hosts]}
     code = 0
     if not options.bare:
         progress.say("running site.yml (its output: .lab/site.log)")
-        recap = site.run_playbook("site.yml", here, progress, verbose=options.verbose)
+        recap = play("site.yml", here, progress, verbose=options.verbose)
         progress.say(
             f"site.yml: {recap.total_changed} changes on {len(recap.changed)} hosts in {recap.seconds:.0f} s"
         )
@@ -113,8 +125,17 @@ def _up(options: argparse.Namespace) -> int:
     return code
 
 
+def _place(options: argparse.Namespace) -> Place:
+    """The lab there is: its hosts as the inventory writes them, or as Pulumi made them."""
+    here = place.load(options.inventory)
+    return from_pulumi.from_stack(here) if from_pulumi.is_made() else here
+
+
 def _down(options: argparse.Namespace) -> int:
-    gone = site.tear_down(place.load(options.inventory), forget=options.all)
+    here = place.load(options.inventory)
+    if from_pulumi.is_made():
+        from_pulumi.tear_down(here, Progress())
+    gone = site.tear_down(here, forget=options.all)
     err.print(
         f"removed {len(gone['containers'])} hosts, {len(gone['networks'])} networks, "
         f"{gone['rules']} routing rule(s)"
@@ -131,7 +152,7 @@ def _facts(here: Place, host: HostSpec, state: str) -> dict[str, Any]:
 
 
 def _status(options: argparse.Namespace) -> int:
-    here = place.load(options.inventory)
+    here = _place(options)
     states = hosts.states(here)
     rows = []
     for host in here.hosts:
@@ -176,7 +197,7 @@ def _show_status(rows: list[dict[str, Any]]) -> None:
 
 def _traffic(options: argparse.Namespace) -> int:
     progress = Progress()
-    rows = traffic.measure(place.load(options.inventory), progress.say, only=tuple(options.only))
+    rows = traffic.measure(_place(options), progress.say, only=tuple(options.only))
     if options.json:
         print(json.dumps([row.as_json() for row in rows], indent=2))
     else:
@@ -209,7 +230,7 @@ def _demo(demo: Demo, options: argparse.Namespace) -> int:
 
 
 def _ssh(options: argparse.Namespace) -> int:
-    here = place.load(options.inventory)
+    here = _place(options)
     host = here.host(options.host)
     state = hosts.states(here).get(host.container)
     if state != "running":

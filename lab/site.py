@@ -24,7 +24,7 @@ RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+f
 def make_hosts(inventory: Path, progress: Progress) -> Place:
     """Complete the networks, containers and the routing rule of ``inventory``; returns where all of it is."""
     here = place.load(inventory)
-    here = _settle(here, inventory, progress)
+    here = settle(here, inventory, progress)
     wanted_image = image.ensure(progress.say)
     have = network.existing(here)
     missing_networks = [net for net in here.networks if net.name not in have]
@@ -54,7 +54,7 @@ def make_hosts(inventory: Path, progress: Progress) -> Place:
     return here
 
 
-def _settle(here: Place, inventory: Path, progress: Progress) -> Place:
+def settle(here: Place, inventory: Path, progress: Progress) -> Place:
     """Choose the range of addresses: fixed once a network exists, else one that clashes with nothing."""
     if network.of_checkout(here):
         return here

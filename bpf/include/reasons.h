@@ -4,14 +4,15 @@
 #pragma once
 
 enum reason {
-    PASS_KERNEL = 0, /* nobody's in particular: the host's own traffic, or a service that Envoy serves */
-    PASS_NOT_IP,     /* neither ARP nor IP */
-    PASS_NEIGHBOUR,  /* ARP, IPv6 neighbour discovery: without it the host has no network */
-    PASS_DHCP,       /* a lease being renewed */
-    PASS_SSH,        /* port 22: never denied, has a cap of its own */
-    PASS_EXPECTED,   /* denied or over its rate, but a socket of this host is connected to that peer */
-    PASS_FRAGMENT,   /* a fragment that no service takes by addresses alone */
-    PASS_NO_REAL,    /* no healthy real, and the service says: then let it pass */
+    PASS_KERNEL = 0,   /* nobody's in particular: the host's own traffic, or a service that Envoy serves */
+    PASS_NOT_IP,       /* neither ARP nor IP */
+    PASS_NEIGHBOUR,    /* ARP, IPv6 neighbour discovery: without it the host has no network */
+    PASS_DHCP,         /* a lease being renewed */
+    PASS_SSH,          /* port 22: never denied, has a cap of its own */
+    PASS_EXPECTED,     /* denied or over its rate, but a socket of this host is connected to that peer */
+    PASS_FRAGMENT,     /* a fragment that no service takes by addresses alone */
+    PASS_DECAPSULATED, /* (backends) what was in the tunnel, to the kernel */
+    PASS_NO_REAL,      /* no healthy real, and the service says: then let it pass */
     DROP_TRUNCATED = 16,
     DROP_BAD_HEADER,  /* header length, version or total length contradict each other */
     DROP_EXTENSIONS,  /* more IPv6 extension headers than MAX_EXTENSIONS */
@@ -31,6 +32,7 @@ enum reason {
     DROP_NAT_FRAGMENT,     /* addresses and ports cannot be translated in a part of a packet */
     DROP_OTHER_VERSION,    /* a real of the other IP version in the ring of a nat service */
     DROP_HOP_LIMIT,        /* used up */
+    DROP_TUNNEL_PEER,      /* (backends) encapsulated by somebody who is no edge of ours */
     DROP_INTERNAL,         /* a map is missing or inconsistent: a mistake of ours */
     DROP_END,
     SEND_GUE = 40, /* encapsulated to a real */

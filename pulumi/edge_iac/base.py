@@ -124,21 +124,27 @@ class CloudProgram(Protocol):
 
     def identity(self, regions: tuple[Region, ...]) -> Identity:
         """Identities of all roles in the cloud, once for all regions."""
+        ...
 
     def network(self, region: Region) -> Network:
         """Network, subnets, routes, NAT."""
+        ...
 
     def reachability(self, region: Region, network: Network) -> Reachability:
         """The rules of the region's matrix, and nothing open beside them."""
+        ...
 
     def addresses(self, region: Region) -> Addresses:
         """Public addresses; protected, and kept when the stack is destroyed."""
+        ...
 
     def front(self, region: Region, network: Network, addresses: Addresses) -> Front | None:
         """The load balancer before the ingress hosts, if the region has one."""
+        ...
 
     def hosts(self, region: Region, needs: Needs) -> tuple[Made, ...]:
         """The hosts."""
+        ...
 
     def attach(
         self,
@@ -149,6 +155,8 @@ class CloudProgram(Protocol):
         hosts: tuple[Made, ...],
     ) -> tuple[Vip, ...]:
         """Puts the ingress hosts behind the load balancer; the VIPs, and how hosts see them."""
+        ...
 
     def dns(self, dns: Dns, vips: tuple[Vip, ...], *, port: int) -> None:
         """The site's public name, in this cloud's DNS; ``port`` is asked after health."""
+        ...

@@ -8,8 +8,8 @@ from pydantic import Field, StringConstraints
 
 import pulumi
 from edge_iac.base import Made, Vip
-from edge_iac.catalogue.prices import egress_usd_per_gb
 from edge_iac.plan import Plan
+from edge_iac.plan.prices import prices_of
 from xds_agent.model.base import IPV4_PATTERN, IPV6_PATTERN, Count, Model, Name, Text
 
 SCHEMA = "edge.inventory/v1"
@@ -68,15 +68,6 @@ class EdgeInventory(Model):
     prices: dict[str, dict[str, dict[str, float]]] = Field(
         default_factory=dict, description="cloud -> region -> {egress_usd_per_gb}."
     )
-
-
-def prices_of(plan: Plan) -> dict[str, dict[str, dict[str, float]]]:
-    """What steering by cost works from: the `clouds` section of an inventory, without its `regions` level."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for region in plan.regions:
-        price = {"egress_usd_per_gb": egress_usd_per_gb(region.cloud, region.name)}
-        found.setdefault(region.cloud, {})[region.name] = price
-    return found
 
 
 def edge_inventory(

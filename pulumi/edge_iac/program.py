@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pulumi
 from edge_iac import cloud_init, ssh_ca
@@ -100,7 +101,7 @@ def make(plan: Plan, *, authority: pulumi.Output[str]) -> None:
     pulumi.export("edge_inventory", edge_inventory(plan, ssh_ca=ca, hosts=hosts, vips=vips))
 
 
-def _imported(cloud: str, module: str):  # type: ignore[no-untyped-def]
+def _imported(cloud: str, module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -33,12 +33,18 @@ install_packages() {
     fail "apt-get could not install: ${missing[*]}" "its own words are above"
 }
 
+# has_requirements FOLDER REQUIREMENTS: whether the virtual environment was made from these requirements as they are now.
+has_requirements() {
+  [ -x "$root/$1/bin/python" ] &&
+    [ "$(cat "$root/$1/.requirements.sha256" 2>/dev/null)" = "$(sha256sum <"$root/requirements/$2")" ]
+}
+
 # environment FOLDER REQUIREMENTS: a virtual environment with exactly the hashed requirements, made or completed.
 environment() {
   local folder=$root/$1 requirements=$root/requirements/$2 stamp wanted
   stamp=$folder/.requirements.sha256
   wanted=$(sha256sum <"$requirements")
-  if [ -x "$folder/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return 0; fi
+  if has_requirements "$1" "$2"; then return 0; fi
   say "preparing $1 from requirements/$2"
   if ! "$folder/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' 2>/dev/null; then
     rm -rf "$folder"
@@ -76,4 +82,4 @@ lab_packages=(
   ca-certificates conmon debootstrap iproute2 iptables netavark aardvark-dns openssh-client openssl podman
   procps python3 python3-venv runc tar util-linux
 )
-test_packages=(clang clang-format ethtool git libbpf-dev linux-libc-dev make postgresql xdp-tools)
+test_packages=(bpftool clang clang-format ethtool git libbpf-dev linux-libc-dev make postgresql xdp-tools)

@@ -24,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fuzz-packets", type=int, default=100_000, help="random packets through program and oracle"
     )
     parser.addoption("--fuzz-seed", type=int, default=None, help="repeat a run")
+    parser.addoption(
+        "--write-golden", action="store_true", help="make xds_agent/datapath/fixtures.json again"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,12 @@ from bench.xdp_objects import Object
 from tests.bpf.conftest import Loader
 from tests.bpf.support.bench import Bench
 from tests.bpf.support.packets import ICMP, UDP, Packet
+from xds_agent.datapath import pins
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.info import object_id
 from xds_agent.datapath.libbpf import test_run as run_program
 from xds_agent.datapath.link import Link
-from xds_agent.datapath.program import Generation
+from xds_agent.datapath.program import DROP, Generation
 from xds_agent.datapath.services import Service
 
 pytestmark = pytest.mark.root
@@ -226,6 +227,32 @@ def test_a_second_program_is_refused(wire: Wire, bench: Bench, loaded: Loader) -
     try:
         with pytest.raises(OSError, match="attaching to interface"):
             Link.attach(loaded(), wire.index)
+    finally:
+        link.close()
+
+
+def test_the_way_back_is_pinned(
+    wire: Wire,
+    bench: Bench,
+    loaded: Loader,
+    bpffs: Path,
+) -> None:
+    """The old generation's agent is gone; its program is one update away, with the maps both share."""
+    bench.lists_of(deny=["198.51.100.0/24"])
+    kept = bpffs / "previous"
+    assert pins.kept_program(kept) is None
+    pins.keep_program(bench.generation, kept)
+    before = object_id(bench.generation.program_fd)
+    following = loaded(predecessor=bench.generation)
+    link = Link.attach(following, wire.index)
+    bench.generation.close()
+    try:
+        old = pins.kept_program(kept)
+        assert old is not None
+        link.update(old)
+        old.close()
+        assert link.program_id() == before
+        assert following.run(Packet(source="198.51.100.1").bytes())[0] == DROP
     finally:
         link.close()
 

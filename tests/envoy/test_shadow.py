@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from envoy.config.listener.v3 import listener_pb2
 
+from tests.support import golden
 from tests.support.fake_fleet import FakeFleet
+from tests.support.real_material import real_material
 from tests.support.resources import cluster, endpoints, listener, replaced, routes, site
 from tests.support.site_pki import key_pem
 from tests.support.small_site import DOCUMENT
+from xds_agent.compile import Compiler
 from xds_agent.rollout.change import Change, Conflict
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.pipeline import Pipeline
@@ -102,6 +105,17 @@ async def test_what_envoy_refuses_stops_here_and_the_next_change_meets_a_sound_s
     assert words in refusal.words
     assert shadows._resident == []
     assert await refused(shadows, live, replaced(live, endpoints("shop", 8081))) is None
+
+
+@pytest.mark.parametrize("name", golden.CASES)
+async def test_a_shadow_shows_just_what_every_golden_site_was_compiled_to(shadows, name):
+    """Secrets, DNS clusters, UDP listeners: an acknowledgement that the comparison would doubt is none."""
+    case = golden.case(name)
+    material, _ = real_material(case.site)
+    snapshots = Compiler().compile(case.site, material, now=case.now).snapshots()
+    views = {one.revision: (host, one) for host, one in snapshots.items()}
+    tried = await shadows.try_out({}, dict(list(views.values())[:MOST]))
+    assert (tried.refusals, tried.notes) == ({}, ())
 
 
 async def test_equal_views_share_one_shadow_and_there_is_a_bound(shadows, good):

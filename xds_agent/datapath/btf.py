@@ -84,6 +84,13 @@ class Btf:
             raise KeyError(f"the object has no variable '{name}'")
         return self._named[_VAR, name]
 
+    def number_type(self) -> int:
+        """An unsigned integer of 32 bits. Raises KeyError."""
+        for number, entry in enumerate(self.types):
+            if entry.kind == _INT and entry.size == 4 and not entry.body[3] & 1:
+                return number
+        raise KeyError("the object has no 32-bit unsigned integer")
+
     def offset_in(self, section: str, variable: str) -> int:
         """Where a variable lies in its section (.rodata, .bss). Raises KeyError."""
         wanted, entry = self.variable(variable), self.types[self._named[_DATASEC, section]]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from xds_agent.datapath.libbpf import possible_cpus
+from xds_agent.datapath.maps import Map
 from xds_agent.datapath.program import Generation
 
 
@@ -43,13 +48,25 @@ class Counters:
     def _is_drop(self, reason: int) -> bool:
         return self._first_drop <= reason < self._first_drop + self._drops
 
+    def services(self, numbers: Collection[int]) -> dict[int, dict[str, Count]]:
+        """Several services by few system calls; those without packets are left out."""
+        wanted, found = frozenset(numbers), defaultdict[int, dict[str, Count]](dict)
+        unpack = struct.Struct(f"={2 * possible_cpus()}Q").unpack
+        for row, (_, value) in enumerate(self._maps["counters"].entries()):
+            number, reason = divmod(row, self._rows)
+            if number in wanted and reason in self._names and any(value):
+                words = unpack(value)
+                found[number][self._names[reason]] = Count(sum(words[::2]), sum(words[1::2]))
+        return dict(found)
+
     def _read(self, name: str, rows: dict[int, str]) -> dict[str, Count]:
-        found = {}
-        for row, reason in rows.items():
-            values = self._maps[name].get(row)
-            if values is None:
-                continue
-            packets, size = sum(v["packets"] for v in values), sum(v["bytes"] for v in values)
-            if packets:
-                found[reason] = Count(packets, size)
-        return found
+        found = {reason: total(self._maps[name], row) for row, reason in rows.items()}
+        return {reason: count for reason, count in found.items() if count and count.packets}
+
+
+def total(table: Map, row: int) -> Count | None:
+    """The sum over all CPUs of one row, None if there is no such row."""
+    values = table.get(row)
+    if values is None:
+        return None
+    return Count(sum(value["packets"] for value in values), sum(value["bytes"] for value in values))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from xds_agent.datapath.libbpf import check, library
 
 # Byte offsets in struct bpf_prog_info and bpf_map_info of linux/bpf.h, which only ever grow at the end.
-_PROGRAM_SIZE, _VERIFIED_AT, _ID_AT = 256, 216, 4
+_PROGRAM_SIZE, _VERIFIED_AT, _ID_AT, _RUN_TIME_AT, _RUNS_AT = 256, 216, 4, 192, 200
+_RUN_TIME = 0  # BPF_STATS_RUN_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,25 @@ def map_info(fd: int) -> MapInfo:
 def verified_instructions(program_fd: int) -> int:
     """Instructions the verifier processed; the kernel's bound is one million."""
     return _number(_info(program_fd, _PROGRAM_SIZE), _VERIFIED_AT)
+
+
+@dataclass(frozen=True, slots=True)
+class RunTime:
+    """What a program took since it was loaded, as far as somebody kept the kernel counting."""
+
+    runs: int
+    ns: int
+
+
+def keep_run_time() -> int:
+    """The kernel counts run times while this descriptor is open (some 20 ns per packet). Raises OSError."""
+    return check(library().bpf_enable_stats(_RUN_TIME), "asking the kernel to count run times")
+
+
+def run_time(program_fd: int) -> RunTime:
+    raw = _info(program_fd, _PROGRAM_SIZE)
+    nanoseconds, runs = (c.c_ulonglong.from_buffer_copy(raw, at).value for at in (_RUN_TIME_AT, _RUNS_AT))
+    return RunTime(runs, nanoseconds)
 
 
 def object_id(fd: int) -> int:

@@ -50,6 +50,10 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "bpf_map_delete_elem": (c.c_int, [c.c_int, c.c_void_p]),
     "bpf_map_get_next_key": (c.c_int, [c.c_int, c.c_void_p, c.c_void_p]),
     "bpf_map_update_batch": (c.c_int, [c.c_int, c.c_void_p, c.c_void_p, c.POINTER(c.c_uint), c.c_void_p]),
+    "bpf_map_lookup_batch": (
+        c.c_int,
+        [c.c_int, c.c_void_p, c.c_void_p, c.c_void_p, c.c_void_p, c.POINTER(c.c_uint), c.c_void_p],
+    ),
     "bpf_prog_test_run_opts": (c.c_int, [c.c_int, c.c_void_p]),
     "bpf_map_get_fd_by_id": (c.c_int, [c.c_uint]),
     "bpf_obj_get": (c.c_int, [c.c_char_p]),
@@ -57,6 +61,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "bpf_obj_get_info_by_fd": (c.c_int, [c.c_int, c.c_void_p, c.POINTER(c.c_uint)]),
     "bpf_object__btf": (c.c_void_p, [c.c_void_p]),
     "btf__raw_data": (c.c_void_p, [c.c_void_p, c.POINTER(c.c_uint)]),
+    "bpf_enable_stats": (c.c_int, [c.c_int]),
     "libbpf_num_possible_cpus": (c.c_int, []),
 }
 

@@ -7,9 +7,9 @@ import errno
 import os
 import struct
 from pathlib import Path
+from typing import Protocol
 
 from xds_agent.datapath.libbpf import check, library
-from xds_agent.datapath.program import Generation
 
 BPF_XDP = 37
 # Of linux/if_link.h.
@@ -22,6 +22,12 @@ class _LinkOptions(c.Structure):
     _fields_ = [("sz", c.c_size_t), ("flags", c.c_uint), ("second", c.c_uint), ("rest", c.c_ulonglong * 4)]
 
 
+class Program(Protocol):
+    """Whatever has a loaded program: a Generation, a Decap."""
+
+    program_fd: int
+
+
 class Link:
     """An attached program. Closing the descriptor of an unpinned link detaches it."""
 
@@ -29,7 +35,7 @@ class Link:
         self.fd = fd
 
     @classmethod
-    def attach(cls, generation: Generation, interface: int, *, native: bool = True) -> Link:
+    def attach(cls, generation: Program, interface: int, *, native: bool = True) -> Link:
         """Attach to an interface by index.
 
         Raises OSError: EBUSY if another program is there, EOPNOTSUPP if the driver has no native XDP.
@@ -51,7 +57,7 @@ class Link:
         path.parent.mkdir(parents=True, exist_ok=True)
         check(library().bpf_obj_pin(self.fd, str(path).encode()), f"pinning {path}")
 
-    def update(self, generation: Generation) -> None:
+    def update(self, generation: Program) -> None:
         """From the next packet on, this generation runs; none is missed and none runs through neither."""
         check(library().bpf_link_update(self.fd, generation.program_fd, None), "updating the link")
 

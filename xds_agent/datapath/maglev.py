@@ -72,6 +72,19 @@ class Ring:
         for slot in range(len(self.current)) if slots is None else slots:
             self.previous[slot], self.moved[slot] = self.current[slot], 0
 
+    def moved_slots(self) -> set[int]:
+        """Slots that still ask the flow table."""
+        return {slot for slot, moved in enumerate(self.moved) if moved}
+
+    @classmethod
+    def of_words(cls, words: bytes) -> Ring:
+        """The ring that a program has, as `words` gave it."""
+        slots = array("Q", words)
+        ring = cls([slot & 0xFFFFFFFF for slot in slots])
+        ring.previous = [slot >> 32 & 0x7FFFFFFF for slot in slots]
+        ring.moved = bytearray(slot >> 63 for slot in slots)
+        return ring
+
     def words(self) -> bytes:
         """The slots as the program reads them: one u64 each, so that one read sees both reals and mark."""
         packed = array(

@@ -12,6 +12,7 @@ from xds_agent.datapath.layout import Layout, Value
 from xds_agent.datapath.libbpf import MapCreateOptions, check, library, possible_cpus
 
 LPM_TRIE, ARRAY = 11, 2
+_BATCH = 4096
 BPF_F_NO_PREALLOC, BPF_F_MMAPABLE = 1, 1 << 10
 
 
@@ -58,6 +59,25 @@ class Map:
         while library().bpf_map_get_next_key(self.fd, current, following) == 0:
             current = following.raw
             yield self.key.unpack(current)
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values, packed, thousands by one system call. Per-CPU values: one after the other,
+        8 bytes aligned. Raises OSError."""
+        stride = (self.value.size + 7) // 8 * 8 * possible_cpus() if self.per_cpu else self.value.size
+        keys, values = c.create_string_buffer(self.key.size * _BATCH), c.create_string_buffer(stride * _BATCH)
+        place, given = c.create_string_buffer(max(8, self.key.size)), None
+        ended = False
+        while not ended:
+            count = c.c_uint(_BATCH)
+            result = library().bpf_map_lookup_batch(self.fd, given, place, keys, values, c.byref(count), None)
+            ended = result < 0 and errno.ENOENT in (c.get_errno(), -result)
+            if not ended:
+                check(result, f"reading map {self.name}")
+            found, held = keys.raw, values.raw
+            for index in range(count.value):
+                key, value = index * self.key.size, index * stride
+                yield found[key : key + self.key.size], held[value : value + stride]
+            given = place
 
     def put_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Many packed pairs by one system call. Raises OSError that says how far it came."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from xds_agent.datapath.libbpf import check, library
-from xds_agent.datapath.program import Generation, Kept
+from xds_agent.datapath.objects import Kept
+from xds_agent.datapath.program import Generation
 
 
 class NoBpffs(RuntimeError):
@@ -43,6 +45,38 @@ def pin(generation: Generation, folder: Path) -> None:
             if error.errno in (errno.EPERM, errno.EINVAL):
                 raise NoBpffs(_remedy(folder)) from error
             raise
+
+
+def keep_program(generation: Generation, path: Path) -> None:
+    """Pin the program itself, in place of whatever is pinned there: what a rollback goes back to.
+
+    Raises NoBpffs, OSError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        check(library().bpf_obj_pin(generation.program_fd, str(path).encode()), f"pinning {path}")
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EINVAL):
+            raise NoBpffs(_remedy(path.parent)) from error
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedProgram:
+    """A program that an earlier process loaded; `Link.update` takes it. Close it."""
+
+    program_fd: int
+
+    def close(self) -> None:
+        os.close(self.program_fd)
+
+
+def kept_program(path: Path) -> PinnedProgram | None:
+    """What `keep_program` pinned, None if there is none. Raises OSError."""
+    if not path.exists():
+        return None
+    return PinnedProgram(check(library().bpf_obj_get(str(path).encode()), f"opening {path}"))
 
 
 def reopen(folder: Path) -> list[Kept]:

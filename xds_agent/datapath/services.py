@@ -9,8 +9,8 @@ from typing import Literal
 
 from xds_agent.datapath.layout import Layout
 from xds_agent.datapath.limit import NO_LIMIT, Rate
-from xds_agent.datapath.maglev import Ring
-from xds_agent.datapath.maps import ARRAY, BPF_F_MMAPABLE, Map, create_map, mapped
+from xds_agent.datapath.maglev import SLOTS, Ring
+from xds_agent.datapath.maps import ARRAY, BPF_F_MMAPABLE, Map, create_map, mapped, open_map
 from xds_agent.datapath.program import Generation
 
 Address = IPv4Address | IPv6Address
@@ -183,6 +183,18 @@ class Tables:
             with mapped(table, len(words)) as memory:
                 memory[:] = words
             self._maps["rings"].put(number, table.fd)
+        finally:
+            table.close()
+
+    def ring(self, number: int) -> Ring | None:
+        """The ring in place, which may be another process's; None if there is none. Raises OSError."""
+        live = self._maps["rings"].get(number)
+        if live is None:
+            return None
+        table = open_map(live, self._maps["rings"], value=Layout(self._generation.btf, self._word))
+        try:
+            with mapped(table, SLOTS * 8) as memory:
+                return Ring.of_words(bytes(memory))
         finally:
             table.close()
 

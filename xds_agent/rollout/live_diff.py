@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 
@@ -45,10 +46,20 @@ def differences(believed: Snapshot, held: Iterable[pb.HeldResource]) -> list[Dif
     found = []
     for type_url in COMPARED:
         ours, theirs = believed.of_type(type_url), by_type.get(type_url, {})
+        if type_url == ENDPOINTS:
+            theirs = {name: one for name, one in theirs.items() if name in ours or not _own(believed, name)}
         for name in sorted(ours.keys() | theirs.keys()):
             texts = _of_one(ours.get(name), theirs.get(name, []))
             found += [Difference(type_url, name, text) for text in texts]
     return found
+
+
+def _own(believed: Snapshot, name: str) -> bool:
+    """Whether the cluster finds its endpoints by DNS: Envoy lists them beside those it is given."""
+    resource = believed.of_type(CLUSTER).get(name)
+    if resource is None:
+        return False
+    return bool(cluster_pb2.Cluster.FromString(resource.body.value).type != cluster_pb2.Cluster.EDS)
 
 
 def _of_one(ours: Resource | None, theirs: list[pb.HeldResource]) -> Iterator[str]:

@@ -19,9 +19,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from xds_agent.node.admin import Admin
+from xds_agent.node.admin import Admin, AdminError
 from xds_agent.node.config import EnvoyConfig, NodeConfig, Tls
 from xds_agent.node.envoy_link import EnvoyLink, Refusal
+from xds_agent.rollout import shadow_holds
 from xds_agent.snapshot.resource import EMPTY, Snapshot
 
 log = logging.getLogger(__name__)
@@ -57,9 +58,19 @@ class Shadow:
         self._envoy = envoy
         self._folder = folder
         self._admin = folder / "admin.sock"
-        self._link = EnvoyLink(held, xds_socket=folder / "xds.sock", admin=Admin(self._admin), linger_s=0)
+        # Nobody sends requests here that a removed cluster would have to wait for.
+        self._link = EnvoyLink(
+            held, xds_socket=folder / "xds.sock", admin=Admin(self._admin), linger_s=0.0
+        )  # fmt: skip
         self._process: asyncio.subprocess.Process | None = None
-        self.holds = held.revision
+        self._held = held
+        self._compared = EMPTY
+        self.binary = _identity(envoy)
+
+    @property
+    def holds(self) -> str:
+        """Revision of what its Envoy has active."""
+        return self._held.revision
 
     async def start(self) -> None:
         """Raises ShadowError."""
@@ -82,7 +93,10 @@ class Shadow:
             raise ShadowError(str(error)) from error
 
     async def apply(self, target: Snapshot) -> Refusal | None:
-        """Take the shadow to `target`; None once its Envoy has it active and is LIVE. Raises ShadowError."""
+        """Take the shadow to `target`; None once its Envoy has it active, is LIVE, and shows it.
+
+        Raises ShadowError.
+        """
         assert self._process is not None
         trying = asyncio.create_task(self._link.apply(target))
         dying = asyncio.create_task(self._process.wait())
@@ -97,10 +111,19 @@ class Shadow:
                 trying.cancel()
         if not trying.done() or trying.cancelled():
             raise ShadowError(f"its Envoy ended: {self._last_words()}")
-        refusal = trying.result()
-        if refusal is None:
-            self.holds = target.revision
-        return refusal
+        return trying.result() or await self._compare(target)
+
+    async def _compare(self, target: Snapshot) -> Refusal | None:
+        """An acknowledgement is a word; what Envoy shows is what it has."""
+        try:
+            admin = Admin(self._admin, timeout_s=START_S)
+            type_url, names, words = await shadow_holds.difference(admin, self._compared, target)
+        except AdminError as error:
+            raise ShadowError(f"its Envoy does not show what it holds: {error}") from error
+        if words:
+            return Refusal(type_url, names, words)
+        self._held = self._compared = target
+        return None
 
     async def stop(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -169,14 +192,25 @@ class Shadows:
         return refusal
 
     async def _dismiss(self, wanted: set[str]) -> None:
-        """Stop those that hold what nobody holds any more."""
-        for shadow in [one for one in self._resident if one.holds not in wanted]:
+        """Stop those that hold what nobody holds any more, or whose Envoy has been exchanged on disk."""
+        binary = _identity(self._envoy)
+        stale = [one for one in self._resident if one.holds not in wanted or one.binary != binary]
+        for shadow in stale:
             await self._drop(shadow)
 
     async def _drop(self, shadow: Shadow | None) -> None:
         if shadow is not None:
             self._resident.remove(shadow)
             await shadow.stop()
+
+
+def _identity(envoy: Path) -> tuple[int, int] | None:
+    """What tells one binary from the next in its place; None where there is none."""
+    try:
+        found = envoy.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _bootstrap(folder: Path) -> str:

@@ -12,7 +12,7 @@ from edge_iac.aws.identity import IdentityPart
 from edge_iac.aws.network import NetworkPart
 from edge_iac.aws.reachability import ReachabilityPart
 from edge_iac.base import Addresses, Front, Identity, Made, Needs, Network, Reachability, Vip
-from edge_iac.plan import Region
+from edge_iac.plan import Region, roles_of
 from edge_iac.site import AwsSite
 from edge_iac.site.model import Dns
 
@@ -36,7 +36,7 @@ class AwsProgram:
 
     def identity(self, regions: tuple[Region, ...]) -> Identity:
         """IAM knows no regions: made once, through the first region's provider."""
-        roles = sorted({role for region in regions for role in region.roles})
+        roles = roles_of(regions)
         provider = self._providers[self._first.name]
         return IdentityPart(
             site=self._first.site,

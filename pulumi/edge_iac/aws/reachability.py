@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pulumi_aws as aws
 
@@ -18,6 +19,15 @@ from edge_iac.site.names import cloud_name
 _ALL_PORTS = (-1, -1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One of the three, as a rule of AWS has it."""
+
+    group: pulumi.Output[str] | None = None
+    range4: str | None = None
+    range6: str | None = None
+
+
 class ReachabilityPart(Part):
     """Security groups and their rules."""
 
@@ -26,7 +36,9 @@ class ReachabilityPart(Part):
     def __init__(self, region: Region, network: Network, provider: aws.Provider) -> None:
         super().__init__(region.name, provider)
         self._region = region
-        self._groups = {role: self._group(role, network) for role in region.roles}
+        self._groups: dict[Role, aws.ec2.SecurityGroup] = {
+            role: self._group(role, network) for role in region.roles
+        }
         for role, group in self._groups.items():
             self._way_out(role, group)
         for rule in region.rules:
@@ -66,15 +78,17 @@ class ReachabilityPart(Part):
                     from_port=first,
                     to_port=last,
                     description=rule.why,
+                    referenced_security_group_id=source.group,
+                    cidr_ipv4=source.range4,
+                    cidr_ipv6=source.range6,
                     opts=self.child(),
-                    **source,
                 )
 
-    def _sources(self, rule: Rule) -> Iterator[tuple[str, dict[str, pulumi.Input[str]]]]:
+    def _sources(self, rule: Rule) -> Iterator[tuple[str, _Source]]:
         """(what makes the rule's name its own, the source). AWS takes one source per rule."""
         if isinstance(rule.source, Roles):
             for role in rule.source.roles:
-                yield f"-{role}", {"referenced_security_group_id": self._groups[role].id}
+                yield f"-{role}", _Source(group=self._groups[role].id)
             return
         # A network load balancer asks after its hosts' health from its own addresses, in the outer subnets.
         ranges = (
@@ -83,8 +97,8 @@ class ReachabilityPart(Part):
             else tuple(subnet.cidr for subnet in self._region.in_tier("outer"))
         )
         for one in ranges:
-            yield f"-{one}", {"cidr_ipv6" if ":" in one else "cidr_ipv4": one}
+            yield f"-{one}", _Source(range6=one) if ":" in one else _Source(range4=one)
 
 
-def _protocol(rule: Rule, source: dict[str, pulumi.Input[str]]) -> str:
-    return "icmpv6" if rule.protocol == "icmp" and "cidr_ipv6" in source else rule.protocol
+def _protocol(rule: Rule, source: _Source) -> str:
+    return "icmpv6" if rule.protocol == "icmp" and source.range6 is not None else rule.protocol

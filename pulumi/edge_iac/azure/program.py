@@ -13,7 +13,7 @@ from edge_iac.azure.network import NetworkPart
 from edge_iac.azure.place import PlacePart
 from edge_iac.azure.reachability import ReachabilityPart
 from edge_iac.base import Addresses, Front, Identity, Made, Needs, Network, Reachability, Vip
-from edge_iac.plan import Region
+from edge_iac.plan import Region, roles_of
 from edge_iac.site import AzureSite
 from edge_iac.site.model import Dns
 
@@ -37,7 +37,7 @@ class AzureProgram:
 
     def identity(self, regions: tuple[Region, ...]) -> Identity:
         """Identities serve every region: made once, in the first region's group."""
-        roles = sorted({role for region in regions for role in region.roles})
+        roles = roles_of(regions)
         return IdentityPart(place=self._places[self._first.name], said=self._said, roles=roles).made
 
     def network(self, region: Region) -> Network:

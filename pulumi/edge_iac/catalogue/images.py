@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-KERNEL = (6, 1)
+KERNEL: tuple[int, int] = (6, 1)
 """Linux of the image."""
 
 AWS_OWNER = "136693071363"

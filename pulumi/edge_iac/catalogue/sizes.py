@@ -22,7 +22,7 @@ ENA_XDP_MTU = 3498
 """ENA runs XDP in the driver only up to this MTU, and on half of its channels. AWS hands out 9001."""
 GCP_MTU = 1460
 AZURE_MTU = 1500
-GVE_XDP_KERNEL = (6, 4)
+GVE_XDP_KERNEL: tuple[int, int] = (6, 4)
 """First Linux whose gve driver runs XDP."""
 
 

@@ -12,7 +12,7 @@ from edge_iac.gcp.hosts import HostsPart
 from edge_iac.gcp.identity import IdentityPart
 from edge_iac.gcp.network import NetworkPart
 from edge_iac.gcp.reachability import ReachabilityPart
-from edge_iac.plan import Region
+from edge_iac.plan import Region, roles_of
 from edge_iac.site import GcpSite
 from edge_iac.site.model import Dns
 
@@ -36,7 +36,7 @@ class GcpProgram:
 
     def identity(self, regions: tuple[Region, ...]) -> Identity:
         """Accounts belong to the project: made once, through the first region's provider."""
-        roles = sorted({role for region in regions for role in region.roles})
+        roles = roles_of(regions)
         provider = self._providers[self._first.name]
         return IdentityPart(site=self._first.site, said=self._said, roles=roles, provider=provider).made
 

@@ -24,23 +24,26 @@ _ROLE_GROUPS: dict[Role, tuple[str, ...]] = {
     "observability": ("observability",),
     "workload": (),
 }
+_Subnets = dict[tuple[CloudName, str], tuple[Subnet, ...]]
 _ZONAL_SUBNETS = frozenset({"aws"})
 """Clouds whose subnets lie in one zone; the others' span the region."""
 
 
 def plan_site(site: Site) -> Plan:
     """What is to be made for ``site``, in the order of the site file."""
-    drafts = [
-        (cloud, region, said, _zones(cloud, region, said)) for cloud, region, said, _ in regions_of(site)
-    ]
-    subnets = {(cloud, region): _subnets(cloud, said, zones) for cloud, region, said, zones in drafts}
-    regions = []
-    for cloud, region, said, zones in drafts:
+    places = list(regions_of(site))
+    subnets: _Subnets = {
+        (cloud, region): _subnets(cloud, said, _zones(cloud, region, said))
+        for cloud, region, said, _ in places
+    }
+    regions: list[Region] = []
+    for cloud, region, said, _ in places:
+        zones = _zones(cloud, region, said)
         here = subnets[cloud, region]
         hosts = _hosts(site, cloud, region, said, zones, here)
-        roles = sorted({host.role for host in hosts})
+        roles: list[Role] = sorted({host.role for host in hosts})
         front = said.load_balancer and "ingress" in roles
-        others = {key: value for key, value in subnets.items() if key != (cloud, region)}
+        others: _Subnets = {key: value for key, value in subnets.items() if key != (cloud, region)}
         rules = rules_of(site, roles=roles, elsewhere=_elsewhere(site, others), ipv6=said.ipv6, front=front)
         regions.append(
             Region(
@@ -121,10 +124,11 @@ def _hosts(
     return tuple(found)
 
 
-def _elsewhere(site: Site, subnets: dict[tuple[CloudName, str], tuple[Subnet, ...]]) -> Elsewhere:
+def _elsewhere(site: Site, subnets: _Subnets) -> Elsewhere:
     ranges: dict[Role, tuple[str, ...]] = {}
     for cloud, region, said, _ in regions_of(site):
-        for role in sorted({pool.role for pool in said.hosts.values()}):
+        roles: list[Role] = sorted({pool.role for pool in said.hosts.values()})
+        for role in roles:
             own = subnets.get((cloud, region), ())
             ranges[role] = (
                 *ranges.get(role, ()),

@@ -109,7 +109,8 @@ class Region:
     @cached_property
     def roles(self) -> tuple[Role, ...]:
         """Roles that its hosts have, sorted."""
-        return tuple(sorted({host.role for host in self.hosts}))
+        found: list[Role] = sorted({host.role for host in self.hosts})
+        return tuple(found)
 
     @cached_property
     def used_subnets(self) -> frozenset[str]:
@@ -139,3 +140,9 @@ class Plan:
         for region in self.regions:
             found[region.cloud] = (*found.get(region.cloud, ()), region)
         return found
+
+
+def roles_of(regions: tuple[Region, ...]) -> tuple[Role, ...]:
+    """Roles that hosts of any of the regions have, sorted."""
+    found: list[Role] = sorted({role for region in regions for role in region.roles})
+    return tuple(found)

@@ -77,7 +77,7 @@ class _Matrix:
 
     def _sources(self, given: tuple[str, ...]) -> Iterator[tuple[str, Source]]:
         named: list[Role] = [role for role in TIER_OF if role in given]
-        here = tuple(role for role in named if role in self.roles)
+        here: tuple[Role, ...] = tuple(role for role in named if role in self.roles)
         if here:
             yield "-roles", Roles(here)
         if far := self.elsewhere.of(named):
@@ -90,15 +90,10 @@ class _Matrix:
 
 
 def _without_covered(ranges: list[str]) -> tuple[str, ...]:
-    """Ranges of one family without those inside others: Azure refuses overlaps within a rule."""
-    networks = sorted(
-        {ipaddress.ip_network(one) for one in ranges}, key=lambda one: (one.prefixlen, str(one))
-    )
-    kept: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-    for network in networks:
-        if not any(network.subnet_of(wide) for wide in kept):  # type: ignore[arg-type]
-            kept.append(network)
-    return tuple(map(str, kept))
+    """Ranges of one family collapsed: Azure refuses overlaps within a rule."""
+    fours = [ipaddress.IPv4Network(one) for one in ranges if ":" not in one]
+    sixes = [ipaddress.IPv6Network(one) for one in ranges if ":" in one]
+    return tuple(map(str, (*ipaddress.collapse_addresses(fours), *ipaddress.collapse_addresses(sixes))))
 
 
 def _own(site: Site, matrix: _Matrix, *, front: bool) -> Iterator[Rule]:
@@ -125,7 +120,7 @@ def _own(site: Site, matrix: _Matrix, *, front: bool) -> Iterator[Rule]:
             "ssh", sources=site.ssh.sources, targets=TIER_OF, ports=[SSH_PORT], why="people who log in"
         )
     if site.ssh.jump:
-        inner = [role for role, tier in TIER_OF.items() if tier == "inner"]
+        inner: list[Role] = [role for role, tier in TIER_OF.items() if tier == "inner"]
         yield from matrix.allow(
             "jump", sources=[site.ssh.jump], targets=inner, ports=[SSH_PORT], why="logins through jump hosts"
         )

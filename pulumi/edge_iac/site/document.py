@@ -60,7 +60,7 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, path: str, origins: dict[st
             _value(loader, item, f"{path}[{_item_name(item, index)}]", origins, shown)
             for index, item in enumerate(node.value)
         ]
-    return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node, deep=True)
 
 
 def _mapping(
@@ -68,7 +68,7 @@ def _mapping(
 ) -> dict[Hashable, Any]:
     found: dict[Hashable, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in found:
             raise yaml.MarkedYAMLError(
                 problem=f"key '{key}' is there twice (the first would be lost)",

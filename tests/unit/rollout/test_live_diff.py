@@ -82,3 +82,12 @@ def test_a_config_dump_is_read_with_what_warms_and_what_was_refused():
     }
     found = [(one.name, one.version, one.refused) for one in held_resources(dump)]
     assert found == [("shop", "v1", ""), ("https", "v2", "bad port")]
+
+
+def test_endpoints_that_a_cluster_finds_by_dns_are_its_own():
+    message = cluster_pb2.Cluster(name="named", type=cluster_pb2.Cluster.STRICT_DNS)
+    named = Resource.of(CLUSTER, "named", message)
+    found = held_endpoints("named", "0 / 10.0.0.1:80 1 HEALTHY")
+    assert texts([named], in_envoy(named), found) == []
+    given = Resource.of(CLUSTER, "named", cluster_pb2.Cluster(name="named", type=cluster_pb2.Cluster.EDS))
+    assert texts([given], in_envoy(given), found) == [("named", "Envoy has it, control wants it gone")]

@@ -1,0 +1,121 @@
+"""What an edit of a site file changes, in words, before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_iac.plan.cost import costs_of, total_usd
+from edge_iac.plan.model import Host, Networks, Plan, Probes, Region, Rule
+
+
+def changes(before: Plan, after: Plan) -> tuple[str, ...]:
+    """Sentences, region by region; what a change of costs comes to stands last."""
+    found = [*_regions(before, after), *_site(before, after)]
+    old, new = total_usd(costs_of(before)), total_usd(costs_of(after))
+    if old != new:
+        found.append(f"costs: {old:.0f} USD per month become {new:.0f} ({new - old:+.0f})")
+    return tuple(found)
+
+
+def _regions(before: Plan, after: Plan) -> Iterator[str]:
+    old = {(one.cloud, one.name): one for one in before.regions}
+    new = {(one.cloud, one.name): one for one in after.regions}
+    for place in sorted(old.keys() - new.keys()):
+        yield f"{' '.join(place)}: the region goes, with {_hosts(old[place])}"
+    for place in sorted(new.keys() - old.keys()):
+        yield f"{' '.join(place)}: a new region, with {_hosts(new[place])}"
+    for place in sorted(old.keys() & new.keys()):
+        for sentence in _region(old[place], new[place]):
+            yield f"{' '.join(place)}: {sentence}"
+
+
+def _region(old: Region, new: Region) -> Iterator[str]:
+    if old.network != new.network:
+        yield f"the network {old.network} becomes {new.network}: everything in it is made anew"
+    if old.zones != new.zones:
+        yield f"zones {', '.join(old.zones)} become {', '.join(new.zones)}"
+    if old.ipv6 != new.ipv6:
+        yield f"IPv6 {'comes' if new.ipv6 else 'goes'}"
+    if old.front != new.front:
+        yield f"the load balancer {'comes' if new.front else 'goes'}"
+    elif old.front_ports != new.front_ports:
+        yield f"the load balancer takes {_ports(new)} (before: {_ports(old)})"
+    yield from _of_hosts(old, new)
+    yield from _of_rules(old, new)
+
+
+def _of_hosts(old: Region, new: Region) -> Iterator[str]:
+    before = {host.name: host for host in old.hosts}
+    after = {host.name: host for host in new.hosts}
+    for name in sorted(after.keys() - before.keys()):
+        yield f"+ {name} ({after[name].instance.name}, {', '.join(after[name].groups) or after[name].role})"
+    for name in sorted(before.keys() - after.keys()):
+        yield f"- {name}; drain it first (playbooks/decommission.yml)"
+    for name in sorted(before.keys() & after.keys()):
+        if said := _of_host(before[name], after[name], image=old.image != new.image):
+            yield f"{name}: {said}"
+
+
+def _of_host(old: Host, new: Host, *, image: bool) -> str:
+    replaced = [
+        f"{what} {before or 'none'} becomes {after or 'none'}"
+        for what, before, after in (("zone", old.zone, new.zone), ("subnet", old.subnet, new.subnet))
+        if before != after
+    ]
+    if image:
+        replaced.append("another image")
+    changed = [
+        f"{what} {before} becomes {after}"
+        for what, before, after in (
+            ("type", old.instance.name, new.instance.name),
+            ("disk", f"{old.disk_gb} GB", f"{new.disk_gb} GB"),
+            ("role", old.role, new.role),
+            ("groups", " ".join(old.groups), " ".join(new.groups)),
+            ("forwarding", old.forwards, new.forwards),
+        )
+        if before != after
+    ]
+    words = ", ".join([*replaced, *changed])
+    return f"{words}: it is replaced" if replaced else words
+
+
+def _of_rules(old: Region, new: Region) -> Iterator[str]:
+    before = {rule.name: rule for rule in old.rules}
+    after = {rule.name: rule for rule in new.rules}
+    for name in sorted(after.keys() - before.keys()):
+        yield f"opens {_rule(after[name])}"
+    for name in sorted(before.keys() - after.keys()):
+        yield f"closes {_rule(before[name])}"
+    for name in sorted(before.keys() & after.keys()):
+        if before[name] != after[name]:
+            yield f"opens {_rule(after[name])}; before: {_rule(before[name])}"
+
+
+def _site(before: Plan, after: Plan) -> Iterator[str]:
+    old, new = before.site, after.site
+    if (old.ssh.user, old.ssh.authorized_keys) != (new.ssh.user, new.ssh.authorized_keys):
+        yield "logins change: they are given at the first boot, so every host is replaced"
+    if old.tags != new.tags:
+        yield "tags change on everything"
+    if old.dns != new.dns:
+        yield "the public name changes"
+
+
+def _rule(rule: Rule) -> str:
+    if isinstance(rule.source, Networks):
+        source = ", ".join(rule.source.ranges)
+    elif isinstance(rule.source, Probes):
+        source = "health checks"
+    else:
+        source = ", ".join(rule.source.roles)
+    spans = [str(first) if first == last else f"{first}-{last}" for first, last in rule.ports]
+    return f"{rule.target} to {source} ({' '.join([rule.protocol, *spans])})"
+
+
+def _ports(region: Region) -> str:
+    return ", ".join(f"{protocol} {port}" for protocol, port in region.front_ports)
+
+
+def _hosts(region: Region) -> str:
+    count = len(region.hosts)
+    return f"{count} host{'' if count == 1 else 's'}"

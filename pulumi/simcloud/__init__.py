@@ -1,0 +1,1 @@
+"""Simulated clouds behind Pulumi's provider protocol: they validate, compute and refuse as the clouds do."""

@@ -1,0 +1,61 @@
+"""The console of the simulated clouds: look at what they hold, and change it behind Pulumi's back.
+
+python -m simcloud --world .lab/pulumi/world list
+python -m simcloud --world .lab/pulumi/world terminate i-0123456789abcdef0
+python -m simcloud --world .lab/pulumi/world change i-0123456789abcdef0 sourceDestCheck true
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from simcloud.world import Store
+
+CLOUDS = ("aws", "gcp", "azure-native")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="simcloud", description="Look at, and change, what the clouds hold."
+    )
+    world = os.environ.get("SIMCLOUD_WORLD", ".lab/pulumi/world")
+    parser.add_argument("--world", type=Path, default=Path(world), help="the folder of the clouds' state")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="everything, one resource a line")
+    listing.add_argument("--json", action="store_true", help="with inputs and outputs, as JSON lines")
+    commands.add_parser("terminate", help="make a resource go").add_argument("id")
+    change = commands.add_parser("change", help="give a property another value")
+    for word in ("id", "key", "value"):
+        change.add_argument(word)
+    options = parser.parse_args()
+    stores = [Store(options.world, cloud) for cloud in CLOUDS]
+    if options.command == "list":
+        for store in stores:
+            for record in store.read().records:
+                print(json.dumps(asdict(record)) if options.json else f"{record.token:50} {record.id}")
+        return 0
+    for store in stores:
+        if store.read().find(options.id):
+            _alter(store, options)
+            return 0
+    print(f"no cloud holds {options.id}; list shows what there is", file=sys.stderr)
+    return 1
+
+
+def _alter(store: Store, options: argparse.Namespace) -> None:
+    with store.change() as world:
+        record = world.find(options.id)
+        assert record is not None
+        world.remove(record)
+        if options.command == "change":
+            value = {options.key: json.loads(options.value)}
+            world.add(replace(record, inputs={**record.inputs, **value}, outputs={**record.outputs, **value}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

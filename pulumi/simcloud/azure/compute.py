@@ -1,0 +1,239 @@
+"""Azure machines, identities and load balancers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import copy
+import uuid
+from typing import Any
+
+from simcloud import rules
+from simcloud.azure import facts, network
+from simcloud.azure.network import type_
+from simcloud.schema import Refused, Request, Type, Values
+from simcloud.values import at, first
+from simcloud.world import Record, World
+
+IDENTITY = "azure-native:managedidentity:UserAssignedIdentity"
+ASSIGNMENT = "azure-native:authorization:RoleAssignment"
+PROFILE, RECORD = "azure-native:trafficmanager:Profile", "azure-native:dns:RecordSet"
+CUSTOM_DATA_BYTES = 64 * 1024
+
+
+def _machine_admitted(request: Request) -> None:
+    network.group_of(request)
+    image = first(request.inputs, "storageProfile.imageReference", {})
+    versions = facts.IMAGES.get(
+        tuple(str(image.get(key)).lower() for key in ("publisher", "offer", "sku")), ()
+    )
+    if not image.get("id") and image.get("version") not in versions:
+        words = ", ".join(f"{key} {image.get(key)}" for key in ("publisher", "offer", "sku", "version"))
+        raise Refused(f"PlatformImageNotFound: The platform image '{words}' is not available.")
+    for zone in request.get("zones") or []:
+        if zone not in facts.ZONES[request.region]:
+            raise Refused(f"InvalidAvailabilityZone: zone {zone} is not available in {request.region}.")
+    size = first(request.inputs, "hardwareProfile.vmSize")
+    interfaces = list(at(request.inputs, "networkProfile.networkInterfaces[].id"))
+    if not interfaces:
+        raise Refused("InvalidParameter: Required parameter 'networkProfile' is missing (null).")
+    for id_ in interfaces:
+        _interface(request, id_, size)
+
+
+def _interface(request: Request, id_: str, size: str) -> None:
+    interface = request.find(id_, network.INTERFACE)
+    if interface is None:
+        raise Refused(f"NotFound: Resource {id_} was not found.")
+    if interface.region != request.region:
+        raise Refused(
+            f"InvalidResourceReference: {id_} is in {interface.region}, the machine in {request.region}."
+        )
+    if interface.inputs.get("enableAcceleratedNetworking") and not facts.SIZES[size][1]:
+        raise Refused(
+            f"VMSizeIsNotPermittedToEnableAcceleratedNetworking: {size} does not take accelerated networking."
+        )
+    for other in request.others(network.MACHINE):
+        if id_ in at(other.inputs, "networkProfile.networkInterfaces[].id"):
+            raise Refused(f"NicInUse: Network interface {id_} is used by {other.id}.")
+
+
+def _custom_data(value: Any) -> str | None:
+    try:
+        size = len(base64.b64decode(str(value), validate=True))
+    except binascii.Error:
+        return "Custom data in OSProfile must be in Base64 encoding"
+    return (
+        None
+        if size <= CUSTOM_DATA_BYTES
+        else f"custom data is limited to {CUSTOM_DATA_BYTES} bytes; these are {size}"
+    )
+
+
+def _described(record: Record, world: World) -> Values:
+    interface = world.find(
+        str(first(record.inputs, "networkProfile.networkInterfaces[].id")), network.INTERFACE
+    )
+    subnet = (
+        world.find(str(first(interface.inputs, "ipConfigurations[].subnet.id")), network.SUBNET)
+        if interface
+        else None
+    )
+    tags = record.outputs.get("tags") or {}
+    return {
+        "id": record.id,
+        "name": tags.get("edge-host") or record.outputs["name"],
+        "cloud": "azure",
+        "region": record.region,
+        "address": first(interface.outputs if interface else {}, "ipConfigurations[].privateIPAddress", ""),
+        "subnet": subnet.id if subnet else "",
+        "range": (subnet.inputs.get("addressPrefix") or subnet.inputs["addressPrefixes"][0])
+        if subnet
+        else "",
+        "groups": str(tags.get("edge-groups", "")).split(),
+        "forwards": bool(interface and interface.inputs.get("enableIPForwarding")),
+    }
+
+
+def _identity(request: Request) -> Values:
+    """Identities go in as a list and come back as a map with what the directory knows of each."""
+    given = request.get("identity")
+    users = {}
+    for id_ in given.get("userAssignedIdentities") or []:
+        known = request.find(id_, IDENTITY)
+        users[id_] = {key: known.outputs[key] for key in ("clientId", "principalId")} if known else {}
+    return {**given, "principalId": _uuid(request), **({"userAssignedIdentities": users} if users else {})}
+
+
+def _uuid(request: Request) -> str:
+    return str(uuid.UUID(request.digits(32)))
+
+
+def _assignment(request: Request) -> None:
+    wanted = request.get("principalId")
+    if not any(other.outputs["principalId"] == wanted for other in request.others(IDENTITY)):
+        raise Refused(f"PrincipalNotFound: Principal {wanted} does not exist in the directory.")
+
+
+def _parts(key: str) -> Any:
+    """The parts of a load balancer under ``key``, each with the id that others refer to."""
+
+    def filled(request: Request) -> list[Values]:
+        parts = copy.deepcopy(request.get(key) or [])
+        return [{**part, "id": f"{request.id}/{key}/{part['name']}"} for part in parts]
+
+    return filled
+
+
+def _balancer(request: Request) -> None:
+    network.group_of(request)
+    names = {key: {part["name"] for part in request.get(key) or []} for key in PARTS}
+    wants = {
+        "frontendIPConfiguration": "frontendIPConfigurations",
+        "backendAddressPool": "backendAddressPools",
+        "probe": "probes",
+    }
+    taken = set()
+    for rule in request.get("loadBalancingRules") or []:
+        for key, parts in wants.items():
+            name = str(first(rule, f"{key}.id", "")).rpartition("/")[2]
+            if name and name not in names[parts]:
+                raise Refused(
+                    f"InvalidResourceReference: rule {rule['name']} names {parts} {name}, which is not there."
+                )
+        front = (first(rule, "frontendIPConfiguration.id"), rule.get("protocol"), rule.get("frontendPort"))
+        if front in taken:
+            raise Refused(f"RulesUseSameFrontendPortProtocolAndIPConfig: rule {rule['name']}.")
+        taken.add(front)
+
+
+PARTS = ("frontendIPConfigurations", "backendAddressPools", "probes", "loadBalancingRules")
+
+TYPES = (
+    type_(
+        network.MACHINE,
+        "Compute",
+        "virtualMachines",
+        "vmName",
+        required=("hardwareProfile", "storageProfile", "networkProfile"),
+        name_rule=rules.matches(
+            r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,62}[a-zA-Z0-9])?",
+            "a Linux machine has 1 to 64 letters, digits and inner hyphens",
+        ),
+        fixed=frozenset({"zones", "osProfile", "storageProfile"}),
+        rules={
+            "hardwareProfile.vmSize": rules.one_of(facts.SIZES, "size of the simulated Azure"),
+            "osProfile.customData": _custom_data,
+            "osProfile.computerName": rules.matches(
+                r"[a-zA-Z0-9][\w-]{0,63}", "a Linux computer name has 1 to 64 letters, digits and -"
+            ),
+            "osProfile.adminUsername": rules.matches(
+                r"(?!root$|admin$|administrator$)[a-z_][\w-]{0,63}", "not root, admin or administrator"
+            ),
+        },
+        outputs={"vmId": _uuid},
+        fills={"identity": _identity},
+        admit=_machine_admitted,
+        weak=frozenset({"osProfile"}),
+        quota="cores",
+        weight=lambda inputs: facts.SIZES.get(first(inputs, "hardwareProfile.vmSize", ""), (1, False))[0],
+        machine=_described,
+    ),
+    type_(
+        IDENTITY,
+        "ManagedIdentity",
+        "userAssignedIdentities",
+        "resourceName",
+        name_rule=rules.matches(r"[a-zA-Z0-9][\w-]{2,127}", "3 to 128 letters, digits, _ and -"),
+        outputs={
+            "principalId": _uuid,
+            "clientId": lambda r: _uuid(r)[::-1],
+            "tenantId": lambda r: facts.SUBSCRIPTION,
+        },
+    ),
+    Type(
+        ASSIGNMENT,
+        "{scope}/providers/Microsoft.Authorization/roleAssignments/{roleAssignmentName}",
+        named="roleAssignmentName",
+        required=("scope", "roleDefinitionId", "principalId"),
+        weak=frozenset({"scope", "roleDefinitionId"}),
+        everywhere=True,
+        fixed=frozenset({"scope", "roleDefinitionId", "principalId", "roleAssignmentName"}),
+        outputs={"name": "{roleAssignmentName}"},
+        admit=_assignment,
+    ),
+    type_(
+        network.BALANCER,
+        "Network",
+        "loadBalancers",
+        "loadBalancerName",
+        fixed=frozenset({"sku"}),
+        admit=_balancer,
+        weak=frozenset({"loadBalancingRules"}),
+        fills={key: _parts(key) for key in PARTS},
+        rules={
+            "sku.name": rules.one_of(("Basic", "Standard", "Gateway"), "sku"),
+            "loadBalancingRules[].frontendPort": rules.between(0, 65534, "port"),
+            "loadBalancingRules[].backendPort": rules.between(0, 65535, "port"),
+            "probes[].port": rules.between(1, 65535, "port"),
+        },
+    ),
+    type_(
+        PROFILE,
+        "Network",
+        "trafficmanagerprofiles",
+        "profileName",
+        outputs={"fqdn": lambda r: f"{first(r.inputs, 'dnsConfig.relativeName', '')}.trafficmanager.net"},
+    ),
+    type_(
+        RECORD,
+        "Network",
+        "dnsZones/{zoneName}/{recordType}",
+        "relativeRecordSetName",
+        required=("zoneName", "recordType"),
+        fixed=frozenset({"zoneName", "recordType"}),
+        name_rule=rules.matches(r"(@|\*|[\w*.-]{1,253})", "@ or a name relative to the zone"),
+        outputs={"fqdn": "{relativeRecordSetName}.{zoneName}."},
+        admit=lambda request: None,
+    ),
+)

@@ -1,0 +1,132 @@
+"""The modules `xdp_program` and `bpf_map` on a real interface: attached, exchanged, taken back, written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BPFFS = Path("/sys/fs/bpf")
+SOURCE = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 8);
+    __type(key, __u32);
+    __type(value, __u16);
+} seen SEC(".maps");
+SEC("xdp")
+int NAME(struct xdp_md *ctx)
+{
+    __u32 key = VERDICT;
+    return bpf_map_lookup_elem(&seen, &key) ? XDP_PASS : VERDICT;
+}
+char _license[] SEC("license") = "GPL";
+"""
+
+Call = Callable[..., dict[str, Any]]
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("bpftool"), reason="bpftool is not installed: script/test installs it"
+)
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Iterator[Call]:
+    """call(module, **arguments) runs a module in a namespace of its own with an interface edge0."""
+    name = f"mp-xdp-{uuid.uuid4().hex[:8]}"
+    pins = BPFFS / name
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    link = "link add edge0 type veth peer name peer0"
+
+    def run(module: str, **arguments: Any) -> dict[str, Any]:
+        if module == "xdp_program":
+            arguments = {"interface": "edge0", "pins": str(pins), **arguments}
+        # Not `ip netns exec`, which would hide the file system of BPF behind a fresh /sys.
+        done = subprocess.run(
+            ["nsenter", f"--net=/run/netns/{name}", ROOT / ".venv/bin/python", ROOT / f"modules/{module}.py"],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": {"_ansible_remote_tmp": str(tmp_path), **arguments}}),
+            env={**os.environ, "PYTHONPATH": str(ROOT / ".collections")},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.stdout, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    try:
+        subprocess.run(["ip", "-n", name, *link.split()], check=True)
+        subprocess.run(["ip", "-n", name, "link", "set", "edge0", "up"], check=True)
+        yield run
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+        shutil.rmtree(pins, ignore_errors=True)
+
+
+def compiled(folder: Path, name: str, verdict: str) -> str:
+    source, made = folder / f"{name}.bpf.c", folder / f"{name}.bpf.o"
+    source.write_text(SOURCE.replace("NAME", name).replace("VERDICT", verdict))
+    include = f"/usr/include/{os.uname().machine}-linux-gnu"
+    clang = ["clang", "-O2", "-g", "-target", "bpf", "-I", include, "-c", str(source), "-o", str(made)]
+    subprocess.run(clang, check=True)
+    return str(made)
+
+
+def test_a_program_is_attached_exchanged_and_taken_off(call: Call, tmp_path: Path) -> None:
+    first, second = compiled(tmp_path, "first", "XDP_PASS"), compiled(tmp_path, "second", "XDP_DROP")
+    dry = call("xdp_program", object=first, _ansible_check_mode=True)
+    assert dry["changed"] and dry["actions"][0].startswith("edge0 xdp: none -> first (tag ")
+    made = call("xdp_program", object=first)
+    assert made["actions"] == dry["actions"]
+    assert not call("xdp_program", object=first)["changed"]
+    swapped = call("xdp_program", object=second)
+    assert "first (tag" in swapped["actions"][0] and "-> second (tag" in swapped["actions"][0]
+    assert call("xdp_program", object=second, mode="skb")["changed"]
+    assert not call("xdp_program", object=second, mode="skb")["changed"]
+    assert call("xdp_program", state="absent")["actions"][0].endswith("-> none")
+    assert not call("xdp_program", state="absent")["changed"]
+
+
+def test_somebody_elses_program_is_refused_by_its_name(call: Call, tmp_path: Path) -> None:
+    first, second = compiled(tmp_path, "theirs", "XDP_PASS"), compiled(tmp_path, "ours", "XDP_DROP")
+    elsewhere = f"{BPFFS}/mp-theirs-{uuid.uuid4().hex[:8]}"
+    try:
+        assert call("xdp_program", object=first, pins=elsewhere)["changed"]
+        refused = call("xdp_program", object=second)
+        assert "edge0 has another's program: theirs (tag" in refused["msg"]
+        refused = call("xdp_program", state="absent")
+        assert "another's program" in refused["msg"]
+        assert call("xdp_program", object=second, replace=True)["changed"]
+    finally:
+        shutil.rmtree(elsewhere, ignore_errors=True)
+
+
+def test_what_cannot_be_loaded_says_why_and_leaves_what_was(call: Call, tmp_path: Path) -> None:
+    good = compiled(tmp_path, "good", "XDP_PASS")
+    assert call("xdp_program", object=good)["changed"]
+    bad = tmp_path / "bad.bpf.o"
+    bad.write_bytes(b"no object")
+    assert "bad.bpf.o is not loaded" in call("xdp_program", object=str(bad))["msg"]
+    assert "no such object on this host" in call("xdp_program", object="/nowhere.o")["msg"]
+    assert "no interface nope" in call("xdp_program", object=good, interface="nope")["msg"]
+    assert "has no program other; it has good" in call("xdp_program", object=good, program="other")["msg"]
+    assert not call("xdp_program", object=good)["changed"]
+
+
+def test_entries_of_a_map_are_written_and_purged(call: Call, tmp_path: Path) -> None:
+    call("xdp_program", object=compiled(tmp_path, "counted", "XDP_PASS"))
+    (path,) = BPFFS.glob("mp-xdp-*/edge0/generation-*/maps/seen")
+    entries = [{"key": 1, "value": 258}, {"key": "0x02000000", "value": [3, 0]}]
+    made = call("bpf_map", maps=[{"path": str(path), "entries": entries}])
+    assert made["actions"] == [f"{path} 01000000: none -> 0201", f"{path} 02000000: none -> 0300"]
+    assert not call("bpf_map", maps=[{"path": str(path), "entries": entries, "purge": True}])["changed"]
+    gone = call("bpf_map", maps=[{"path": str(path), "entries": entries[:1], "purge": True}])
+    assert gone["actions"] == [f"{path} 02000000: 0300 -> none"]

@@ -1,0 +1,146 @@
+"""The real Pulumi engine, on small programs, against the simulated clouds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(__file__).parent / "programs"
+PYTHON = ROOT / "pulumi" / ".venv" / "bin" / "python"
+PREPARE_S, COMMAND_S = 1500, 240
+PASSPHRASE = "only these tests"
+
+
+@dataclass
+class Stack:
+    """One stack of one program, with clouds of its own."""
+
+    cli: str
+    place: Path
+    name: str = "tested"
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *words: str, faults: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
+        """Begin a command of the CLI, in a process group of its own."""
+        return subprocess.Popen(
+            [self.cli, *words, "--non-interactive"],
+            cwd=self.place / "project", env=self._environment(faults) | environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def run(
+        self, *words: str, faults: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of the CLI to its end, whatever its exit code."""
+        running = self.start(*words, faults=faults, **environment)
+        try:
+            said, _ = running.communicate(timeout=COMMAND_S)
+        finally:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
+                running.communicate()
+        return subprocess.CompletedProcess(words, running.returncode, said)
+
+    def must(self, *words: str, faults: tuple[str, ...] = (), **environment: str) -> str:
+        done = self.run(*words, faults=faults, **environment)
+        assert done.returncode == 0, f"pulumi {' '.join(words)} gave {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+    def up(self, *words: str) -> str:
+        return self.must("up", "--yes", "--skip-preview", *words)
+
+    def configure(self, **values: str) -> None:
+        for key, value in values.items():
+            self.must("config", "set", key, value)
+
+    def inventory(self) -> Any:
+        return json.loads(self.must("stack", "output", "--json"))["edge_inventory"]
+
+    def state(self) -> list[dict[str, Any]]:
+        """Resources of the engine's state."""
+        deployment = json.loads(self.must("stack", "export"))["deployment"]
+        found: list[dict[str, Any]] = deployment.get("resources", [])
+        return found
+
+    def written(self) -> tuple[list[str], list[str]]:
+        """What the engine has written down: types of what it is making now, and of what it has made."""
+        file = self.place / "state" / ".pulumi" / "stacks" / "tested" / f"{self.name}.json"
+        try:
+            latest = json.loads(file.read_text())["checkpoint"]["latest"]
+        except ValueError:
+            # The engine is writing it.
+            return [], []
+        pending = [
+            each["resource"]["type"].rpartition(":")[2] for each in latest.get("pending_operations") or []
+        ]
+        return pending, [each["type"].rpartition(":")[2] for each in latest.get("resources") or []]
+
+    def of(self, word: str) -> list[dict[str, Any]]:
+        return [resource for resource in self.state() if resource["type"].endswith(f":{word}")]
+
+    def cloud(self, *words: str) -> str:
+        """Look into the clouds, or change them behind Pulumi's back."""
+        done = subprocess.run(
+            [PYTHON, "-m", "simcloud", "--world", self.place / "world", *words],
+            cwd=ROOT / "pulumi", capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+    def held(self) -> list[dict[str, Any]]:
+        """Everything that the clouds hold."""
+        return [json.loads(line) for line in self.cloud("list", "--json").splitlines()]
+
+    def _environment(self, faults: tuple[str, ...]) -> Mapping[str, str]:
+        return {
+            "HOME": os.environ.get("HOME", "/root"),
+            "PATH": f"{ROOT / 'tools' / 'pulumi' / 'bin'}:{os.environ['PATH']}",
+            "PULUMI_HOME": str(self.place / "home"),
+            "PULUMI_BACKEND_URL": f"file://{self.place / 'state'}",
+            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            "PULUMI_STACK": self.name,
+            "SIMCLOUD_WORLD": str(self.place / "world"),
+            "SIMCLOUD_FAULTS": " ".join(faults),
+            "SIMCLOUD_RUN": os.urandom(4).hex(),
+            **self.environment,
+        }
+
+
+@pytest.fixture(scope="session")
+def cli() -> str:
+    """The CLI as script/pulumi has it; building it takes four minutes on a machine that never did."""
+    done = subprocess.run(
+        [ROOT / "script" / "pulumi", "--prepare"],
+        capture_output=True, text=True, timeout=PREPARE_S, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, f"script/pulumi --prepare failed\n{done.stderr}"
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def aws(cli: str, tmp_path: Path) -> Iterator[Stack]:
+    """A stack of the AWS program, not yet made."""
+    yield new_stack(cli, tmp_path, "aws")
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def new_stack(cli: str, folder: Path, program: str) -> Stack:
+    made = subprocess.run(
+        [PYTHON, "-m", "simcloud.project", "--program", PROGRAMS / program, "--place", folder],
+        cwd=ROOT / "pulumi", capture_output=True, text=True,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    stack = Stack(cli, folder)
+    stack.must("stack", "init", stack.name)
+    return stack

@@ -1,0 +1,201 @@
+"""What a stack lives through, with the real engine: made, unchanged, drifted, replaced, refused, cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.pulumi.conftest import PASSPHRASE, Stack
+
+HOST = "edge-aws-us-east-1-1"
+
+
+def wait_until(holds: Callable[[], bool], limit_s: float = 120) -> None:
+    end = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(0.1)
+
+
+def test_made_unchanged_and_destroyed_to_nothing(aws: Stack) -> None:
+    """A preview promises, `up` keeps it, a second one changes nothing, `destroy` leaves nothing."""
+    promised = aws.must("preview")
+    assert "+ 18 to create" in promised, promised
+    assert not (aws.place / "world" / "aws.json").exists(), "a preview touches no cloud"
+    aws.up()
+    inventory = aws.inventory()
+    assert [host["private_address"].rpartition(".")[0] for host in inventory["hosts"]] == ["10.201.0"] * 2
+    assert {int(host["private_address"].rpartition(".")[2]) for host in inventory["hosts"]} == {4, 5}, (
+        "AWS keeps the first four addresses of a subnet"
+    )
+    assert "18 unchanged" in aws.must("up", "--yes", "--expect-no-changes")
+    assert "18 unchanged" in aws.must("refresh", "--yes", "--expect-no-changes")
+    aws.must("destroy", "--yes")
+    assert aws.held() == []
+    assert aws.state() == []
+
+
+def test_drift_is_seen_and_mended(aws: Stack) -> None:
+    """What changed behind Pulumi's back is seen by refresh and mended by the next up."""
+    aws.up()
+    gone, changed = (host["id"] for host in aws.inventory()["hosts"])
+    aws.cloud("terminate", gone)
+    aws.cloud("change", changed, "sourceDestCheck", "true")
+    seen = aws.must("refresh", "--yes")
+    assert "- 1 deleted" in seen and "~ 1 updated" in seen, seen
+    aws.up()
+    hosts = [record for record in aws.held() if record["token"].endswith(":Instance")]
+    assert len(hosts) == 2
+    assert gone not in {host["id"] for host in hosts}
+    assert all(host["outputs"]["sourceDestCheck"] is False for host in hosts)
+
+
+def test_a_change_updates_or_replaces_as_the_cloud_would(aws: Stack) -> None:
+    """A tag changes in place; another image makes a new host, and the old one goes last."""
+    aws.up()
+    before = {host["name"]: host["id"] for host in aws.inventory()["hosts"]}
+    aws.configure(revision="2")
+    assert "~ 2 updated" in aws.up()
+    assert {host["name"]: host["id"] for host in aws.inventory()["hosts"]} == before
+    aws.configure(image="debian-12-amd64-20260316-2418")
+    said = aws.up()
+    assert "+-4 replaced" in said, said
+    after = {host["name"]: host["id"] for host in aws.inventory()["hosts"]}
+    assert after.keys() == before.keys() and not set(after.values()) & set(before.values())
+    assert {record["id"] for record in aws.held() if record["token"].endswith(":Instance")} == set(
+        after.values()
+    )
+
+
+def test_a_failed_create_is_recovered_by_the_next_up(aws: Stack) -> None:
+    """No room for the second host: said in the cloud's words; the next up makes what is missing."""
+    refused = aws.run("up", "--yes", "--skip-preview", faults=("create:Instance:2:capacity",))
+    assert refused.returncode != 0
+    assert "InsufficientInstanceCapacity" in refused.stdout
+    assert len(aws.of("Instance")) == 1
+    aws.up()
+    assert len(aws.of("Instance")) == 2
+    aws.must("up", "--yes", "--expect-no-changes")
+
+
+def test_throttling_only_takes_time(aws: Stack) -> None:
+    """A throttled call is asked again by the provider; the user is told and has nothing to do."""
+    said = aws.must("up", "--yes", "--skip-preview", faults=("create:Vpc:1:throttle",))
+    assert "RequestLimitExceeded" in said and "18 created" in said
+
+
+def test_interrupted_up_is_repaired_by_the_next(aws: Stack) -> None:
+    """Ctrl-C while a host is being made: the engine ends in order, and the next up completes the site."""
+    running = aws.start("up", "--yes", "--skip-preview", faults=("create:Instance:0:slow",))
+    try:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if "slow on demand" in line:
+                break
+        os.kill(running.pid, signal.SIGINT)
+        said, _ = running.communicate(timeout=200)
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.communicate()
+    assert running.returncode != 0, said
+    aws.up()
+    instances = {record["id"] for record in aws.held() if record["token"].endswith(":Instance")}
+    assert instances == {host["id"] for host in aws.inventory()["hosts"]}, "no host is left behind unknown"
+    aws.must("up", "--yes", "--expect-no-changes")
+
+
+def _only_the_network_is_missing(stack: Stack) -> bool:
+    """Whatever else was killed while being made would be in the cloud and unknown, as with real clouds."""
+    pending, made = stack.written()
+    return pending == ["Vpc"] and made.count("Eip") == 2 and "InstanceProfile" in made
+
+
+def test_a_killed_run_leaves_a_lock_that_cancel_takes_away(aws: Stack) -> None:
+    """A run that was killed holds the stack; the words name the remedy, after which `up` repairs it."""
+    running = aws.start("up", "--yes", "--skip-preview", faults=("create:Vpc:1:slow",))
+    try:
+        wait_until(lambda: _only_the_network_is_missing(aws))
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+    locked = aws.run("up", "--yes", "--skip-preview")
+    assert locked.returncode != 0 and "pulumi cancel" in locked.stdout, locked.stdout
+    aws.must("cancel", "--yes")
+    aws.must("refresh", "--yes", "--clear-pending-creates")
+    aws.up()
+    assert len(aws.inventory()["hosts"]) == 2
+
+
+def test_a_host_that_exists_is_adopted(aws: Stack) -> None:
+    """An instance that the stack has forgotten is imported, not made anew."""
+    aws.up()
+    known = aws.inventory()["hosts"][0]["id"]
+    urn = next(each["urn"] for each in aws.of("Instance") if each["id"] == known)
+    aws.must("state", "delete", urn, "--target-dependents", "--yes")
+    assert known not in {each["id"] for each in aws.of("Instance")}
+    aws.configure(adopt=known)
+    aws.up()
+    assert known in {each["id"] for each in aws.of("Instance")}
+
+
+def test_a_secret_is_nowhere_in_plain_text(aws: Stack) -> None:
+    """The hosts' key: not in what is said, not in outputs, not in the engine's state."""
+    secret = "PRIVATE-KEY-OF-THE-HOST-4711"
+    aws.must("config", "set", "--secret", "hostKey", secret)
+    said = aws.must("up", "--yes", "--diff")
+    said += aws.must("stack", "output", "--json") + aws.must("stack", "export")
+    assert secret not in said
+    for file in (aws.place / "state").rglob("*"):
+        assert not file.is_file() or secret.encode() not in file.read_bytes(), file
+    for file in (aws.place / "project").rglob("*"):
+        assert not file.is_file() or secret.encode() not in file.read_bytes(), file
+    known = [record for record in aws.held() if record["token"].endswith(":Instance")]
+    assert all(record["inputs"]["userData"] == secret for record in known), "the cloud itself has to know it"
+    assert PASSPHRASE not in said
+
+
+def test_state_survives_the_loss_of_everything_but_the_backend(aws: Stack) -> None:
+    """Another machine with the backend's folder and the passphrase continues where this one stopped."""
+    aws.up()
+    for name in ("home",):
+        for file in (aws.place / name).rglob("*"):
+            if file.is_file():
+                file.unlink()
+    aws.must("up", "--yes", "--expect-no-changes")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"subnet": "10.99.0.0/26"}, "InvalidSubnet.Range"),
+        ({"zone": "us-east-1z"}, "there is no zone us-east-1z"),
+        ({"network": "10.201.0.0/29"}, "the prefix must be between /16 and /28"),
+        ({"ami": "ami-0000000000000dead"}, "InvalidAMIID.NotFound"),
+        ({"type": "c99.huge"}, "not a instance type"),
+        ({"image": "debian-99"}, "Your query returned no results"),
+        ({"clients": "10.0.0.1/8"}, "is not a network"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_the_cloud_refuses_is_said(aws: Stack, settings: dict[str, str], words: str) -> None:
+    """Impossible values meet the cloud's refusal, not an echo."""
+    aws.configure(**settings)
+    refused = aws.run("up", "--yes", "--skip-preview")
+    assert refused.returncode != 0
+    assert words in refused.stdout, refused.stdout
+
+
+def test_an_inventory_is_plain_json(aws: Stack, tmp_path: Path) -> None:
+    """The output is read without a passphrase: nothing in it is secret."""
+    aws.up()
+    aws.environment["PULUMI_CONFIG_PASSPHRASE"] = "another"
+    assert (
+        json.loads(aws.must("stack", "output", "--json"))["edge_inventory"]["schema"] == "edge.inventory/v1"
+    )
