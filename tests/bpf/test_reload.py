@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ def golden(bench: Bench) -> dict[str, Any]:
     large = Packet(source="192.0.2.1", destination=VIP4, dport=443, payload=bytes(1460))
     waiting = [large.bytes(), large.but(source="2001:db8::1", destination=VIP6).bytes()]
     while len(packets) < FRAMES:
-        frame = waiting.pop(0) if waiting and len(packets) % 2 else generator.frame()
-        if len(frame) > LONGEST and len(packets) % 40:
-            continue
+        if waiting and len(packets) % 2:
+            frame = waiting.pop(0)
+        else:
+            frame = next(made for _ in count() if len(made := generator.frame()) <= LONGEST)
         service, reason, leaves = oracle.fate(frame)
         if reason == "send_nat":
             waiting += answers(generator.random, leaves)
