@@ -1,4 +1,4 @@
-"""A whole site to break or to time: control with a shadow in its own process, proxies on hosts of their own.
+"""A whole site to break: control in a process of its own with a shadow, three proxies on hosts of their own.
 
     async with FaultSite(folder, pki) as site:
         async with site.load():                       # nothing may be lost meanwhile
@@ -8,8 +8,8 @@
             await site.control_returns()
             assert await site.settled() == site.before
 
-By default three proxies: one canary (edge1), then the other two. A change can be held where canaries are
-asked, before and after, by `echoes.slow.delay_s`: one of the changed routes leads there.
+Waves are one canary (edge1), then the other two. A change can be held where canaries are asked, before and
+after, by `echoes.slow.delay_s`: one of the changed routes leads there.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ import contextlib
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 from tests.support.echoes import Echoes
 from tests.support.load import Doors, Load
@@ -42,10 +41,8 @@ SOAK_S = 1.0
 class FaultSite:
     """`number` counts changes; revision `r` serves web-`r`, rpc-`r` and slow-`r`."""
 
-    def __init__(
-        self, folder: Path, pki: SitePki, *, names: Sequence[str] = NAMES, database: str = ""
-    ) -> None:
-        self.segment = Segment(list(names))
+    def __init__(self, folder: Path, pki: SitePki, *, database: str = "") -> None:
+        self.segment = Segment(NAMES)
         self.echoes = Echoes(self.segment.address)
         self._short = Path(tempfile.mkdtemp(prefix="mpf-"))
         self._pki = pki
@@ -62,12 +59,9 @@ class FaultSite:
                 folder / name, pki, name, [f"{self.segment.address}:{ports[0]}"],
                 within=self.segment.within(name),
             )
-            for name in names
+            for name in NAMES
         }  # fmt: skip
-        self.rollout: dict[str, Any] = {"waves": [1, "100%"], "soak": f"{SOAK_S:g}s"}
         self.number = 0
-        # Counts edits of one service alone.
-        self.edits = 0
         # Revision ids: what was live before the last change was begun, and what that leads to.
         self.before = ""
 
@@ -78,7 +72,7 @@ class FaultSite:
         for node in self.nodes.values():
             await node.start()
         for node in self.nodes.values():
-            await node.envoy.live(patience_s=120)
+            await node.envoy.live()
         answer = await self.change()
         assert answer.json().get("outcome") == "live", answer.text
         self.before = await self.settled()
@@ -112,19 +106,13 @@ class FaultSite:
                 "certificates": [{"name": "web"}],
                 "domains": [{"name": WEB, "certificate": "web"}, {"name": RPC, "certificate": "web"}],
                 "services": [
-                    service(
-                        f"web-{number}",
-                        "http",
-                        ports["http"][side],
-                        domains=[WEB],
-                        timeout=f"{20 + self.edits}s",
-                    ),
+                    service(f"web-{number}", "http", ports["http"][side], domains=[WEB]),
                     service(f"rpc-{number}", "grpc", ports["grpc"][side], domains=[RPC]),
                     service(f"slow-{number}", "http", ports["slow"][0]),
                     service("raw", "tcp", ports["tcp"][side], listen={"port": TCP_PORT}),
                 ],
                 "routes": [{"domains": [WEB], "prefix": "/slow", "service": f"slow-{number}"}],
-                "rollout": self.rollout,
+                "rollout": {"waves": [1, "100%"], "soak": f"{SOAK_S:g}s"},
             },
             "hosts": {
                 "control1": {"address": self.segment.address, "groups": ["control"]},
@@ -147,11 +135,6 @@ class FaultSite:
             )
         )
 
-    def edit(self, timeout_s: float = 20.0) -> asyncio.Task[httpx.Response]:
-        """Change one service in place."""
-        self.edits += 1
-        return asyncio.create_task(self.serve.apply(self.document(self.number), timeout_s=timeout_s))
-
     # --- what is seen of it
 
     async def status(self) -> dict[str, Any]:
@@ -173,14 +156,13 @@ class FaultSite:
         row: dict[str, Any] = found[0]
         return row
 
-    async def settled(self, names: Collection[str] = (), patience_s: float = 60.0) -> str:
-        """The revision that is live, once `names` (or all there are) have active what they are to hold."""
+    async def settled(self, names: Collection[str] = NAMES, patience_s: float = 60.0) -> str:
+        """The revision that is live, once all `names` have active what they are to hold."""
         async with asyncio.timeout(patience_s):
             while True:
                 status = await self.status()
                 nodes = status["nodes"]
-                wanted = names or self.nodes
-                if status["revision"] and all(nodes[name]["state"] == "active" for name in wanted):
+                if status["revision"] and all(nodes[name]["state"] == "active" for name in names):
                     return str(status["revision"]["revision"])
                 await asyncio.sleep(0.05)
 
@@ -209,15 +191,6 @@ class FaultSite:
 
     async def control_returns(self) -> None:
         await asyncio.to_thread(self.serve.start)
-
-    async def without_shadow(self) -> None:
-        """Control restarts and has none from now on."""
-        await self.control_dies()
-        document = yaml.safe_load(self.serve.config.read_text())
-        del document["shadow"]
-        self.serve.config.write_text(yaml.safe_dump(document))
-        await self.control_returns()
-        await self.settled()
 
     def shadow_pids(self) -> list[int]:
         """The shadows' Envoys."""

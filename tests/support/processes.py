@@ -189,8 +189,8 @@ class Backend:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.address, 0)
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._serve, self.address, port)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pwd
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -12,12 +13,14 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from xds_agent.api.routes import Routes
 from xds_agent.api.views import View
 from xds_agent.compile import CompileError
 from xds_agent.explain.request import BadUrl, UnknownProxy
 from xds_agent.model import ModelError, Problem
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
 from xds_agent.rollout.pipeline import Pipeline
+from xds_agent.steering.whatif import Suppose
 from xds_agent.store import SealError, StoreError, StoreFull
 
 Counted = Callable[[str], None]
@@ -53,6 +56,17 @@ class RollbackRequest(BaseModel):
     force: bool = False
     wait_s: float = Field(default=0.0, ge=0, le=3600)
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
+
+
+class WhatIfRequest(BaseModel):
+    """Body of POST /v1/what-if: prices in US dollars a gigabyte, additions to round trips, both by cloud."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cloud_down: str = ""
+    prices: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    rtts_ms: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    service: str | None = None
 
 
 def create_app(
@@ -120,6 +134,18 @@ def create_app(
             url, host=host, method=method, headers=headers, client_certificate=client_certificate
         )
 
+    @app.get("/v1/routes")
+    async def get_routes(service: str | None = None) -> dict[str, Any]:
+        return _routes(pipeline, tenants).table(service)
+
+    @app.post("/v1/what-if")
+    async def post_what_if(body: WhatIfRequest) -> dict[str, Any]:
+        suppose = Suppose(
+            down=frozenset({body.cloud_down} if body.cloud_down else ()), usd_per_gb=body.prices,
+            more_ms=body.rtts_ms,
+        )  # fmt: skip
+        return await asyncio.to_thread(_routes(pipeline, tenants).what_if, suppose, body.service)
+
     @app.get("/v1/audit")
     async def get_audit(limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> dict[str, Any]:
         if tenants is not None:
@@ -147,6 +173,12 @@ def create_open_app(pipeline: Pipeline, metrics: Callable[[], bytes]) -> FastAPI
         return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return app
+
+
+def _routes(pipeline: Pipeline, tenants: frozenset[str] | None) -> Routes:
+    if pipeline.steerer is None:
+        raise Conflict("this control host does not steer", "ask the one that leads")
+    return Routes(pipeline.steerer, tenants)
 
 
 def _told(answer: Answer, counted: Counted) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.rollout.questions import ask_canary
 from xds_agent.rollout.shadow import Shadows
+from xds_agent.rollout.steerer import Steerer
 from xds_agent.store import Store
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,12 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
     pipeline = Pipeline(store, publisher, _site_ca(config), shadows=_shadows(config))
     recorder = Recorder(store, publisher, pipeline.vitals, pipeline.words_of)
     orders = Orders(pipeline)
+    steerer = Steerer(pipeline)
     metrics = ControlMetrics(pipeline, orders)
     publisher.listeners += [recorder.heard, metrics.heard]
     # The last good revision is in the core before any port is open.
     started = time.monotonic()
+    await steerer.load()
     await pipeline.boot()
     if pipeline.live is not None:
         log.info("serving revision %d after %.2f s", pipeline.live.number, time.monotonic() - started)
@@ -86,6 +89,7 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
         recorder.reported(name, report)
         if isinstance(report, pb.Answer):
             pipeline.questions.heard(name, report)
+        steerer.heard(name, report)
 
     ads = await serve_ads(
         publisher.core, _settings(config), on_report=reported, on_refused=count_refused,
@@ -93,10 +97,10 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
     )  # fmt: skip
     publisher.attach(ads.carry_out)
     pipeline.vitals.ask = ads.ask
-    pipeline.questions.tell = ads.tell
+    pipeline.questions.tell = steerer.tell = ads.tell
     pipeline.ask_canary = functools.partial(ask_canary, pipeline.questions)
     try:
-        chores = [recorder.run, Operations(pipeline).run, orders.run, _watchdog]
+        chores = [recorder.run, Operations(pipeline).run, orders.run, steerer.run, _watchdog]
         await _serve_api(config, pipeline, metrics, chores, stop, ads.port)
     finally:
         # GOAWAY: the nodes go to another control host, or keep what they have.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from xds_agent.model.base import is_dns_name
 from xds_agent.model.problems import Problem
 from xds_agent.model.services import Service
 from xds_agent.model.site import Site, find_origin
@@ -14,28 +15,25 @@ LATER_KEYS = frozenset(
         "Tenant.logging",
         "Edge.mappings",
         "PerSource.bits_per_second",
-        "Edge.clouds",
         "Service.qos",
         "Service.bandwidth",
-        "Steering.latency_budget",
-        "Steering.switch_threshold",
-        "Steering.hold",
-        "Steering.max_shift",
-        "Steering.min_healthy",
-        "Steering.failback",
-        "Steering.capacity",
     }
 )
 """Keys ('Model.key') on which this version does not act at all; the reference marks them."""
 
 
+_STATIC = frozenset({"order", "weights", "mode", "when_all_down"})
+"""Rules of steering that need no decision, and hold for endpoints that are DNS names too."""
+
+
 def _service_notes(service: Service) -> Iterator[tuple[str, str]]:
     given = service.model_fields_set
-    if service.steering.algorithm != "weighted":
-        yield "steering.algorithm", f"steering by {service.steering.algorithm}"
-    for key in sorted(service.steering.model_fields_set):
-        if f"Steering.{key}" in LATER_KEYS:
-            yield f"steering.{key}", f"steering by rule ({key})"
+    names = [one.address for one in service.endpoints if one.address and is_dns_name(one.address)]
+    if names and (
+        service.steering.algorithm != "weighted"
+        or service.steering.model_fields_set - _STATIC - {"algorithm"}
+    ):
+        yield "steering", f"steering of DNS names ({names[0]}) beyond order and weights"
     if "qos" in given:
         yield "qos", "classes of service"
     if service.rate_limit is not None and not service.is_http:
@@ -79,5 +77,3 @@ def notes_on(site: Site) -> Iterator[Problem]:
             )
         if protection.per_source is not None and protection.per_source.bits_per_second is not None:
             yield note("protection.per_source.bits_per_second", "bits of each source")
-    for name in edge.clouds:
-        yield note(f"clouds.{name}", "prices and places of clouds")

@@ -36,7 +36,9 @@ from xds_agent.snapshot.resource import SHORT, TYPES, Snapshot
 
 if TYPE_CHECKING:
     from xds_agent.node.figures import Figures
+    from xds_agent.node.measuring import Measuring
     from xds_agent.node.metrics import MetricsServer
+    from xds_agent.node.probing import Prober
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,9 @@ class Agent:
         self.last_error = self.journal.problem
         held = self.journal.snapshot
         self.assembly = Assembly(held, config.name, VERSION)
-        self.reporter = Reporter(self._hello, self._heartbeat, self._answer)
+        self.reporter = Reporter(self._hello, self._heartbeat, self._answer, self._assigned)
+        self.prober: Prober
+        self.measuring: Measuring
         self.admin = Admin(config.envoy.admin_socket)
         self.envoy = EnvoyLink(
             held, xds_socket=config.envoy.xds_socket, admin=self.admin, unfinished=self.journal.unfinished,
@@ -86,14 +90,19 @@ class Agent:
         await self.envoy.start()
         # Imported here, as others below: at boot, Envoy waits for nothing that it does not need.
         from xds_agent.node.figures import Figures
+        from xds_agent.node.measuring import Measuring
+        from xds_agent.node.probing import Prober
 
         self.figures = Figures()
+        self.prober = Prober()
+        self.measuring = Measuring(self.prober, self.reporter.changed)
         log.info("serving revision %s to Envoy", self.journal.snapshot.revision or "none")
         notify("READY=1\nSTATUS=serving Envoy")
         work = [
             asyncio.create_task(self.upstream.run(), name="upstream"),
             asyncio.create_task(self._apply_each(), name="apply"),
             asyncio.create_task(self._sign_of_life(), name="watchdog"),
+            asyncio.create_task(self.prober.run(), name="probes"),
         ]
         try:
             await self._open_metrics()
@@ -259,16 +268,21 @@ class Agent:
         said = pb.Heartbeat(
             active_revision=self.envoy.core.held.revision,
             envoy_state=self.envoy.state,
-            last_error=self.last_error,
+            last_error=self.last_error or self.measuring.problem,
             certificate_not_after=_not_after(self.config.tls.certificate),
         )
+        said.endpoints.extend(self.measuring.report(whole=counters))
         if not counters:
             return said
+        said.loads.extend(await self.measuring.loads(self.admin))
         with contextlib.suppress(AdminError):
             found = await self.admin.counters(GATE_PATTERN)
             for name, value in gate_counters(found).items():
                 said.counters[name] = value
         return said
+
+    def _assigned(self, assignment: pb.ProbeAssignment) -> None:
+        self.measuring.assigned(assignment)
 
     async def _answer(self, question: pb.Question) -> pb.Answer:
         from xds_agent.node.questions import PATIENCE_S, answer

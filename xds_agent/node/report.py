@@ -44,6 +44,7 @@ class Reporter:
     def __init__(
         self, hello: Callable[[], Awaitable[pb.Hello]], heartbeat: Callable[[bool], Awaitable[pb.Heartbeat]],
         answer: Callable[[pb.Question], Awaitable[pb.Answer]],
+        assigned: Callable[[pb.ProbeAssignment], None] = lambda assignment: None,
     ) -> None:  # fmt: skip
         """`heartbeat(True)` is asked for the counters too. With thousands of clusters Envoy's main thread
         pays for reading them, so the heartbeat that is due carries them, not the one of a change."""
@@ -52,6 +53,7 @@ class Reporter:
         self._answer = answer
         # Answers to control's questions go out at once; of one stream only one may write.
         self._writing = asyncio.Lock()
+        self._assigned = assigned
         self._answering: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._asked = False
@@ -107,6 +109,8 @@ class Reporter:
                 task = asyncio.create_task(self._find_out(call, answer.question))
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
+            elif answer.HasField("assignment"):
+                self._assigned(answer.assignment)
             elif not first:
                 # Control judges a wave: it wants the counters of now.
                 self._asked = True

@@ -1,4 +1,5 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -85,7 +86,7 @@ class Nic(_message.Message):
     def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., mtu: _Optional[int] = ..., rx_queues: _Optional[int] = ..., xdp: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("active_revision", "envoy_state", "last_error", "counters", "endpoints", "certificate_not_after")
+    __slots__ = ("active_revision", "envoy_state", "last_error", "counters", "endpoints", "certificate_not_after", "loads")
     class CountersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -99,37 +100,105 @@ class Heartbeat(_message.Message):
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_NOT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    LOADS_FIELD_NUMBER: _ClassVar[int]
     active_revision: str
     envoy_state: str
     last_error: str
     counters: _containers.ScalarMap[str, int]
     endpoints: _containers.RepeatedCompositeFieldContainer[EndpointReport]
     certificate_not_after: int
-    def __init__(self, active_revision: _Optional[str] = ..., envoy_state: _Optional[str] = ..., last_error: _Optional[str] = ..., counters: _Optional[_Mapping[str, int]] = ..., endpoints: _Optional[_Iterable[_Union[EndpointReport, _Mapping]]] = ..., certificate_not_after: _Optional[int] = ...) -> None: ...
+    loads: _containers.RepeatedCompositeFieldContainer[ServiceLoad]
+    def __init__(self, active_revision: _Optional[str] = ..., envoy_state: _Optional[str] = ..., last_error: _Optional[str] = ..., counters: _Optional[_Mapping[str, int]] = ..., endpoints: _Optional[_Iterable[_Union[EndpointReport, _Mapping]]] = ..., certificate_not_after: _Optional[int] = ..., loads: _Optional[_Iterable[_Union[ServiceLoad, _Mapping]]] = ...) -> None: ...
 
 class EndpointReport(_message.Message):
-    __slots__ = ("address", "port", "healthy", "rtt_ms_min", "rtt_ms_p50", "rtt_ms_p95")
-    ADDRESS_FIELD_NUMBER: _ClassVar[int]
-    PORT_FIELD_NUMBER: _ClassVar[int]
-    HEALTHY_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("probe", "health", "samples_ms", "rtt_ms_min", "rtt_ms_p50", "rtt_ms_p95", "words")
+    class Health(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[EndpointReport.Health]
+        WELL: _ClassVar[EndpointReport.Health]
+        DOWN: _ClassVar[EndpointReport.Health]
+    UNKNOWN: EndpointReport.Health
+    WELL: EndpointReport.Health
+    DOWN: EndpointReport.Health
+    PROBE_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_MS_FIELD_NUMBER: _ClassVar[int]
     RTT_MS_MIN_FIELD_NUMBER: _ClassVar[int]
     RTT_MS_P50_FIELD_NUMBER: _ClassVar[int]
     RTT_MS_P95_FIELD_NUMBER: _ClassVar[int]
-    address: str
-    port: int
-    healthy: bool
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    probe: int
+    health: EndpointReport.Health
+    samples_ms: _containers.RepeatedScalarFieldContainer[float]
     rtt_ms_min: float
     rtt_ms_p50: float
     rtt_ms_p95: float
-    def __init__(self, address: _Optional[str] = ..., port: _Optional[int] = ..., healthy: bool = ..., rtt_ms_min: _Optional[float] = ..., rtt_ms_p50: _Optional[float] = ..., rtt_ms_p95: _Optional[float] = ...) -> None: ...
+    words: str
+    def __init__(self, probe: _Optional[int] = ..., health: _Optional[_Union[EndpointReport.Health, str]] = ..., samples_ms: _Optional[_Iterable[float]] = ..., rtt_ms_min: _Optional[float] = ..., rtt_ms_p50: _Optional[float] = ..., rtt_ms_p95: _Optional[float] = ..., words: _Optional[str] = ...) -> None: ...
+
+class ServiceLoad(_message.Message):
+    __slots__ = ("service", "cloud", "region", "requests", "failed", "bytes")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    CLOUD_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    cloud: str
+    region: str
+    requests: int
+    failed: int
+    bytes: int
+    def __init__(self, service: _Optional[str] = ..., cloud: _Optional[str] = ..., region: _Optional[str] = ..., requests: _Optional[int] = ..., failed: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class ProbeAssignment(_message.Message):
+    __slots__ = ("probes", "limit_per_s", "services")
+    PROBES_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_PER_S_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    probes: _containers.RepeatedCompositeFieldContainer[Probe]
+    limit_per_s: int
+    services: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, probes: _Optional[_Iterable[_Union[Probe, _Mapping]]] = ..., limit_per_s: _Optional[int] = ..., services: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Probe(_message.Message):
+    __slots__ = ("id", "address", "port", "kind", "path", "host", "statuses", "grpc_service", "interval_ms", "timeout_ms", "unhealthy_after", "healthy_after")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    GRPC_SERVICE_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    UNHEALTHY_AFTER_FIELD_NUMBER: _ClassVar[int]
+    HEALTHY_AFTER_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    address: str
+    port: int
+    kind: str
+    path: str
+    host: str
+    statuses: _containers.RepeatedScalarFieldContainer[int]
+    grpc_service: str
+    interval_ms: int
+    timeout_ms: int
+    unhealthy_after: int
+    healthy_after: int
+    def __init__(self, id: _Optional[int] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., kind: _Optional[str] = ..., path: _Optional[str] = ..., host: _Optional[str] = ..., statuses: _Optional[_Iterable[int]] = ..., grpc_service: _Optional[str] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., unhealthy_after: _Optional[int] = ..., healthy_after: _Optional[int] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
-    __slots__ = ("heartbeat_s", "question")
+    __slots__ = ("heartbeat_s", "question", "assignment")
     HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     heartbeat_s: int
     question: Question
-    def __init__(self, heartbeat_s: _Optional[int] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
+    assignment: ProbeAssignment
+    def __init__(self, heartbeat_s: _Optional[int] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., assignment: _Optional[_Union[ProbeAssignment, _Mapping]] = ...) -> None: ...
 
 class Question(_message.Message):
     __slots__ = ("id", "held", "connections", "requests")

@@ -8,15 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xds_agent.compile import Compiled, Compiler, Material
+from xds_agent.compile import Compiled, CompileError, Compiler, Material
 from xds_agent.explain.changes import Changes, describe
 from xds_agent.explain.closings import Closing
 from xds_agent.model import Site, load_site, split_secrets
 from xds_agent.rollout import material
 from xds_agent.rollout.material import Prepared, SiteCa
 from xds_agent.snapshot.resource import Snapshot
+from xds_agent.steering.deciding import UNDECIDED, Decisions
+from xds_agent.steering.site import Scene, scene_of
 from xds_agent.store import Store, certificates, secrets
 from xds_agent.store.revisions import content_id
+
+Decide = Callable[[Site, dt.datetime], tuple[Scene, Decisions]]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,8 @@ class Live:
     material: Material
     compiled: Compiled
     snapshots: Mapping[str, Snapshot]
+    scene: Scene
+    decisions: Decisions
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class Built:
     snapshots: Mapping[str, Snapshot]
     lines: Sequence[Mapping[str, Any]]
     summary: str
+    scene: Scene
+    decisions: Decisions
     closings: Sequence[Closing] = ()
 
     def live(self, number: int) -> Live:
@@ -56,7 +64,7 @@ class Built:
         return Live(
             number=number, id=self.id, document=self.document, fingerprints=self.fingerprints,
             site=self.site, material=self.prepared.material, compiled=self.compiled,
-            snapshots=self.snapshots,
+            snapshots=self.snapshots, scene=self.scene, decisions=self.decisions,
         )  # fmt: skip
 
 
@@ -70,6 +78,8 @@ class Builder:
         self._compiler = Compiler()
         # Answers of pending ACME orders; whoever sets them calls Pipeline.refresh.
         self.challenges: Mapping[str, bytes] = {}
+        # Where requests go; whoever decides that puts itself here.
+        self.decide: Decide = _undecided
 
     def build(self, document: Mapping[str, Any], old: Live | None, *, serving: bool = False) -> Built:
         """Raises ModelError or CompileError with every problem. Blocks; run it in a thread.
@@ -87,7 +97,10 @@ class Builder:
         )
         for fault in prepared.faults:
             log.error("served all the same: %s", fault.render())
-        compiled = self._compiler.compile(site, prepared.material, now=now)
+        scene, decisions = self.decide(site, now)
+        if (problems := scene.problems()) and not serving:
+            raise CompileError(problems)
+        compiled = self._compiler.compile(site, prepared.material, now=now, decisions=decisions)
         snapshots = compiled.snapshots()
         changes = describe(old.site if old else None, site, old.snapshots if old else None, snapshots)
         return Built(
@@ -99,10 +112,20 @@ class Builder:
             prepared=prepared,
             compiled=compiled,
             snapshots=snapshots,
+            scene=scene,
+            decisions=decisions,
             lines=_lines(changes),
             summary=changes.summary,
             closings=changes.closings,
         )
+
+    def place(self, live: Live, decisions: Decisions) -> Compiled:
+        """What is live, with other decisions. Blocks; run it in a thread."""
+        return self._compiler.compile(live.site, live.material, now=self._now(), decisions=decisions)
+
+
+def _undecided(site: Site, _now: dt.datetime) -> tuple[Scene, Decisions]:
+    return scene_of(site), UNDECIDED
 
 
 def _lines(changes: Changes) -> list[dict[str, Any]]:

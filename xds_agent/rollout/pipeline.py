@@ -12,11 +12,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xds_agent.model import Problem, Rollout, Site, join_secrets, load_site
 from xds_agent.protocol.outcomes import Refused
-from xds_agent.rollout import completeness, entitlement, material
+from xds_agent.rollout import completeness, entitlement, material, placing
 from xds_agent.rollout.blame import placed, refusal_problems
 from xds_agent.rollout.build import Builder, Built, Live
 from xds_agent.rollout.canary.rounds import Ask, Rounds
@@ -32,13 +32,19 @@ from xds_agent.rollout.shadow import Shadows
 from xds_agent.rollout.vitals import Vitals
 from xds_agent.rollout.waves import WavePlan, plan_waves
 from xds_agent.snapshot.resource import Snapshot
+from xds_agent.steering.deciding import Decisions
 from xds_agent.store import Store, StoreError
 from xds_agent.store.revisions import Draft, Kind, Stored
+
+if TYPE_CHECKING:
+    from xds_agent.rollout.steerer import Steerer
 
 log = logging.getLogger(__name__)
 
 # Proxies revert by themselves in milliseconds; this bounds the wait for their word.
 REVERT_TIMEOUT_S = 10.0
+# A placement waits for connected proxies so long; who is slower gets it all the same.
+PLACE_TIMEOUT_S = 5.0
 # How operational updates go out.
 _AT_ONCE = Rollout(waves=("100%",))
 
@@ -70,6 +76,8 @@ class Pipeline:
         # Whom the last change did not wait for, and why.
         self.left_out: dict[str, str] = {}
         self.questions = Questions()
+        # Decides where requests go; it puts itself here.
+        self.steerer: Steerer | None = None
         # Why nothing is served although a revision is stored; empty when all is well.
         self.trouble = ""
         self.ledger = Ledger(store, now)
@@ -161,6 +169,30 @@ class Pipeline:
             change = Change(document={}, author="control", reason=words, timeout_s=30.0)
             answer = await self._publish(built, number, change, _AT_ONCE)
             return answer.outcome == "live"
+
+    async def place(self, decisions: Decisions) -> str | None:
+        """Send what is live by other decisions: endpoint sets alone, at once and without waves.
+
+        "" once every connected proxy has it, the words of a refusal after going back, None when a change
+        came between and the decisions are no longer of what is live.
+        """
+        before = self.live
+        async with self._turn:
+            live = self.live
+            if live is None or live is not before:
+                return None
+            async with self._compiling:
+                compiled = await asyncio.to_thread(self.builder.place, live, decisions)
+            snapshots = compiled.snapshots()
+            touched = placing.touched(live.snapshots, snapshots)
+            self.publisher.publish(snapshots, live.number)
+            await self.publisher.settle(timeout_s=PLACE_TIMEOUT_S, names=touched)
+            refused = [self.words_of(one) for name, one in self.publisher.refusals.items() if name in touched]
+            if refused:
+                self.publisher.publish(live.snapshots, live.number)
+                return "; ".join(refused)
+            self.live = replace(live, compiled=compiled, snapshots=snapshots, decisions=decisions)
+            return ""
 
     def words_of(self, refusal: Refused) -> str:
         """A refusal with the line of the inventory it comes from."""

@@ -77,25 +77,28 @@ class Evidence:
             if now_s - word.heard_s > STALE_S and (word.healthy is not None or word.rtt.samples):
                 self._dirty.add((self._scene.place_of[node], ask))
 
-    def settle(self, now_s: float) -> set[At]:
-        """Bring `known` up to date; what changed in it."""
+    def settle(self, now_s: float) -> tuple[set[At], set[At]]:
+        """Bring `known` up to date: (whose health is another now, whose round trip is)."""
         dirty, self._dirty = self._dirty, set()
-        if not dirty or self._scene is None:
-            return set()
+        turned: set[At] = set()
+        moved: set[At] = set()
+        if not dirty:
+            return turned, moved
         health, rtts = dict(self.known.health), dict(self.known.rtts)
-        changed = set()
         for at in dirty:
             place, ask = at
             fresh = [word for word in self.of(place, ask) if now_s - word.heard_s <= STALE_S]
             verdict = majority(word.healthy for word in fresh)
             estimate = combined(word.rtt.at(now_s) for word in fresh)
-            if health.get(at) != verdict or rtts.get(at) != estimate:
-                changed.add(at)
+            if health.get(at) != verdict:
+                turned.add(at)
+            if rtts.get(at) != estimate:
+                moved.add(at)
             _set(health, at, verdict)
             _set(rtts, at, estimate)
-        if changed:
+        if turned or moved:
             self.known = Known(health, rtts, self.known.load_rps)
-        return changed
+        return turned, moved
 
     def loads(self, load_rps: Mapping[str, float]) -> None:
         """Requests a second of each service."""

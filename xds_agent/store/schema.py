@@ -106,6 +106,32 @@ class SecretRow(Base):
     created: Mapped[dt.datetime]
 
 
+class PlacementRow(Base):
+    """Where the requests of one service go, as proxies in one place see it, and why."""
+
+    __tablename__ = "placements"
+
+    cloud: Mapped[str] = mapped_column(String(255), primary_key=True)
+    region: Mapped[str] = mapped_column(String(255), primary_key=True)
+    service: Mapped[str] = mapped_column(String(255), primary_key=True)
+    # As `steering.written` has it: all that the next decision must know of this one.
+    placement: Mapped[dict[str, Any]]
+    since: Mapped[dt.datetime]
+    reason: Mapped[str] = mapped_column(Text)
+
+
+class WindowRow(Base):
+    """A maintenance window that somebody opened by hand, beside those of the inventory."""
+
+    __tablename__ = "windows"
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    # As the inventory writes one: cloud, region, zone, host, since, until, reason, allow_outage.
+    window: Mapped[dict[str, Any]]
+    author: Mapped[str] = mapped_column(Text)
+    created: Mapped[dt.datetime]
+
+
 class CertificateRow(Base):
     """A service certificate issued here, with its key as ciphertext."""
 

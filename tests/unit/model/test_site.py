@@ -113,14 +113,11 @@ def test_what_this_version_does_not_act_on_is_said(document: dict[str, Any]) -> 
     site = load_site(document)
     assert [note.path for note in site.not_acted_on] == [
         "tenants[retail].logging",
-        "services[shop].steering.algorithm",
-        "services[shop].steering.hold",
         "services[shop].qos",
         "services[shop].bandwidth",
         "services[echo].rate_limit",
         "mappings[m]",
         "protection.per_source.bits_per_second",
-        "clouds.aws",
     ]
     assert all("does not act on it" in note.render() for note in site.not_acted_on)
 

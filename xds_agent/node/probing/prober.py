@@ -76,6 +76,10 @@ class Prober:
         """Be told whenever the health of a target changes."""
         self._listeners.append(on_change)
 
+    def limit(self, per_s: float) -> None:
+        """The node's budget from now on; what is watched already stays, more slowly if need be."""
+        self._schedule.limit(per_s)
+
     def watch(self, asker: str, targets: Iterable[Target]) -> None:
         """Probe these for `asker` from now on, in place of what it asked for before; none ends it.
 

@@ -60,6 +60,10 @@ class Schedule:
         self._number = 0
         self._free_s = float("-inf")
 
+    def limit(self, per_s: float) -> None:
+        """Keep to another budget from the next `set` and the next turn on."""
+        self._limit, self._gap_s = per_s, 1.0 / per_s
+
     def set(self, targets: Sequence[Target], now_s: float) -> None:
         """Probe exactly these from now on; a new one comes up somewhere in its first interval.
 
