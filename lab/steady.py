@@ -13,6 +13,14 @@ from lab.errors import LabError
 from lab.place import HostSpec
 
 BETWEEN_REQUESTS_S = 0.02
+_WORDS = 80
+
+
+def outcome(answer: client.Answer) -> str:
+    """The status, and of a failure what it said."""
+    if answer.status < 500:
+        return str(answer.status)
+    return f"{answer.status} {answer.body[:_WORDS].decode(errors='replace')}".strip()
 
 
 @dataclass
@@ -21,8 +29,7 @@ class Watch:
 
     proxy: HostSpec
     path: str = "/"
-    # The word of an answer; by default its status.
-    word: Callable[[client.Answer], str] = lambda answer: str(answer.status)
+    word: Callable[[client.Answer], str] = outcome
     met: list[str] = field(default_factory=list)
 
 

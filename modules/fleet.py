@@ -42,6 +42,13 @@ options:
     description: Seconds to wait for somebody else's change to end; 0 fails at once, saying who is at it.
     type: int
     default: 0
+  skip_bad:
+    description:
+      - When the shadow on the control host refuses the change, find the services, domains, routes or
+        certificates it refuses, leave them as they are live, and go on with the rest. They are named in a
+        warning, and in C(xds-agent status) until they are mended.
+    type: bool
+    default: false
   rollback_to:
     description: Bring this earlier revision back instead of the inventory.
     type: int
@@ -148,6 +155,7 @@ SPEC = {
     "reason": {"type": "str", "default": ""},
     "allow_removal": {"type": "list", "elements": "str", "default": []},
     "force": {"type": "bool", "default": False},
+    "skip_bad": {"type": "bool", "default": False},
     "plan": {"type": "str", "default": ""},
     "wait": {"type": "int", "default": 0},
     "rollback_to": {"type": "int"},
@@ -179,6 +187,9 @@ def main() -> None:
         "timeout_s": params["timeout"],
         "wait_s": params["wait"],
     }
+    if params["skip_bad"]:
+        # A control host of the version before does not know it, and need not.
+        body["skip_bad"] = True
     try:
         if params["rollback_to"] is not None:
             target = "/v1/rollback"

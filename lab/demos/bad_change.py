@@ -88,9 +88,11 @@ def _untouched(after: playbooks.Ended) -> Shown:
 def _lossless(watches: list[steady.Watch]) -> Shown:
     met = Counter(word for watch in watches for word in watch.met)
     failed = met.total() - met["200"]
+    where = sorted({f"{one.proxy.name}{one.path}" for one in watches if set(one.met) - {"200"}})
     came = f"{failed} failed of {met.total()} requests through {len({w.proxy.name for w in watches})} proxies"
     if failed:
-        came += f" ({', '.join(f'{count} times {word}' for word, count in met.items() if word != '200')})"
+        words = [f"{count} times {word}" for word, count in met.items() if word != "200"]
+        came += f" ({', '.join(words)}; through {', '.join(where)})"
     return Shown("no request failed meanwhile", came, failed == 0 and met.total() > 0)
 
 

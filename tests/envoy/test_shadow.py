@@ -173,3 +173,24 @@ async def test_what_the_shadow_refuses_no_proxy_sees(pipeline):
     bad["edge"]["routes"][0]["regex"] = "/old/a+"
     assert (await pipeline.apply(Change(document=bad, author="ada"))).outcome == "live"
     assert [len(proxy.received) for proxy in proxies] == [2, 2]
+
+
+async def test_skip_bad_finds_what_envoy_refuses_among_what_it_takes(pipeline):
+    """Three routes of nine are bad, each in its own way that only Envoy finds."""
+    fleet = FakeFleet(pipeline.publisher)
+    fleet.connect("edge1"), fleet.connect("edge2")
+    await pipeline.apply(Change(document=copy.deepcopy(DOCUMENT), author="ada"))
+    edited = copy.deepcopy(DOCUMENT)
+    shop = {"domains": ["shop.example.com"], "service": "shop"}
+    edited["edge"]["routes"] += [{"name": f"good{n}", "prefix": f"/good{n}", **shop} for n in range(6)]
+    edited["edge"]["routes"] += [
+        {"name": f"bad{n}", "regex": f"/{n}/(?:a{{50}}){{{50 + n}}}", **shop} for n in range(3)
+    ]
+    answer = await pipeline.apply(Change(document=edited, author="ada", skip_bad=True))
+    assert answer.outcome == "live"
+    names = {route.name for route in pipeline.live.site.edge.routes}
+    assert names == {None, *(f"good{n}" for n in range(6))}
+    skipped = {one["path"]: one["words"] for one in pipeline.live.document["skipped"]}
+    assert skipped.keys() == {"routes[bad0]", "routes[bad1]", "routes[bad2]"}
+    assert all("invalid repetition size" in words for words in skipped.values())
+    assert {view.state for view in answer.nodes.values()} == {"active"}

@@ -38,6 +38,7 @@ class RevisionRequest(BaseModel):
     dry_run: bool = False
     allow_removal: list[str] = []
     force: bool = False
+    skip_bad: bool = False
     plan: str = ""
     wait_s: float = Field(default=0.0, ge=0, le=3600)
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
@@ -54,6 +55,7 @@ class RollbackRequest(BaseModel):
     dry_run: bool = False
     allow_removal: list[str] = []
     force: bool = False
+    skip_bad: bool = False
     wait_s: float = Field(default=0.0, ge=0, le=3600)
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
@@ -83,7 +85,8 @@ def create_app(
         change = Change(
             document=body.document, author=_author(body.author, request), reason=body.reason,
             commit=body.commit, dry_run=body.dry_run, allow_removal=tuple(body.allow_removal),
-            timeout_s=body.timeout_s, force=body.force, plan=body.plan, wait_s=body.wait_s, tenants=tenants,
+            timeout_s=body.timeout_s, force=body.force, skip_bad=body.skip_bad, plan=body.plan,
+            wait_s=body.wait_s, tenants=tenants,
         )  # fmt: skip
         return _told(await pipeline.apply(change), counted)
 
@@ -91,7 +94,8 @@ def create_app(
     async def post_rollback(body: RollbackRequest, request: Request) -> dict[str, Any]:
         change = Change(
             document={}, author=_author(body.author, request), reason=body.reason, dry_run=body.dry_run,
-            timeout_s=body.timeout_s, force=body.force, wait_s=body.wait_s, tenants=tenants,
+            timeout_s=body.timeout_s, force=body.force, skip_bad=body.skip_bad, wait_s=body.wait_s,
+            tenants=tenants,
         )  # fmt: skip
         return _told(await pipeline.rollback(body.number, change), counted)
 

@@ -17,6 +17,7 @@ from xds_agent.rollout.change import Conflict, NotEntitled
 from xds_agent.rollout.live_diff import differences, listed
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.plan import export
+from xds_agent.rollout.skip.parts import SKIPPED
 from xds_agent.snapshot.resource import SECRET, Snapshot
 from xds_agent.store import audit, nodes, revisions
 from xds_agent.store.revisions import Stored
@@ -70,6 +71,8 @@ class View:
             "name": self._name,
             "revision": _summary(stored, with_lines=self._tenants is None) if stored else None,
             "trouble": pipeline.trouble,
+            # What skip_bad left out, and nobody has mended yet.
+            "skipped": list(live.document.get(SKIPPED, ())) if live and self._tenants is None else [],
             "applying": pipeline.who_applies(),
             "rollout": pipeline.progress.as_dict() if pipeline.progress and self._tenants is None else None,
             "nodes": fleet,

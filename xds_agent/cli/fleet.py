@@ -146,6 +146,9 @@ def rollback(
     number: Annotated[int, typer.Argument(help="Revision to return to; `xds-agent history` lists them.")],
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for the history.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what the shadow refuses, go on with the rest.")
+    ] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", min=1, help="Seconds to wait for the proxies.")
     ] = 60.0,
@@ -160,10 +163,13 @@ def rollback(
     [dim]Examples:[/dim]
       xds-agent rollback 41 --dry-run
       xds-agent rollback 41 --reason INC-2207
+      xds-agent rollback 41 --skip-bad      what this Envoy refuses of it is left out, and named
     """
     from xds_agent.cli.inventory import author
 
     body = {"number": number, "author": author(), "reason": reason, "dry_run": dry_run, "timeout_s": timeout}
+    if skip_bad:
+        body["skip_bad"] = True
     answer = Control(socket).post("/v1/rollback", body, timeout_s=timeout + ANSWER_S)
     if as_json:
         output.show_json(answer)

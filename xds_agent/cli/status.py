@@ -91,6 +91,9 @@ def _status(answer: dict[str, Any]) -> None:
         typer.echo(f"{name}: nothing is live yet; run playbooks/routes.yml")
     if answer.get("trouble"):
         output.show_error(str(answer["trouble"]))
+    for one in answer.get("skipped", ()):
+        where = f"; {output.place(one['origin'])}" if one.get("origin") else ""
+        typer.echo(f"{one['path']} is left out until it is mended: {one['words']}{where}")
     if answer.get("applying"):
         typer.echo(f"{answer['applying']} is applying a change")
     rollout = answer.get("rollout")

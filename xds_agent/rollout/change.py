@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from xds_agent.model import Problem
 from xds_agent.rollout.publisher import NodeView
+from xds_agent.rollout.skip.parts import Skipped
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,10 @@ class Change:
     timeout_s: float = 60.0
     # Try again what was refused before.
     force: bool = False
+    # Leave out what the shadow refuses, and go on with the rest.
+    skip_bad: bool = False
+    # What was left out of `document` for that.
+    skipped: tuple[Skipped, ...] = ()
     # Only what was reviewed under this name (rollout/plan.py); empty: whatever it is.
     plan: str = ""
     # How long to wait for somebody else's change to end.

@@ -65,10 +65,10 @@ class Ledger:
         except StoreError as error:
             log.error("revision %d: %s is not in the audit: %s", number, action, error)
 
-    def move_lines(self, number: int, origins: Mapping[str, Any]) -> None:
-        """The same content stands on other lines now."""
+    def move_lines(self, number: int, document: Mapping[str, Any]) -> None:
+        """The same content stands on other lines now, or beside other parts that were left out."""
         with self.store.write() as session:
-            revisions.update_origins(session, number, origins)
+            revisions.update_origins(session, number, document)
 
     def keep_certificates(self, issued: Iterable[Issued]) -> None:
         with self.store.write() as session:

@@ -29,6 +29,8 @@ from xds_agent.rollout.questions import Questions, count_open
 from xds_agent.rollout.queue import Queue
 from xds_agent.rollout.release import OFFLINE, Failure, Progress, Release, sick_before
 from xds_agent.rollout.shadow import Shadows
+from xds_agent.rollout.skip.parts import SKIPPED, marked
+from xds_agent.rollout.skip.trials import NotFound, Trials
 from xds_agent.rollout.vitals import Vitals
 from xds_agent.rollout.waves import WavePlan, plan_waves
 from xds_agent.snapshot.resource import Snapshot
@@ -116,21 +118,43 @@ class Pipeline:
             notes = self._notes(built) + _plan_notes(plan)
             return replace(self._dry(built), lines=lines, notes=notes, plan=plan_name)
         async with self._my_turn(change):
-            built = await self._build(change.document)
-            self._reviewed(built, change)
-            if self.live is not None and built.id == self.live.id:
-                await self._note_moved_lines(built)
-                await self.publisher.settle(timeout_s=change.timeout_s)
-                return replace(self._unchanged(), notes=self._notes(built))
-            self._check(built.site, change)
-            await self._check_refused_before(built, change)
-            draft = self._draft(built, change)
-            number = await asyncio.to_thread(self.ledger.keep, draft, built)
-            failures, notes = await self._try_out(built)
-            if failures:
-                return await self._refuse(built, number, change, failures)
-            answer = await self._publish(built, number, change, built.site.edge.rollout)
-            return replace(answer, notes=[*answer.notes, *notes])
+            return await self._apply(change)
+
+    async def _apply(self, change: Change) -> Answer:
+        built = await self._build(change.document)
+        self._reviewed(built, change)
+        built = replace(built, document=marked(built.document, change.skipped))
+        if self.live is not None and built.id == self.live.id:
+            await self._note_moved_lines(built)
+            await self.publisher.settle(timeout_s=change.timeout_s)
+            return replace(self._unchanged(), notes=self._notes(built))
+        self._check(built.site, change)
+        await self._check_refused_before(built, change)
+        draft = self._draft(built, change)
+        number = await asyncio.to_thread(self.ledger.keep, draft, built)
+        failures, notes = await self._try_out(built)
+        if failures:
+            answer = await self._refuse(built, number, change, failures)
+            return await self._without_bad(answer, change) if change.skip_bad else answer
+        answer = await self._publish(built, number, change, built.site.edge.rollout)
+        return replace(answer, notes=[*answer.notes, *notes])
+
+    async def _without_bad(self, refused: Answer, change: Change) -> Answer:
+        """The change again, without what the shadow refuses of it; the refusal itself where that fails."""
+        if self.shadows is None:
+            return refused
+        live = self.live
+        values = await asyncio.to_thread(self.ledger.values, live.fingerprints) if live else {}
+        old = join_secrets(live.document, values) if live else {"edge": {}}
+        trials = Trials(self.shadows, self._build, old, change.document, live.snapshots if live else {})
+        try:
+            document, skipped = await trials.run("; ".join(one.message for one in refused.problems))
+        except NotFound as error:
+            return replace(refused, notes=[*refused.notes, f"skip_bad found nothing to leave out: {error}"])
+        # The plan that was reviewed, if any, was another.
+        less = replace(change, document=document, skip_bad=False, force=True, plan="", skipped=tuple(skipped))
+        answer = await self._apply(less)
+        return replace(answer, notes=[*map(str, skipped), *answer.notes])
 
     async def rollback(self, number: int, change: Change) -> Answer:
         """Bring back what revision `number` said, as a new revision. `change.document` is not looked at."""
@@ -249,7 +273,7 @@ class Pipeline:
 
     async def _check_refused_before(self, built: Built, change: Change) -> None:
         """What was refused stays refused until it is another, or somebody insists."""
-        if change.force:
+        if change.force or change.skip_bad:
             return
         last = await asyncio.to_thread(self.ledger.newest_of, built.id)
         if last is not None and last.outcome == "refused":
@@ -398,10 +422,9 @@ class Pipeline:
         """The same content on other lines: remember where, so that later refusals point there."""
         live = self.live
         assert live is not None
-        if built.document.get("origins") == live.document.get("origins"):
+        if all(built.document.get(key) == live.document.get(key) for key in ("origins", SKIPPED)):
             return
-
-        await asyncio.to_thread(self.ledger.move_lines, live.number, built.document.get("origins", {}))
+        await asyncio.to_thread(self.ledger.move_lines, live.number, built.document)
         self.live = replace(live, document=built.document, site=built.site)
 
     def _notes(self, built: Built) -> list[str]:

@@ -19,6 +19,8 @@ Kind = Literal["change", "operational"]
 
 # The parts of a site document that say what the edge is; the rest says where that stands.
 CONTENT = ("schema", "edge", "hosts")
+# What stands beside them, and makes no other revision.
+BESIDE = ("secret_paths", "skipped")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def content_id(document: Mapping[str, Any], fingerprints: Mapping[str, str]) -> 
 
 def add(session: Session, draft: Draft, *, now: dt.datetime) -> int:
     """Store a draft as "pending"; its number. Nothing is served from it before `finish(... "live")`."""
-    content = {key: draft.document.get(key) for key in (*CONTENT, "secret_paths")}
+    content = _kept(draft.document)
     row = RevisionRow(
         id=draft.id,
         content=content,
@@ -156,9 +158,15 @@ def history(session: Session, limit: int = 50, before: int | None = None) -> lis
     ]  # fmt: skip
 
 
-def update_origins(session: Session, number: int, origins: Mapping[str, Any]) -> None:
-    """The same content now stands on other lines."""
-    session.execute(update(RevisionRow).where(RevisionRow.number == number).values(origins=dict(origins)))
+def update_origins(session: Session, number: int, document: Mapping[str, Any]) -> None:
+    """The same content now stands on other lines, or beside others that were left out."""
+    values = {"origins": dict(document.get("origins", {})), "content": _kept(document)}
+    session.execute(update(RevisionRow).where(RevisionRow.number == number).values(**values))
+
+
+def _kept(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored of a document besides its origins."""
+    return {key: document.get(key) for key in (*CONTENT, *BESIDE) if key in CONTENT or key in document}
 
 
 def _stored(row: RevisionRow) -> Stored:
