@@ -13,6 +13,7 @@
 #include "include/forward.h"
 #include "include/reply.h"
 #include "include/mark.h"
+#include "include/syn_ack.h"
 
 const volatile struct features features = {.acl = 1,
                                            .limit = 1,
@@ -33,6 +34,7 @@ struct vocabulary {
     enum real_state real_state;
     enum setting_flag setting_flag;
     enum nat_state nat_state;
+    enum stage stage;
     struct acl_row acl_row;
     struct prefix4 prefix4;
     struct prefix6 prefix6;
@@ -102,6 +104,13 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *pa
                                            : forward_gue(ctx, packet, real, settings, hash);
 }
 
+static __always_inline bool wants_cookie(const struct settings *settings) {
+    __u32 only = 0;
+    __u64 *cell = bpf_map_lookup_elem(&cookie_cell, &only);
+    return cell && settings->cookies_above.interval_ns &&
+           !conforms(cell, bpf_ktime_get_coarse_ns(), &settings->cookies_above);
+}
+
 /* Everything between parse and count. */
 static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *packet, struct service *service,
                                           const struct settings *settings, __u32 *id) {
@@ -134,8 +143,11 @@ static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *pac
     }
     if (!service)
         return packet->fragment ? PASS_FRAGMENT : PASS_KERNEL;
-    if (service->forward == FORWARD_KERNEL)
+    if (service->forward == FORWARD_KERNEL) {
+        if (features.cookies && opens_connection(packet) && wants_cookie(settings))
+            bpf_tail_call(ctx, &stages, STAGE_COOKIE);
         return PASS_KERNEL;
+    }
     return balance(ctx, packet, service, settings);
 }
 
@@ -156,6 +168,22 @@ int xdp_main(struct xdp_md *ctx) {
         count_monitored(0, reason, &packet);
         reason = PASS_KERNEL;
     }
+    count(id, reason, &packet);
+    return verdict_of(reason);
+}
+
+/* A stage of its own: the packet is parsed once more, which only happens to floods. */
+SEC("xdp")
+int xdp_cookie(struct xdp_md *ctx) {
+    __u32 only = 0, id = 0;
+    struct settings *current = bpf_map_lookup_elem(&settings, &only);
+    struct packet packet = {};
+    if (!current || parse(ctx, &packet) != PARSED)
+        return XDP_DROP;
+    struct service *service = classify(&packet);
+    if (service)
+        id = service->id;
+    enum reason reason = answer_syn(ctx, &packet, current);
     count(id, reason, &packet);
     return verdict_of(reason);
 }

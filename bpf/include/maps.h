@@ -1,15 +1,11 @@
 /* Every map of the datapath. max_entries of those marked "sized at load" are set by the loader. */
 #pragma once
-#include "types.h"
+#include "maps_shared.h"
 
-#define SERVICES_DEFAULT 1024
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, 1);
-    __type(key, __u32);
-    __type(value, struct settings);
-} settings SEC(".maps");
+enum stage {
+    STAGE_COOKIE = 0,
+    STAGES = 8,
+};
 
 /* The inner maps are mmapable: a generation is built by writing 16 MiB of memory and put in place by one
  * write to the outer map. */
@@ -75,26 +71,28 @@ struct {
     __type(value, struct service_cell);
 } service_cells SEC(".maps");
 
+/* One, for all services that the host serves itself. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u64);
+} cookie_cell SEC(".maps");
+
+/* Programs of the same generation that xdp_main goes on to. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, STAGES);
+    __type(key, __u32);
+    __type(value, __u32);
+} stages SEC(".maps");
+
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, SERVICES_DEFAULT); /* sized at load */
     __type(key, __u32);
     __type(value, struct service_answers);
 } service_answers SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, SERVICES_DEFAULT); /* sized at load */
-    __type(key, struct service_key4);
-    __type(value, struct service);
-} services4 SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, SERVICES_DEFAULT); /* sized at load */
-    __type(key, struct service_key6);
-    __type(value, struct service);
-} services6 SEC(".maps");
 
 struct ring {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -158,14 +156,6 @@ struct {
     __type(key, __u32);
     __type(value, struct nat_geometry);
 } nat_geometry SEC(".maps");
-
-/* Row: service id x REASONS + reason. */
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, SERVICES_DEFAULT *REASONS); /* sized at load */
-    __type(key, __u32);
-    __type(value, struct counter);
-} counters SEC(".maps");
 
 /* What monitor mode let pass. Row: service id x DROPS + (reason - FIRST_DROP). */
 struct {

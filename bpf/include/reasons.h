@@ -41,14 +41,17 @@ enum reason {
     SEND_ANSWER,   /* translated back, to the client */
     SEND_ECHO,     /* ping answered in the name of a healthy service */
     SEND_TOO_BIG,  /* answered with the size that fits */
+    SEND_COOKIE,   /* a connection request answered by a cookie, not by the kernel */
     SEND_END,
-    NOTE_EXEMPT = 52,   /* the source is on an allow list */
-    NOTE_FLOW_NEW,      /* a flow of a moved slot seen for the first time */
-    NOTE_FLOW_PINNED,   /* a packet whose real came from the flow table, not from the ring */
-    NOTE_FLOW_REMAPPED, /* its real is gone: the flow went to another one */
-    NOTE_NAT_NEW,       /* a flow got a port */
-    NOTE_NAT_OPEN,      /* a flow was confirmed by its client */
-    REASONS = 64,       /* rows of one service in `counters` */
+    NOTE_EXEMPT = 52,     /* the source is on an allow list */
+    NOTE_FLOW_NEW,        /* a flow of a moved slot seen for the first time */
+    NOTE_FLOW_PINNED,     /* a packet whose real came from the flow table, not from the ring */
+    NOTE_FLOW_REMAPPED,   /* its real is gone: the flow went to another one */
+    NOTE_NAT_NEW,         /* a flow got a port */
+    NOTE_NAT_OPEN,        /* a flow was confirmed by its client */
+    NOTE_EGRESS,          /* what the kernel sent in a service's name */
+    NOTE_COOKIE_ACCEPTED, /* a client came back with its cookie */
+    REASONS = 64,         /* rows of one service in `counters` */
 };
 
 #define FIRST_DROP DROP_TRUNCATED

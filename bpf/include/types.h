@@ -53,6 +53,8 @@ struct settings {
     struct limit source_packets;
     struct limit source_syns;
     struct limit ssh_packets;
+    struct limit cookies_above; /* connection requests to the host's own services; beyond it cookies answer */
+    __u64 cookie_key[2];
 };
 
 /* What is fixed at load: code of a stage that is off does not exist. */
@@ -62,7 +64,7 @@ struct features {
     __u8 balance;
     __u8 local_sockets;
     __u8 nat;
-    __u8 padding;
+    __u8 cookies;
     __u16 nat_first_port;
     __u32 nat_sets;      /* of NAT_WAYS ports each, per bank */
     __u32 nat_bank_mask; /* banks minus one; a power of two minus one */
@@ -105,6 +107,14 @@ struct service_cell {
     __u64 bytes;
     __u64 answers; /* bytes of them */
     __u64 padding[4];
+};
+
+/* What the kernel sends in a service's name. */
+struct egress {
+    __u32 class; /* of HTB: major << 16 | minor; 0: by DSCP */
+    __u8 marked;
+    __u8 dscp;
+    __u16 padding;
 };
 
 /* What holds for a service's answers, found by its id: they carry no address of it. */

@@ -80,7 +80,7 @@ def test_another_layout_shares_nothing(bench: Bench, tmp_path: Path, program: Pa
     other = load(swapped, sizes=SMALL, predecessor=bench.generation)
     try:
         assert other.layout != bench.generation.layout
-        assert set(other.fresh) == set(other.maps)
+        assert set(other.fresh) == set(other.maps) - {"stages"}
     finally:
         other.close()
 

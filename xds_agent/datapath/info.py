@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes as c
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from xds_agent.datapath.libbpf import check, library
 
@@ -41,6 +43,18 @@ def map_info(fd: int) -> MapInfo:
 def verified_instructions(program_fd: int) -> int:
     """Instructions the verifier processed; the kernel's bound is one million."""
     return _number(_info(program_fd, _PROGRAM_SIZE), _VERIFIED_AT)
+
+
+_KERNEL_TYPES = Path("/sys/kernel/btf/vmlinux")
+_ACCEPT = b"\0bpf_sk_assign_tcp_reqsk\0"
+
+
+@cache
+def cookies_missing() -> str | None:
+    """Why this kernel cannot accept connections by cookies, None if it can."""
+    if _KERNEL_TYPES.exists() and _ACCEPT in _KERNEL_TYPES.read_bytes():
+        return None
+    return "SYN cookies: this kernel cannot accept them (bpf_sk_assign_tcp_reqsk, Linux 6.12 has it)"
 
 
 @dataclass(frozen=True, slots=True)

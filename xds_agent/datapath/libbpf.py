@@ -186,6 +186,23 @@ def test_run(
     return options.retval, b"" if taken is None else taken.raw[: options.data_size_out]
 
 
+_CONTEXT_BYTES, _PRIORITY_AT = 192, 32  # struct __sk_buff of linux/bpf.h
+
+
+def test_run_tc(program_fd: int, frame: bytes) -> tuple[int, bytes, int]:
+    """A tc program on one frame: what it returned, the frame afterwards, and skb->priority."""
+    options = TestRunOptions(sz=c.sizeof(TestRunOptions), repeat=1)
+    given, taken = c.create_string_buffer(frame, len(frame)), c.create_string_buffer(len(frame) + 256)
+    options.data_in, options.data_size_in = c.cast(given, c.c_void_p), len(frame)
+    options.data_out, options.data_size_out = c.cast(taken, c.c_void_p), len(taken)
+    context, after = c.create_string_buffer(_CONTEXT_BYTES), c.create_string_buffer(_CONTEXT_BYTES)
+    options.ctx_in, options.ctx_size_in = c.cast(context, c.c_void_p), _CONTEXT_BYTES
+    options.ctx_out, options.ctx_size_out = c.cast(after, c.c_void_p), _CONTEXT_BYTES
+    check(library().bpf_prog_test_run_opts(program_fd, c.byref(options)), "running a tc program on a packet")
+    priority = c.c_uint.from_buffer_copy(after.raw, _PRIORITY_AT).value
+    return c.c_int(options.retval).value, taken.raw[: options.data_size_out], priority
+
+
 def possible_cpus() -> int:
     """CPUs a per-CPU map has values for: possible ones, not those online."""
     return check(library().libbpf_num_possible_cpus(), "counting possible CPUs")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xds_agent.datapath.libbpf import check, library
 from xds_agent.datapath.objects import Kept
-from xds_agent.datapath.program import Generation
+from xds_agent.datapath.program import OWN, Generation
 
 
 class NoBpffs(RuntimeError):
@@ -35,7 +35,7 @@ def pin(generation: Generation, folder: Path) -> None:
     for name, table in generation.maps.items():
         path = place / name
         # A map of another size has taken its place: the pin follows the live one.
-        if path.exists() and name in generation.fresh:
+        if path.exists() and name in (*generation.fresh, *OWN):
             path.unlink()
         if path.exists():
             continue
@@ -54,12 +54,20 @@ def keep_program(generation: Generation, path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        check(library().bpf_obj_pin(generation.program_fd, str(path).encode()), f"pinning {path}")
+        kept = {path: generation.program_fd}
+        # The programs it goes on to live as long as somebody holds the map they are in.
+        kept |= {_beside(path, name): generation.maps[name].fd for name in OWN}
+        for place, fd in kept.items():
+            place.unlink(missing_ok=True)
+            check(library().bpf_obj_pin(fd, str(place).encode()), f"pinning {place}")
     except OSError as error:
         if error.errno in (errno.EPERM, errno.EINVAL):
             raise NoBpffs(_remedy(path.parent)) from error
         raise
+
+
+def _beside(path: Path, name: str) -> Path:
+    return path.with_name(f"{path.name}_{name}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xds_agent.datapath.btf import Btf
-from xds_agent.datapath.info import verified_instructions
+from xds_agent.datapath.info import cookies_missing, verified_instructions
 from xds_agent.datapath.layout import Layout, layout_hash
 from xds_agent.datapath.libbpf import test_run
 from xds_agent.datapath.maps import Map
 from xds_agent.datapath.objects import Kept, Object
 
 PROGRAM = "xdp_main"
+COOKIE_PROGRAM = "xdp_cookie"
+OWN = ("stages",)  # maps that belong to one generation: its programs are in them
 NAT_WAYS = 8  # slots a flow may have in one set: a cache line of them
 ABORTED, DROP, PASS, TX, REDIRECT = range(5)
 _BY_SERVICE = ("services4", "services6", "service_cells", "service_answers", "rings")
@@ -70,13 +72,17 @@ class Features:
     balance: bool = True
     nat: bool = True
     local_sockets: bool = False
+    syn_cookies: bool = False
     limit_seed: int = 0
     balance_seed: int = 0
 
 
 @dataclass
 class Generation:
-    """A loaded program. `close` gives back everything that is not pinned or attached."""
+    """A loaded program. `close` gives back everything that is not pinned or attached.
+
+    `fresh`: maps that start empty; `missing`: features asked for that this kernel has not, in words.
+    """
 
     path: Path
     btf: Btf
@@ -87,6 +93,7 @@ class Generation:
     maps: dict[str, Map]
     layout: str
     fresh: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     _object: Object | None = field(default=None, repr=False)
 
     def run(self, frame: bytes, *, repeat: int = 1) -> tuple[int, bytes]:
@@ -130,12 +137,16 @@ def load(
         raise ValueError(problem)
     opened = Object(path, PROGRAM)
     try:
+        missing = cookies_missing() if features.syn_cookies else None
+        cookies = features.syn_cookies and missing is None
+        if not cookies:
+            opened.leave_out(COOKIE_PROGRAM)
         layout = layout_hash(opened.btf, opened.plain_maps())
         opened.resize(_rows(opened, sizes))
-        opened.set_constant("features", _constants(features, sizes))
+        opened.set_constant("features", _constants(features, sizes, cookies=cookies))
         kept = predecessor.kept() if isinstance(predecessor, Generation) else predecessor
         geometry = _geometry(features, sizes)
-        fresh = opened.share(kept, layout, anew=[*anew, *_meaningless(opened.btf, kept, geometry)])
+        fresh = opened.share(kept, layout, anew=[*OWN, *anew, *_meaningless(opened.btf, kept, geometry)])
         opened.load()
         program = opened.fd(PROGRAM)
         generation = Generation(
@@ -147,10 +158,14 @@ def load(
             reasons={name: n for name, n in opened.btf.enum("reason").items() if name != "REASONS"},
             maps=opened.typed(),
             layout=layout,
-            fresh=fresh,
+            fresh=tuple(name for name in fresh if name not in OWN),
+            missing=(missing,) if missing else (),
             _object=opened,
         )
         generation.maps["nat_geometry"].put(0, geometry)
+        if cookies:
+            stage = generation.enum("stage")["STAGE_COOKIE"]
+            generation.maps["stages"].put(stage, opened.fd(COOKIE_PROGRAM))
         return generation
     except BaseException:
         opened.close()
@@ -172,13 +187,14 @@ def _rows(opened: Object, sizes: Sizes) -> dict[str, int]:
     }
 
 
-def _constants(features: Features, sizes: Sizes) -> dict[str, int]:
+def _constants(features: Features, sizes: Sizes, *, cookies: bool) -> dict[str, int]:
     return {
         "acl": features.acl,
         "limit": features.limit,
         "balance": features.balance,
         "local_sockets": features.local_sockets,
         "nat": features.nat,
+        "cookies": cookies,
         "nat_first_port": sizes.nat_first_port,
         "nat_sets": sizes.nat_ports // NAT_WAYS,
         "nat_bank_mask": sizes.nat_banks - 1,

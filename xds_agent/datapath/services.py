@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -26,7 +27,8 @@ class Settings:
     """What holds for the host. Rates of None: no limit.
 
     `nat_source*` is what reals see instead of the client; after `nat_*_s` of silence a flow's port may be
-    taken by another: not confirmed yet, open (TCP, UDP), closed by both sides.
+    taken by another: not confirmed yet, open (TCP, UDP), closed by both sides. Beyond `cookies_above`
+    connection requests a second, cookies under the secret `cookie_key` answer for services of `kernel`.
     """
 
     monitor: bool = False
@@ -43,6 +45,8 @@ class Settings:
     nat_tcp_s: int = 900
     nat_udp_s: int = 60
     nat_closing_s: int = 30
+    cookies_above: Rate | None = None
+    cookie_key: bytes = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,8 @@ class Tables:
 
     def configure(self, settings: Settings) -> None:
         """Raises ValueError for rates that cannot be, OSError."""
+        if settings.cookies_above and not any(settings.cookie_key):
+            raise ValueError("cookies_above needs a cookie_key: 16 secret bytes")
         self._maps["settings"].put(
             0,
             {
@@ -120,6 +126,8 @@ class Tables:
                 "nat_tcp_s": settings.nat_tcp_s,
                 "nat_udp_s": settings.nat_udp_s,
                 "nat_closing_s": settings.nat_closing_s,
+                "cookies_above": _limit(settings.cookies_above),
+                "cookie_key": struct.unpack("=QQ", settings.cookie_key),
             },
         )
 
