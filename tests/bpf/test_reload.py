@@ -22,6 +22,8 @@ from xds_agent.datapath.fill import fills
 from xds_agent.datapath.info import keep_run_time, run_time
 from xds_agent.datapath.limit import Rate
 from xds_agent.datapath.nat_range import local_ports, snat_problem
+from xds_agent.datapath.program import Features
+from xds_agent.datapath.services import Settings
 from xds_agent.datapath.watch import Bounds, Sample, judge
 
 GOLDEN = Path(prove.__file__).parent / "fixtures.json"
@@ -52,11 +54,8 @@ def site(bench: Bench) -> dict[str, Any]:
     services = [service for entries in bench.services.values() for service in entries]
     return {
         "sizes": dataclasses.asdict(SMALL),
-        "features": dataclasses.asdict(SEEDED),
-        "settings": {
-            field.name: plain(getattr(bench.settings, field.name))
-            for field in dataclasses.fields(bench.settings)
-        },
+        "features": said(SEEDED, Features()),
+        "settings": said(bench.settings, Settings()),
         "reals": [[b.number, b.address, b.mac.hex(), b.port] for b in BACKENDS],
         "rings": {str(ring): members for ring, members in numbers.items()},
         "services": [
@@ -64,6 +63,12 @@ def site(bench: Bench) -> dict[str, Any]:
         ],
         "rules": [list(rule) for rule in RULES],
     }
+
+
+def said(value: Any, usual: Any) -> dict[str, Any]:
+    """Fields that are not as usual."""
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {name: plain(held) for name, held in fields.items() if held != getattr(usual, name)}
 
 
 def plain(value: Any) -> Any:

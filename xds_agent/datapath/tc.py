@@ -87,7 +87,7 @@ class _One:
 
 
 class TcLink:
-    """A program on one side of an interface: by a tcx link, or by a filter without a descriptor (`clsact`)."""
+    """A program on one side of an interface: by a tcx link, or (`clsact`) by a filter without descriptor."""
 
     def __init__(self, link: Link | None, interface: int, direction: Direction) -> None:
         self._link, self._interface, self._direction = link, interface, direction
