@@ -43,6 +43,8 @@ class Reachability:
     """Guards of a region, by role."""
 
     guards: Mapping[Role, Guard]
+    front: pulumi.Output[str] | None = None
+    """Guard of the load balancer itself, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ class CloudProgram(Protocol):
         """Public addresses; protected, and kept when the stack is destroyed."""
         ...
 
-    def front(self, region: Region, network: Network, addresses: Addresses) -> Front | None:
+    def front(
+        self, region: Region, network: Network, reachability: Reachability, addresses: Addresses
+    ) -> Front | None:
         """The load balancer before the ingress hosts, if the region has one."""
         ...
 

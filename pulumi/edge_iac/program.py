@@ -78,7 +78,7 @@ def make(plan: Plan, *, authority: pulumi.Output[str]) -> None:
             network = program.network(region)
             reachability = program.reachability(region, network)
             addresses = program.addresses(region)
-            front = program.front(region, network, addresses)
+            front = program.front(region, network, reachability, addresses)
             needs = Needs(
                 network=network,
                 reachability=reachability,

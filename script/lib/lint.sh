@@ -11,6 +11,11 @@ enter_environment
 
 lint_ruff() { ruff check . && ruff format --check .; }
 lint_mypy() { mypy; }
+# The cloud programs' types: mypy takes minutes and gigabytes for the clouds' SDKs, basedpyright half a minute.
+lint_basedpyright() {
+  [ -x pulumi/.venv/bin/basedpyright ] || { say "lint basedpyright: skipped, pulumi/.venv is not there"; return 0; }
+  (cd pulumi && .venv/bin/basedpyright)
+}
 lint_yamllint() { yamllint --strict .; }
 lint_ansible-lint() { ansible-lint --offline --profile production; }
 # Tests misspell keys on purpose, to see the right ones suggested.
@@ -23,7 +28,7 @@ lint_shellcheck() {
   shellcheck --external-sources "${scripts[@]}"
 }
 
-all=(ruff mypy yamllint ansible-lint shellcheck codespell)
+all=(ruff mypy basedpyright yamllint ansible-lint shellcheck codespell)
 [ $# -gt 0 ] || set -- "${all[@]}"
 failed=()
 for name in "$@"; do

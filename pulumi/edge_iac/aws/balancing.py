@@ -8,7 +8,7 @@ from __future__ import annotations
 import pulumi_aws as aws
 
 from edge_iac.aws.tags import named
-from edge_iac.base import SEEN_AS_OWN, Addresses, Front, Made, Network, Vip
+from edge_iac.base import SEEN_AS_OWN, Addresses, Front, Made, Network, Reachability, Vip
 from edge_iac.component import Part
 from edge_iac.plan import Region
 from edge_iac.site.names import balancer_name
@@ -24,7 +24,13 @@ class BalancingPart(Part):
     cloud, kind = "aws", "LoadBalancing"
 
     def __init__(
-        self, region: Region, network: Network, addresses: Addresses, provider: aws.Provider
+        self,
+        region: Region,
+        *,
+        network: Network,
+        reachability: Reachability,
+        addresses: Addresses,
+        provider: aws.Provider,
     ) -> None:
         super().__init__(region.name, provider)
         self._region = region
@@ -36,6 +42,7 @@ class BalancingPart(Part):
             internal=False,
             # A zone without a healthy host of its own is served by another.
             enable_cross_zone_load_balancing=True,
+            security_groups=[reachability.front] if reachability.front is not None else None,
             subnet_mappings=[
                 aws.lb.LoadBalancerSubnetMappingArgs(
                     subnet_id=network.subnets[subnet.name], allocation_id=vip.id

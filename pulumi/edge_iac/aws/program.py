@@ -58,11 +58,19 @@ class AwsProgram:
         """See CloudProgram."""
         return AddressesPart(region, self._providers[region.name]).made
 
-    def front(self, region: Region, network: Network, addresses: Addresses) -> Front | None:
+    def front(
+        self, region: Region, network: Network, reachability: Reachability, addresses: Addresses
+    ) -> Front | None:
         """See CloudProgram."""
         if not region.front:
             return None
-        part = BalancingPart(region, network, addresses, self._providers[region.name])
+        part = BalancingPart(
+            region,
+            network=network,
+            reachability=reachability,
+            addresses=addresses,
+            provider=self._providers[region.name],
+        )
         self._balancers[region.name] = part
         return part.made
 

@@ -39,24 +39,30 @@ class ReachabilityPart(Part):
         self._groups: dict[Role, aws.ec2.SecurityGroup] = {
             role: self._group(role, network) for role in region.roles
         }
+        self._front = self._group("front", network) if region.front else None
         for role, group in self._groups.items():
             self._way_out(role, group)
+        if self._front is not None:
+            self._open_front(self._front)
         for rule in region.rules:
             self._rules(rule)
-        self.made = Reachability({role: Guard(group.id) for role, group in self._groups.items()})
+        self.made = Reachability(
+            {role: Guard(group.id) for role, group in self._groups.items()},
+            front=self._front.id if self._front is not None else None,
+        )
         self.register_outputs({})
 
-    def _group(self, role: Role, network: Network) -> aws.ec2.SecurityGroup:
+    def _group(self, role: str, network: Network) -> aws.ec2.SecurityGroup:
         return aws.ec2.SecurityGroup(
             f"{self._region.name}-{role}",
             vpc_id=network.id,
             name=cloud_name(self._region.site, role),
-            description=f"{role} hosts of {self._region.site}",
+            description=f"{role} of {self._region.site}",
             tags=named(self._region, role),
             opts=self.child(),
         )
 
-    def _way_out(self, role: Role, group: aws.ec2.SecurityGroup) -> None:
+    def _way_out(self, role: str, group: aws.ec2.SecurityGroup) -> None:
         for family, everywhere in ((4, ANY4), (6, ANY6))[: 2 if self._region.ipv6 else 1]:
             aws.vpc.SecurityGroupEgressRule(
                 f"{self._region.name}-out-{role}-v{family}",
@@ -64,6 +70,21 @@ class ReachabilityPart(Part):
                 ip_protocol="-1",
                 cidr_ipv4=everywhere if family == 4 else None,
                 cidr_ipv6=everywhere if family == 6 else None,
+                opts=self.child(),
+            )
+
+    def _open_front(self, group: aws.ec2.SecurityGroup) -> None:
+        """The balancer takes its ports from everybody; hosts know its health checks by this group."""
+        self._way_out("front", group)
+        for protocol, port in self._region.front_ports:
+            aws.vpc.SecurityGroupIngressRule(
+                f"{self._region.name}-front-{port}-{protocol}",
+                security_group_id=group.id,
+                ip_protocol=protocol,
+                from_port=port,
+                to_port=port,
+                cidr_ipv4=ANY4,
+                description="clients of the edge",
                 opts=self.child(),
             )
 
@@ -90,14 +111,11 @@ class ReachabilityPart(Part):
             for role in rule.source.roles:
                 yield f"-{role}", _Source(group=self._groups[role].id)
             return
-        # A network load balancer asks after its hosts' health from its own addresses, in the outer subnets.
-        ranges = (
-            rule.source.ranges
-            if isinstance(rule.source, Networks)
-            else tuple(subnet.cidr for subnet in self._region.in_tier("outer"))
-        )
-        for one in ranges:
-            yield f"-{one}", _Source(range6=one) if ":" in one else _Source(range4=one)
+        if isinstance(rule.source, Networks):
+            for one in rule.source.ranges:
+                yield f"-{one}", _Source(range6=one) if ":" in one else _Source(range4=one)
+        elif self._front is not None:
+            yield "-front", _Source(group=self._front.id)
 
 
 def _protocol(rule: Rule, source: _Source) -> str:

@@ -52,7 +52,9 @@ class AzureProgram:
         """See CloudProgram."""
         return AddressesPart(self._places[region.name]).made
 
-    def front(self, region: Region, network: Network, addresses: Addresses) -> Front | None:
+    def front(
+        self, region: Region, network: Network, reachability: Reachability, addresses: Addresses
+    ) -> Front | None:
         """See CloudProgram."""
         if not region.front:
             return None

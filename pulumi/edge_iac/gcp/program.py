@@ -52,7 +52,9 @@ class GcpProgram:
         """See CloudProgram."""
         return AddressesPart(region, self._providers[region.name]).made
 
-    def front(self, region: Region, network: Network, addresses: Addresses) -> Front | None:
+    def front(
+        self, region: Region, network: Network, reachability: Reachability, addresses: Addresses
+    ) -> Front | None:
         """See CloudProgram."""
         if not region.front:
             return None

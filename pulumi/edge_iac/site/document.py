@@ -53,7 +53,6 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, path: str, origins: dict[st
     key = f"edge.{path}" if path else "edge"
     origins[key] = f"{shown}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
     if isinstance(node, yaml.MappingNode):
-        loader.flatten_mapping(node)
         return _mapping(loader, node, path, origins, shown)
     if isinstance(node, yaml.SequenceNode):
         return [
@@ -66,19 +65,29 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, path: str, origins: dict[st
 def _mapping(
     loader: yaml.SafeLoader, node: yaml.MappingNode, path: str, origins: dict[str, str], shown: str
 ) -> dict[Hashable, Any]:
+    _refuse_twice(node)
+    # What is merged by << comes first, so that a key of the mapping's own takes its place.
+    loader.flatten_mapping(node)
     found: dict[Hashable, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if key in found:
-            raise yaml.MarkedYAMLError(
-                problem=f"key '{key}' is there twice (the first would be lost)",
-                problem_mark=key_node.start_mark,
-            )
         inner = f"{path}.{key}" if path else str(key)
         found[key] = _value(loader, value_node, inner, origins, shown)
         mark = key_node.start_mark
         origins[f"edge.{inner}"] = f"{shown}:{mark.line + 1}:{mark.column + 1}"
     return found
+
+
+def _refuse_twice(node: yaml.MappingNode) -> None:
+    """Raises MarkedYAMLError for a key that stands twice in one mapping: the first would be lost."""
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.MarkedYAMLError(
+                problem=f"key '{key.value}' is there twice (the first would be lost)",
+                problem_mark=key.start_mark,
+            )
+        seen.add(str(key.value))
 
 
 def _item_name(item: yaml.Node, index: int) -> str | int:

@@ -11,13 +11,16 @@ _LIMITS = {
     ("gcp", "host"): 63,
     ("gcp", "balancer"): 63,
     ("gcp", "identity"): 30,
+    ("gcp", "rule"): 63,
     ("azure", "host"): 64,
     ("azure", "balancer"): 80,
-    ("azure", "resource group"): 90,
+    ("azure", "rule"): 80,
 }
 _CLOUD_WORDS = {"aws": "AWS", "gcp": "Google Cloud", "azure": "Azure"}
 _LONGEST_SUFFIX = "-65535-tcp"
 """What balancers, their groups and rules carry behind their name, at most."""
+LONGEST_OWN_RULE = "jump-observability-roles"
+"""Of the rules that every site has."""
 
 
 def host_name(*, pool: str, cloud: str, region: str, number: int) -> str:
@@ -59,9 +62,27 @@ def too_long(site: Site) -> Iterator[tuple[str, str, str]]:
                     name = identity_name(site.name, what.role)
                     message = f"'{name}' is too long for a service account of {words} (30)"
                     yield "name", message, "shorten the name of the site"
+            yield from _long_rules(site, cloud, region)
             balancer = balancer_name(site.name, cloud, region) + _LONGEST_SUFFIX
             if one.load_balancer and len(balancer) > _LIMITS[cloud, "balancer"]:
                 message = (
                     f"'{balancer}' is too long for a load balancer of {words} ({_LIMITS[cloud, 'balancer']})"
                 )
                 yield "name", message, "shorten the name of the site"
+
+
+def _long_rules(site: Site, cloud: str, region: str) -> Iterator[tuple[str, str, str]]:
+    """Google Cloud's rules carry site and region in their names; Azure's lie within a group of their own."""
+    limit = _LIMITS.get((cloud, "rule"))
+    if limit is None:
+        return
+    before = f"{cloud_name(site.name, region)}-" if cloud == "gcp" else ""
+    own = before + LONGEST_OWN_RULE
+    if len(own) > limit:
+        message = f"'{own}' is too long for a firewall rule of {_CLOUD_WORDS[cloud]} ({limit})"
+        yield "name", message, "shorten the name of the site"
+    for rule in site.reach:
+        longest = max((f"{before}{rule.name}-{target}-roles" for target in rule.targets), key=len)
+        if len(longest) > limit >= len(own):
+            message = f"'{longest}' is too long for a firewall rule of {_CLOUD_WORDS[cloud]} ({limit})"
+            yield f"reach[{rule.name}]", message, "shorten the name of the rule"

@@ -1,1 +1,1 @@
-"""Runs the cloud programs against a recorder in place of the engine; needs the environment pulumi/.venv."""
+"""Runs the cloud programs against a recorder in place of the engine."""

@@ -7,6 +7,7 @@ unknown the callback never runs.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 
 from edge_iac.plan import plan_site
 from edge_iac.program import make
-from edge_iac.site import Site
+from edge_iac.site import Site, load_site
 from pulumi.runtime import rpc
 from pulumi.runtime.config import set_all_config
 from pulumi.runtime.mocks import MockMonitor, set_mocks
@@ -24,9 +25,13 @@ from pulumi.runtime.stack import run_in_stack
 import pulumi
 from tests.unit.pulumi.support.answers import Answers
 
+# Of a seed that everybody can guess: 0, 1, 2, ... 31.
 AUTHORITY = """-----BEGIN OPENSSH PRIVATE KEY-----
 b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
-QyNTUxOQAAACAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+QyNTUxOQAAACADoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuAAAAJAnvS6mJ70u
+pgAAAAtzc2gtZWQyNTUxOQAAACADoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA
+AAAEAAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHwOhB7/zzhC+HXDdGOdLwJln
+5NYwm6UNXx3chmQSVTG4AAAACnRlc3RzIG9ubHkBAgM=
 -----END OPENSSH PRIVATE KEY-----
 """
 
@@ -88,7 +93,7 @@ class Recorder(MockMonitor):
         for key, value in rpc.deserialize_properties(request.object, keep_unknowns=True).items():
             if rpc.is_rpc_secret(value):
                 secrets.append(key)
-            inputs[key] = rpc.unwrap_rpc_secret(value)
+            inputs[key] = whole(rpc.unwrap_rpc_secret(value))
         with self._lock:
             self.graph.nodes.append(
                 Node(
@@ -112,8 +117,17 @@ class Recorder(MockMonitor):
             for key, value in rpc.deserialize_properties(request.outputs).items():
                 if rpc.is_rpc_secret(value):
                     self.graph.secret_outputs.append(key)
-                self.graph.outputs[key] = rpc.unwrap_rpc_secret(value)
+                self.graph.outputs[key] = whole(rpc.unwrap_rpc_secret(value))
         return super().RegisterResourceOutputs(request)
+
+
+def whole(value: Any) -> Any:
+    """``value`` with whole numbers as such: they cross the protocol as doubles."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: whole(one) for key, one in value.items()}
+    return [whole(one) for one in value] if isinstance(value, list) else value
 
 
 def _short(urn: str) -> str:
@@ -150,3 +164,9 @@ def graph_of(site: Site) -> Graph:
     return run_program(
         lambda: make(plan_site(site), authority=pulumi.Output.secret(AUTHORITY)), stack=site.name
     )
+
+
+@functools.cache
+def graph_of_sites(name: str) -> Graph:
+    """The graph of a site that comes along, made once."""
+    return graph_of(load_site(name))

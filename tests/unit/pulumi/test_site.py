@@ -1,0 +1,272 @@
+"""A site file's mistakes: all at once, each with its line and the fix, before a cloud is asked."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from edge_iac.site import load_site, parse_site
+from edge_iac.site.document import parse_document
+from edge_iac.site.schema import SCHEMA_FILE, json_schema
+
+from xds_agent.model.problems import ModelError
+
+SITES = Path(__file__).parents[3] / "pulumi" / "sites"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGoocfWvOmw9qd0T1SMWjJZ6i/8oSWvGPJUCqeFTsYGO a@b"
+GOOD: dict[str, Any] = {
+    "name": "prod",
+    "ssh": {"authorized_keys": [KEY], "sources": ["198.51.100.0/24"]},
+    "clouds": {
+        "aws": {
+            "regions": {
+                "us-east-1": {
+                    "network": "10.1.0.0/16",
+                    "zones": 2,
+                    "hosts": {"control": {"role": "control"}, "edge": {"role": "ingress", "count": 2}},
+                }
+            }
+        },
+        "gcp": {
+            "project": "p",
+            "regions": {"us-central1": {"network": "10.2.0.0/16", "hosts": {"edge": {"role": "ingress"}}}},
+        },
+        "azure": {
+            "regions": {"westeurope": {"network": "10.3.0.0/16", "hosts": {"edge": {"role": "ingress"}}}}
+        },
+    },
+}
+Edit = Callable[[dict[str, Any]], Any]
+
+
+def problems(document: dict[str, Any], *, stem: str = "prod") -> list[str]:
+    """What is wrong with ``document``, rendered."""
+    text = yaml.safe_dump(document, sort_keys=False)
+    try:
+        parse_site(text, shown="sites/prod.yaml", stem=stem)
+    except ModelError as error:
+        return [problem.render() for problem in error.problems]
+    return []
+
+
+def aws(document: dict[str, Any]) -> dict[str, Any]:
+    return document["clouds"]["aws"]["regions"]["us-east-1"]
+
+
+def azure(document: dict[str, Any]) -> dict[str, Any]:
+    return document["clouds"]["azure"]["regions"]["westeurope"]
+
+
+def test_a_good_site_has_no_problem() -> None:
+    assert problems(GOOD) == []
+
+
+@pytest.mark.parametrize("name", ["lab", "example"])
+def test_the_sites_that_come_along_are_valid_and_keep_to_the_schema(name: str) -> None:
+    load_site(name)
+    document = yaml.safe_load((SITES / f"{name}.yaml").read_text())
+    jsonschema.Draft202012Validator(json_schema()).validate(document)
+
+
+MISTAKES: dict[str, tuple[Edit, str, str]] = {
+    "a size that no cloud has": (
+        lambda d: aws(d)["hosts"]["edge"].update(size="huge"),
+        "clouds.aws.regions.us-east-1.hosts.edge.size: 'huge' is not one of small, medium, large, xlarge",
+        "",
+    ),
+    "a size that the region lacks": (
+        lambda d: d["clouds"]["aws"]["regions"].update(
+            {
+                "eu-south-1": {
+                    "network": "10.9.0.0/16",
+                    "hosts": {"edge": {"role": "ingress", "size": "large"}},
+                }
+            }
+        ),
+        "eu-south-1.hosts.edge.size: eu-south-1 has no hosts of size 'large'",
+        "sizes there: small",
+    ),
+    "overlapping ranges between clouds": (
+        lambda d: azure(d).update(network="10.1.128.0/17"),
+        "10.1.128.0/17 of azure westeurope overlaps 10.1.0.0/16 of aws us-east-1",
+        "give every region a range of its own",
+    ),
+    "more zones than the region has": (
+        lambda d: azure(d).update(zones=4),
+        "clouds.azure.regions.westeurope.zones: 4 zones are wanted, westeurope has 3 (1, 2, 3)",
+        "use at most 3",
+    ),
+    "a region without zones": (
+        lambda d: d["clouds"]["azure"]["regions"].update(westus={"network": "10.8.0.0/16", "zones": 2}),
+        "2 zones are wanted, westus has none",
+        "use at most 1",
+    ),
+    "a zone that is not there": (
+        lambda d: aws(d).update(zone_names=["us-east-1a", "us-east-1z"]),
+        "us-east-1 has no zone 'us-east-1z'",
+        "did you mean",
+    ),
+    "a region that is not there": (
+        lambda d: d["clouds"]["azure"]["regions"].update(westeurop={"network": "10.8.0.0/16"}),
+        "azure has no region 'westeurop'",
+        "did you mean 'westeurope'?",
+    ),
+    "a name too long for Azure": (
+        lambda d: (
+            d.update(name="a-site-with-quite-a-long-name"),
+            azure(d)["hosts"].update({"edge-hosts-of-the-long-kind": {"role": "ingress"}}),
+        ),
+        "characters, Azure takes 64 for a host",
+        "shorten the name of the pool or of the site",
+    ),
+    "a name too long for a balancer of AWS": (
+        lambda d: d.update(name="a-site-with-quite-a-long-name"),
+        "is too long for a load balancer of AWS (32)",
+        "shorten the name of the site",
+    ),
+    "a rule's name too long for Google Cloud": (
+        lambda d: d.update(
+            reach=[{"name": "a" * 32, "sources": ["internet"], "targets": ["observability"], "ports": [80]}]
+        ),
+        "is too long for a firewall rule of Google Cloud (63)",
+        "shorten the name of the rule",
+    ),
+    "SSH open to everybody": (
+        lambda d: d["ssh"].update(sources=["0.0.0.0/0"]),
+        "ssh.sources[0]: 0.0.0.0/0 opens SSH to everybody",
+        "open: true",
+    ),
+    "SSH open to everybody by another rule": (
+        lambda d: d.update(
+            reach=[{"name": "x", "sources": ["internet"], "targets": ["ingress"], "ports": ["20-30"]}]
+        ),
+        "reach[x].ports: opens SSH to everybody",
+        "leave port 22 out",
+    ),
+    "a range with host bits": (
+        lambda d: aws(d).update(network="10.1.0.1/16"),
+        "'10.1.0.1/16' is not the beginning of a network",
+        "write 10.1.0.0/16",
+    ),
+    "a public range": (
+        lambda d: aws(d).update(network="8.8.0.0/16"),
+        "8.8.0.0/16 is not private",
+        "within 10.0",
+    ),
+    "a range too small": (
+        lambda d: aws(d).update(network="10.1.0.0/27"),
+        "10.1.0.0/27 is a /27",
+        "/16 to /24",
+    ),
+    "more hosts than fit": (
+        lambda d: (aws(d).update(network="10.1.0.0/24"), aws(d)["hosts"]["edge"].update(count=40)),
+        "40 hosts do not fit a subnet of 10.1.0.0/24",
+        "use a larger network",
+    ),
+    "no control": (
+        lambda d: aws(d)["hosts"].pop("control"),
+        "no pool has role: control",
+        "control: {role: control}",
+    ),
+    "an image that may change": (
+        lambda d: azure(d).update(image="debian:debian-12:12-gen2:latest"),
+        "names the latest version, which changes",
+        "give one exact image",
+    ),
+    "an unknown key": (
+        lambda d: aws(d).update(netwrok="x"),
+        "unknown key 'netwrok'",
+        "did you mean 'network'?",
+    ),
+    "a source that is no role": (
+        lambda d: d.update(
+            reach=[{"name": "x", "sources": ["ingres"], "targets": ["workload"], "ports": [80]}]
+        ),
+        "'ingres' is no role",
+        "did you mean 'ingress'?",
+    ),
+    "a DNS provider that is no cloud of the site": (
+        lambda d: (
+            d["clouds"].pop("azure"),
+            d.update(dns={"provider": "azure", "zone": "g/z", "name": "a.example.com"}),
+        ),
+        "the site has no cloud 'azure'",
+        "",
+    ),
+    "another name than the file's": (
+        lambda d: d.update(name="other"),
+        "'other' is not the name of the file",
+        "prod",
+    ),
+    "IPv6 in Azure": (lambda d: azure(d).update(ipv6=True), "IPv6 in Azure is not made", "leave ipv6 out"),
+    "an SSH key that is none": (
+        lambda d: d["ssh"].update(authorized_keys=["hello"]),
+        "'hello' is not a public SSH key",
+        ".pub",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistake_says_its_line_and_the_fix(what: str) -> None:
+    edit, words, fix = MISTAKES[what]
+    document = copy.deepcopy(GOOD)
+    edit(document)
+    found = [one for one in problems(document) if words in one]
+    assert len(found) == 1, problems(document)
+    assert fix in found[0]
+    assert "sites/prod.yaml:" in found[0]
+
+
+def test_all_mistakes_are_said_at_once() -> None:
+    document = copy.deepcopy(GOOD)
+    aws(document)["hosts"]["edge"]["size"] = "huge"
+    azure(document)["zones"] = 9
+    azure(document)["network"] = "10.1.0.0/16"
+    document["clouds"]["gcp"]["regions"]["us-central1"]["hosts"]["edge"]["role"] = "router"
+    assert len(problems(document)) == 4
+
+
+def test_the_line_is_that_of_the_key() -> None:
+    text = yaml.safe_dump(GOOD, sort_keys=False).replace("zones: 2", "zones: 7")
+    with pytest.raises(ModelError) as caught:
+        parse_site(text, shown="s.yaml", stem="prod")
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if "zones: 7" in line)
+    assert [problem.origin for problem in caught.value.problems] == [f"s.yaml:{line}:9"]
+
+
+def test_a_mapping_may_take_over_another_and_change_a_key_of_it() -> None:
+    text = yaml.safe_dump(GOOD, sort_keys=False).replace("gcp:\n", "gcp: &gcp\n")
+    merged = text + "x: {<<: *gcp, project: other}\n"
+    assert parse_document(merged, "s.yaml")[0]["x"]["project"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("- a\n", "is not a mapping"),
+        ("name: [\n", "YAML"),
+        ("name: a\nname: b\n", "key 'name' is there twice"),
+    ],
+)
+def test_what_is_no_site_at_all_is_one_clear_error(text: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words) as caught:
+        parse_site(text, shown="s.yaml", stem="s")
+    assert (caught.value.problems[0].origin or "").startswith("s.yaml")
+
+
+def test_a_missing_file_names_the_sites_that_are_there() -> None:
+    with pytest.raises(ModelError, match="sites that are there: example, lab"):
+        load_site("nosuch")
+
+
+def test_the_schema_in_the_tree_is_that_of_the_model() -> None:
+    assert json.loads(SCHEMA_FILE.read_text()) == json_schema(), (
+        "script/site-plan schema -o pulumi/schema/site.schema.json"
+    )
