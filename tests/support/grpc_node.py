@@ -25,6 +25,7 @@ class GrpcNode:
     address: str
     files: HostFiles
     decide: Decision = lambda complete: None
+    control: str = "control1"
     received: list[Complete] = field(default_factory=list)
     last_error: str = ""
 
@@ -55,7 +56,7 @@ class GrpcNode:
         while True:
             files = self.files
             credentials = channel_credentials(files.certificate, files.key, files.ca)
-            channel = open_channel(Target(self.address, "control1"), credentials)
+            channel = open_channel(Target(self.address, self.control), credentials)
             try:
                 await self._speak(channel)
             except grpc.aio.AioRpcError as error:

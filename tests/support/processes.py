@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -171,6 +172,13 @@ class Node:
     async def start(self) -> None:
         await self.start_agent()
         await self.envoy.start()
+
+    async def figure(self, name: str) -> float:
+        """One figure of the agent's /metrics."""
+        _, _, text = await ask(self.config.metrics.port, "agent", "/metrics")
+        found = re.search(rf"^{re.escape(name)} (\S+)", text, re.MULTILINE)
+        assert found is not None, f"{name} is not in:\n{text[:3000]}"
+        return float(found[1])
 
     async def close(self) -> None:
         await self.envoy.kill()

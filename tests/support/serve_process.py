@@ -42,14 +42,15 @@ class ServeProcess:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "issuing.crt").write_bytes(pki.issuer.pem)
         (folder / "issuing.key").write_bytes(key_pem(pki.issuer.key))  # type: ignore[arg-type]
-        own = pki.host("control1")
+        name = more.pop("name", "control1")
+        own = pki.host(name)
         self.folder = folder
         self.socket = socket
         self.grpc_port, self.http_port = ports
         self.log = folder / "serve.log"
         self.config = folder / "serve.yml"
         document = {
-            "name": "control1",
+            "name": name,
             "trust_domain": TRUST_DOMAIN,
             "grpc": {"address": "127.0.0.1", "port": ports[0]},
             "http": {"address": "127.0.0.1", "port": ports[1]},
@@ -66,6 +67,16 @@ class ServeProcess:
         }  # fmt: skip
         self.config.write_text(yaml.safe_dump(document, sort_keys=False))
         self.process: subprocess.Popen[bytes] | None = None
+
+    def keep_key(self, key: bytes) -> None:
+        """The sealing key that hosts of one database share."""
+        file = self.folder / "state" / "secret.key"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(key)
+        file.chmod(0o600)
+
+    def metrics(self) -> str:
+        return httpx.get(f"http://127.0.0.1:{self.http_port}/metrics", timeout=60).text
 
     def spawn(self) -> None:
         with self.log.open("ab") as output:
@@ -103,6 +114,14 @@ class ServeProcess:
 
     def said(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def cli(self, *arguments: Any) -> subprocess.CompletedProcess[str]:
+        """`xds-agent ARGUMENTS` against this control host."""
+        command = [sys.executable, "-m", "xds_agent", *map(str, arguments)]
+        environment = os.environ | {"XDS_AGENT_SOCKET": str(self.socket)}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
 
     def client(self, socket: Path | None = None) -> httpx.Client:
         transport = httpx.HTTPTransport(uds=str(socket or self.socket))

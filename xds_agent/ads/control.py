@@ -82,11 +82,12 @@ async def serve(
     core: Core, settings: ServerSettings, *, on_report: OnReport,
     on_refused: Callable[[Refusal], None] = lambda refusal: None,
     issuer: Issuer | Callable[[], Issuer] | None = None, held: Callable[[str], bool] = lambda name: True,
+    more: Callable[[Gate], grpc.GenericRpcHandler] | None = None,
 ) -> ControlServer:  # fmt: skip
     """Start serving `core` in the running loop.
 
     `issuer` (or what loads one, called for each request) lets nodes renew their certificates here, those
-    whose names are `held`.
+    whose names are `held`. `more` adds a service behind the same admission.
     Raises OSError when PKI files cannot be read and ListenError when the port cannot be opened.
     """
     gate = Gate(settings.trust_domain, Revocations(settings.crl), on_refused=on_refused)
@@ -94,6 +95,8 @@ async def serve(
     reports = Reports(gate, on_report, renewal=_renewal(issuer, settings, held))
     server = grpc.aio.server(options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers((transport.handler(), reports.handler()))
+    if more is not None:
+        server.add_generic_rpc_handlers((more(gate),))
     where = f"{settings.address}:{settings.port}"
     try:
         port = server.add_secure_port(

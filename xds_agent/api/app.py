@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import pwd
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from xds_agent.api.views import View
 from xds_agent.compile import CompileError
 from xds_agent.explain.request import BadUrl, UnknownProxy
 from xds_agent.model import ModelError, Problem
+from xds_agent.peers.forwarding import unix_user
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.steering.whatif import Suppose
@@ -191,14 +191,10 @@ def _told(answer: Answer, counted: Counted) -> dict[str, Any]:
 
 
 def _author(claimed: str, request: Request) -> str:
-    """Who asks: what the controller says, and the Unix user that the kernel says."""
-    uid = getattr(request.state, "uid", None)
-    if uid is None:
+    """Who asks: what the controller says, and the Unix user the kernel says, here or where it came in."""
+    user = getattr(request.state, "user", "") or unix_user(getattr(request.state, "uid", None))
+    if not user:
         return claimed or "unknown"
-    try:
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        user = f"uid {uid}"
     return f"{claimed} (as {user})" if claimed else user
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -64,6 +64,13 @@ class ShadowConfig(_Strict):
     directory: AbsolutePath = Path("/run/marchproxy/shadow")
 
 
+class Peer(_Strict):
+    """Another control host of the site: the name its certificate proves, and where it listens."""
+
+    name: str
+    address: str = Field(pattern=r"^\S+:\d+$")
+
+
 class ServeConfig(_Strict):
     """All of serve.yml."""
 
@@ -76,7 +83,18 @@ class ServeConfig(_Strict):
     database: str = ""
     issuing_ca: IssuingCa | None = None
     shadow: ShadowConfig | None = None
+    peers: list[Peer] = []
     sockets: list[Socket] = [Socket(path=Path("/run/marchproxy/control.sock"), group="marchproxy")]
+
+    @model_validator(mode="after")
+    def _several_share_a_database(self) -> ServeConfig:
+        others = [peer.name for peer in self.peers if peer.name != self.name]
+        if others and not self.database_url.startswith("postgresql"):
+            raise ValueError(
+                f"{', '.join(others)} cannot share a database that is a file here: with more than one "
+                "control host set database: postgresql://... (role variable xds_agent_database)"
+            )
+        return self
 
     @property
     def database_url(self) -> str:

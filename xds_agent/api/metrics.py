@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -23,11 +23,13 @@ _BUCKETS_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.5
 class ControlMetrics:
     """Counts what happens, and reads the rest from the pipeline when asked."""
 
-    def __init__(self, pipeline: Pipeline, orders: Orders) -> None:
+    def __init__(
+        self, pipeline: Pipeline, orders: Orders, leading: Callable[[], bool] = lambda: True
+    ) -> None:
         self._pipeline = pipeline
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(_State(pipeline, orders))
+        self.registry.register(_State(pipeline, orders, leading))
         self._acks = Counter("marchproxy_acks", "Revisions acknowledged by nodes.", registry=self.registry)
         self._nacks = Counter(
             "marchproxy_nacks", "Revisions refused by nodes.", ["node"], registry=self.registry
@@ -60,18 +62,24 @@ class ControlMetrics:
 class _State(Collector):
     """Gauges that would only ever be copies of what the pipeline knows."""
 
-    def __init__(self, pipeline: Pipeline, orders: Orders) -> None:
+    def __init__(self, pipeline: Pipeline, orders: Orders, leading: Callable[[], bool]) -> None:
         self._pipeline = pipeline
         self._orders = orders
+        self._leading = leading
 
     def collect(self) -> Iterable[Metric]:
         pipeline = self._pipeline
+        leads = self._leading()
+        yield GaugeMetricFamily("marchproxy_leading", "1 on the control host that leads.", value=int(leads))
+        if not leads:
+            # What is known of nodes elsewhere is the leader's to tell.
+            return
         states = [view.state for view in pipeline.publisher.nodes().values()]
         nodes = GaugeMetricFamily("marchproxy_nodes", "Proxies of the live revision.", labels=["state"])
         for state in ("active", "pending", "refused", "offline"):
             nodes.add_metric([state], states.count(state))
         yield nodes
-        connected = sum(node.connected for node in pipeline.publisher.core.nodes().values())
+        connected = len(states) - states.count("offline")
         yield GaugeMetricFamily("marchproxy_connected_nodes", "Nodes with an open stream.", value=connected)
         live = pipeline.live
         number = live.number if live is not None else 0

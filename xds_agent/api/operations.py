@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
+from collections.abc import Callable
 
 from xds_agent.compile import next_change
+from xds_agent.peers import shared_crl
 from xds_agent.pki.issuer import IssueError
 from xds_agent.pki.revocation import refresh
 from xds_agent.rollout.change import Conflict
@@ -22,8 +24,9 @@ LOOK_S = 5.0
 class Operations:
     """Looks every few seconds; a failure is logged once and tried again."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, leading: Callable[[], bool] = lambda: True) -> None:
         self._pipeline = pipeline
+        self._leading = leading
         self._seen = self._files()
         self._looked = pipeline.now()
         self._said = ""
@@ -47,6 +50,10 @@ class Operations:
         """One refresh serves whatever is due; each reason is a reason of the stored revision."""
         pipeline = self._pipeline
         reasons = []
+        if await asyncio.to_thread(self._take_list):
+            log.info("the revocation list %s is the newer one of another control host now", pipeline.ca.crl)
+        if not self._leading():
+            return
         if await asyncio.to_thread(self._sign, now):
             log.info("the revocation list %s was signed again", pipeline.ca.crl)
         seen = self._files()
@@ -64,7 +71,15 @@ class Operations:
         ca = self._pipeline.ca
         if ca.crl is None or ca.issuing_key is None:
             return False
-        return refresh(ca.crl, ca.issuer(), now=now)
+        signed = refresh(ca.crl, ca.issuer(), now=now)
+        shared_crl.give(self._pipeline.store, ca.crl, ca.issuer())
+        return signed
+
+    def _take_list(self) -> bool:
+        ca = self._pipeline.ca
+        if ca.crl is None or ca.issuing_key is None:
+            return False
+        return shared_crl.take(self._pipeline.store, ca.crl, ca.issuer())
 
     def _due(self, now: dt.datetime) -> bool:
         live = self._pipeline.live

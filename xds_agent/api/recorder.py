@@ -33,9 +33,12 @@ class Recorder:
     def __init__(
         self, store: Store, publisher: Publisher, vitals: Vitals | None = None,
         words_of: Callable[[Refused], str] = lambda refusal: refusal.words,
+        leading: Callable[[], bool] = lambda: True,
     ) -> None:  # fmt: skip
         self._store = store
         self._words_of = words_of
+        # Nodes are noted once, by the control host that leads and hears of all of them.
+        self._leading = leading
         self._publisher = publisher
         self._vitals = vitals
         self._notes: dict[str, dict[str, Any]] = {}
@@ -52,6 +55,10 @@ class Recorder:
             # Its certificate is ours, but the live revision does not hold its name.
             self._turned_away(now, outcome.node, "", outcome.reason)
             return
+        if isinstance(outcome, Connected):
+            self._publisher.silent.discard(outcome.node)
+        if not self._leading():
+            return
         note = self._notes.setdefault(outcome.node, {})
         note["last_seen"] = now
         snapshot = self._publisher.snapshots.get(outcome.node)
@@ -63,8 +70,6 @@ class Recorder:
             words = note["last_error"] = self._words_of(outcome)
             detail = {"revision": outcome.revision, "resources": list(outcome.names), "words": words}
             self._events.append((now, outcome.node, "node.refused", outcome.node, detail))
-        elif isinstance(outcome, Connected):
-            self._publisher.silent.discard(outcome.node)
 
     def _acknowledged(self, note: dict[str, Any], outcome: Acknowledged) -> None:
         """What it last refused is told until it takes something new; going back to what it had is not."""
@@ -80,6 +85,8 @@ class Recorder:
             self._publisher.silent.add(name)
             return
         self._publisher.silent.discard(name)
+        if not self._leading():
+            return
         note = self._notes.setdefault(name, {})
         note["last_seen"] = now
         if isinstance(report, pb.Answer):

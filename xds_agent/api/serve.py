@@ -17,8 +17,9 @@ import uvicorn
 from xds_agent.ads.control import ServerSettings
 from xds_agent.ads.control import serve as serve_ads
 from xds_agent.ads.reports import Report
-from xds_agent.api.app import create_app, create_open_app
+from xds_agent.api.app import create_open_app
 from xds_agent.api.config import ServeConfig
+from xds_agent.api.hosts import Hosts
 from xds_agent.api.metrics import ControlMetrics
 from xds_agent.api.operations import Operations
 from xds_agent.api.recorder import Recorder
@@ -69,21 +70,10 @@ async def serve(config: ServeConfig, stopping: asyncio.Event | None = None) -> N
 async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -> None:
     publisher = Publisher()
     pipeline = Pipeline(store, publisher, _site_ca(config), shadows=_shadows(config))
-    recorder = Recorder(store, publisher, pipeline.vitals, pipeline.words_of)
     orders = Orders(pipeline)
-    steerer = Steerer(pipeline)
-    metrics = ControlMetrics(pipeline, orders)
-    publisher.listeners += [recorder.heard, metrics.heard]
-    # The last good revision is in the core before any port is open.
-    started = time.monotonic()
-    await steerer.load()
-    await pipeline.boot()
-    if pipeline.live is not None:
-        log.info("serving revision %d after %.2f s", pipeline.live.number, time.monotonic() - started)
-
-    def count_refused(refusal: Any) -> None:
-        metrics.refused_peers.inc()
-        recorder.refused(refusal)
+    steerer = Steerer(pipeline, leads=lambda: hosts.member.leading)
+    recorder = Recorder(store, publisher, pipeline.vitals, pipeline.words_of, lambda: hosts.member.leading)
+    metrics = ControlMetrics(pipeline, orders, lambda: hosts.member.leading)
 
     def reported(name: str, report: Report) -> None:
         recorder.reported(name, report)
@@ -91,18 +81,39 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
             pipeline.questions.heard(name, report)
         steerer.heard(name, report)
 
+    def counted(outcome: str) -> None:
+        metrics.applies.labels(outcome).inc()
+
+    hosts = Hosts(config, store, pipeline, reported, counted)
+    publisher.listeners += [recorder.heard, metrics.heard]
+    # The last good revision is in the core before any port is open.
+    started = time.monotonic()
+    hosts.member.before_boot = steerer.load
+    await hosts.member.start()
+    if pipeline.live is not None:
+        log.info("serving revision %d after %.2f s", pipeline.live.number, time.monotonic() - started)
+
+    def count_refused(refusal: Any) -> None:
+        metrics.refused_peers.inc()
+        recorder.refused(refusal)
+
     ads = await serve_ads(
-        publisher.core, _settings(config), on_report=reported, on_refused=count_refused,
+        publisher.core, _settings(config), on_report=hosts.hear, on_refused=count_refused,
         issuer=pipeline.ca.issuer if config.issuing_ca else None, held=pipeline.holds,
+        more=hosts.lead.handler,
     )  # fmt: skip
-    publisher.attach(ads.carry_out)
-    pipeline.vitals.ask = ads.ask
-    pipeline.questions.tell = steerer.tell = ads.tell
+    hosts.attach(ads)
+    steerer.tell = hosts.tell
     pipeline.ask_canary = functools.partial(ask_canary, pipeline.questions)
+    operations = Operations(pipeline, lambda: hosts.member.leading)
     try:
-        chores = [recorder.run, Operations(pipeline).run, orders.run, steerer.run, _watchdog]
-        await _serve_api(config, pipeline, metrics, chores, stop, ads.port)
+        chores = [
+            recorder.run, hosts.member.run, operations.run, lambda: hosts.member.while_leading(orders.run),
+            steerer.run, _watchdog,
+        ]  # fmt: skip
+        await _serve_api(config, pipeline, metrics, hosts, chores, stop, ads.port)
     finally:
+        await hosts.member.stop()
         # GOAWAY: the nodes go to another control host, or keep what they have.
         await ads.stop()
         if pipeline.shadows is not None:
@@ -111,10 +122,10 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
 
 
 async def _serve_api(
-    config: ServeConfig, pipeline: Pipeline, metrics: ControlMetrics,
+    config: ServeConfig, pipeline: Pipeline, metrics: ControlMetrics, hosts: Hosts,
     chores: Sequence[Callable[[], Coroutine[Any, Any, None]]], stop: asyncio.Event, port: int,
 ) -> None:  # fmt: skip
-    apis = _apis(config, pipeline, metrics)
+    apis = _apis(config, pipeline, metrics, hosts)
     serving = [asyncio.create_task(api.serve(sockets=[listener])) for api, listener in apis]
     tasks = [asyncio.create_task(chore()) for chore in chores]
     await _until_started(apis, serving)
@@ -138,16 +149,12 @@ async def _serve_api(
 
 
 def _apis(
-    config: ServeConfig, pipeline: Pipeline, metrics: ControlMetrics
+    config: ServeConfig, pipeline: Pipeline, metrics: ControlMetrics, hosts: Hosts
 ) -> list[tuple[_Api, socket.socket]]:
-    def counted(outcome: str) -> None:
-        metrics.applies.labels(outcome).inc()
-
     apis = []
     for entry in config.sockets:
         tenants = None if entry.tenants == "all" else frozenset(entry.tenants)
-        app = create_app(pipeline, name=config.name, tenants=tenants, counted=counted)
-        apis.append((_api(app), open_socket(entry)))
+        apis.append((_api(hosts.api(tenants)), open_socket(entry)))
     listener = socket.create_server(
         (config.http.address, config.http.port), family=_family(config.http.address), backlog=128
     )

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from xds_agent.cli import daemons, fleet, inventory, output, review, status
+from xds_agent.cli import backup, daemons, fleet, inventory, output, review, status
 from xds_agent.cli.errors import FAILED, CliError
 
 _TRACEBACK = "XDS_AGENT_TRACEBACK"
@@ -72,6 +72,7 @@ def _options(
 for _panel, _commands in {
     "Inventory": (inventory.validate, inventory.diff, inventory.schema),
     "What is live": (status.status, fleet.explain, fleet.history, fleet.rollback, review.live),
+    "Of a control host": (backup.backup, backup.restore),
     "Run by systemd": (daemons.serve, daemons.node, daemons.bootstrap, daemons.renew),
 }.items():
     for _command in _commands:

@@ -8,6 +8,7 @@ it by itself, unchanged or not, well before that. The list on disk is the only r
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -37,13 +38,13 @@ def refresh(path: Path, issuer: Issuer, *, now: dt.datetime, revoke: frozenset[i
     whether the file changed.
     """
     lists = lists_of(path.read_bytes()) if path.exists() else []
-    own = next((crl for crl in lists if crl.issuer == issuer.certificate.subject), None)
+    own = own_list(lists, issuer)
     revoked = {e.serial_number: e.revocation_date_utc for e in own} if own else {}
     fresh = revoke - revoked.keys()
     if own is not None and not fresh and not _aged(own, now):
         return False
     revoked |= dict.fromkeys(fresh, now)
-    number = _number(own) + 1
+    number = number_of(own) + 1
     signed = issuer.sign_crl(revoked, now=now, number=number)
     others = [crl for crl in lists if crl is not own]
     pem = signed + b"".join(crl.public_bytes(Encoding.PEM) for crl in others)
@@ -56,7 +57,15 @@ def _aged(crl: x509.CertificateRevocationList, now: dt.datetime) -> bool:
     return until is None or now >= crl.last_update_utc + (until - crl.last_update_utc) * 2 / 3
 
 
-def _number(crl: x509.CertificateRevocationList | None) -> int:
+def own_list(
+    lists: Sequence[x509.CertificateRevocationList], issuer: Issuer
+) -> x509.CertificateRevocationList | None:
+    """The list among them that this CA signed."""
+    return next((crl for crl in lists if crl.issuer == issuer.certificate.subject), None)
+
+
+def number_of(crl: x509.CertificateRevocationList | None) -> int:
+    """Its CRLNumber, which grows with each list of a CA; 0 where there is none."""
     if crl is None:
         return 0
     try:

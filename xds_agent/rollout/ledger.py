@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from xds_agent.rollout.build import Built
 from xds_agent.store import Store, StoreError, audit, certificates, revisions, secrets
 from xds_agent.store.certificates import Issued
@@ -24,11 +26,14 @@ class Ledger:
     def __init__(self, store: Store, now: Callable[[], dt.datetime]) -> None:
         self.store = store
         self.now = now
+        # Looks, within a write, whether this control host may still say what is live (peers/leadership.py).
+        self.fence: Callable[[Session], None] = lambda session: None
 
     def keep(self, draft: Draft, built: Built) -> int:
         """Everything a revision needs, in one transaction."""
         now = self.now()
         with self.store.write() as session:
+            self.fence(session)
             number = revisions.add(session, draft, now=now)
             secrets.keep(session, self.store.sealer, built.values, now=now)
             certificates.keep(session, self.store.sealer, built.prepared.issued)
@@ -48,7 +53,9 @@ class Ledger:
 
     def finish(self, number: int, outcome: Outcome, words: str, actor: str) -> None:
         with self.store.write() as session:
-            revisions.finish(session, number, outcome, words)
+            self.fence(session)
+            if not revisions.finish(session, number, outcome, words):
+                raise StoreError(f"revision {number} was given up by another control host meanwhile")
             audit.append(
                 session, actor=actor, action=f"revision.{outcome}", subject=str(number),
                 detail={"words": words} if words else {}, now=self.now(),
@@ -89,9 +96,16 @@ class Ledger:
             values = secrets.reveal(session, self.store.sealer, stored.fingerprints) if stored else {}
         return stored, values
 
-    def last_good(self) -> Stored | None:
+    def newest_live(self) -> int:
+        """Its number, 0 before the first."""
+        with self.store.read() as session:
+            return revisions.newest_live(session)
+
+    def last_good(self, *, leading: bool = True) -> Stored | None:
+        """What is served at boot. Whoever leads also notes what the one before left pending."""
         try:
-            self._interrupt()
+            if leading:
+                self._interrupt()
         except StoreError as error:
             # It is not served for that: only what is noted as live is.
             log.error("what was interrupted could not be noted: %s", error)

@@ -88,13 +88,23 @@ class Pipeline:
         self._turn = asyncio.Lock()
         self._queue = Queue()
 
-    async def boot(self) -> None:
+    async def boot(self, *, leading: bool = True) -> None:
         """Serve the last good revision. A revision that was being published when control died is not it."""
-        stored = await asyncio.to_thread(self.ledger.last_good)
+        async with self._turn:
+            await self._boot(leading=leading)
+
+    async def read_live(self) -> None:
+        """Know what is live, without publishing it: the one that leads does that."""
+        stored = await asyncio.to_thread(self.ledger.last_good, leading=False)
+        if stored is not None:
+            await self._serve_again(stored, leading=False, publish=False)
+
+    async def _boot(self, *, leading: bool) -> None:
+        stored = await asyncio.to_thread(self.ledger.last_good, leading=leading)
         if stored is None:
             return
         try:
-            await self._serve_again(stored)
+            await self._serve_again(stored, leading=leading)
         except Exception as error:
             # Proxies keep what they have, and the next change can still repair this: stay up.
             self.trouble = f"revision {stored.number} could not be loaded: {error}"
@@ -432,13 +442,14 @@ class Pipeline:
 
     # --- at boot -------------------------------------------------------------------------------------
 
-    async def _serve_again(self, stored: Stored) -> None:
+    async def _serve_again(self, stored: Stored, *, leading: bool, publish: bool = True) -> None:
         values = await asyncio.to_thread(self.ledger.values, stored.fingerprints)
         built = await self._build(join_secrets(stored.document, values), serving=True)
-        if built.prepared.issued:
+        if built.prepared.issued and leading:
             await asyncio.to_thread(self.ledger.keep_certificates, built.prepared.issued)
         self.live = replace(built.live(stored.number), id=stored.id)
-        self.publisher.publish(built.snapshots, stored.number)
+        if publish:
+            self.publisher.publish(built.snapshots, stored.number)
 
 
 def _plan_notes(plan: WavePlan) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from xds_agent.protocol.boundary import Action
 from xds_agent.protocol.control import ControlCore
-from xds_agent.protocol.outcomes import Acknowledged, NodeState, Outcome, Refused
+from xds_agent.protocol.outcomes import Acknowledged, Connected, Disconnected, NodeState, Outcome, Refused
 from xds_agent.snapshot.resource import Snapshot
 
 Listener = Callable[[Outcome], None]
@@ -46,6 +46,13 @@ class Publisher:
     since: dict[str, dt.datetime] = field(init=False, default_factory=dict)
     # Hosts whose stream is open but which have said nothing for 30 s.
     silent: set[str] = field(init=False, default_factory=set)
+    # Nodes that are connected to control hosts which follow this one: control host -> node -> its state.
+    elsewhere: dict[str, dict[str, NodeState]] = field(init=False, default_factory=dict)
+    # Called whenever something is published.
+    on_publish: list[Callable[[], None]] = field(init=False, default_factory=list)
+    number: int = field(init=False, default=0)
+    # Whether anything ever was.
+    published: bool = field(init=False, default=False)
     _carry_out: Callable[[Iterable[Action]], None] | None = field(init=False, default=None)
     _changed: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -76,19 +83,45 @@ class Publisher:
             for name, refusal in self.refusals.items()
             if name in fresh and fresh[name].revision == refusal.revision
         }
-        self.snapshots = fresh
+        self.snapshots, self.number, self.published = fresh, number, True
         actions = self.core.publish(fresh)
         self._changed.set()
         if self._carry_out is not None:
             self._carry_out(actions)
+        for told in self.on_publish:
+            told()
 
     def nodes(self) -> dict[str, NodeView]:
         """Every proxy of the published revision, by name."""
         known = self.core.nodes()
         return {
-            name: self._view(name, snapshot.revision, known.get(name))
+            name: self._view(name, snapshot.revision, self._here_or_elsewhere(name, known.get(name)))
             for name, snapshot in sorted(self.snapshots.items())
         }
+
+    def connected_to(self, follower: str, name: str) -> bool:
+        """Whether a node is connected to a control host that follows this one."""
+        state = self.elsewhere.get(follower, {}).get(name)
+        return state is not None and state.connected
+
+    def heard_from(self, follower: str, outcome: Outcome) -> None:
+        """What a node answered to a control host that follows this one."""
+        states = self.elsewhere.setdefault(follower, {})
+        state = states.get(outcome.node, NodeState(outcome.node))
+        if isinstance(outcome, Connected):
+            state = replace(state, connected=True)
+        elif isinstance(outcome, Disconnected):
+            state = replace(state, connected=False)
+        elif isinstance(outcome, Acknowledged):
+            state = replace(state, active=outcome.revision)
+        states[outcome.node] = state
+        self._heard(outcome)
+
+    def lost_follower(self, follower: str) -> None:
+        """It follows no more: nobody knows how its nodes are."""
+        for name, state in self.elsewhere.pop(follower, {}).items():
+            if state.connected:
+                self._heard(Disconnected(name, f"control {follower} was lost"))
 
     async def settle(
         self, *, timeout_s: float, names: Collection[str] | None = None,
@@ -142,6 +175,12 @@ class Publisher:
             await asyncio.wait_for(self._changed.wait(), within_s)
         except TimeoutError:
             return
+
+    def _here_or_elsewhere(self, name: str, here: NodeState | None) -> NodeState | None:
+        if here is not None and here.connected:
+            return here
+        found = (states.get(name) for states in self.elsewhere.values())
+        return next((state for state in found if state is not None and state.connected), here)
 
     def _view(self, name: str, wanted: str, node: NodeState | None) -> NodeView:
         refusal = self.refusals.get(name)

@@ -31,8 +31,8 @@ class StoreFull(StoreError):
     """No room left: nothing was stored."""
 
 
-def open_database(url: str) -> Engine:
-    """Engine for `url`, migrated to the newest schema. Raises StoreError with one sentence."""
+def open_database(url: str, *, migrated: bool = True) -> Engine:
+    """Engine for `url`, by default migrated to the newest schema. Raises StoreError with one sentence."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
@@ -45,6 +45,8 @@ def open_database(url: str) -> Engine:
     )
     if engine.dialect.name == "sqlite":
         _make_durable(engine)
+    if not migrated:
+        return engine
     file = Path(parsed.database) if engine.dialect.name == "sqlite" and parsed.database else None
     try:
         try:

@@ -7,9 +7,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
 from xds_agent.store.schema import RevisionRow
@@ -93,13 +93,14 @@ def add(session: Session, draft: Draft, *, now: dt.datetime) -> int:
     return row.number
 
 
-def finish(session: Session, number: int, outcome: Outcome, words: str = "") -> None:
-    """Say once how a pending revision ended."""
-    session.execute(
+def finish(session: Session, number: int, outcome: Outcome, words: str = "") -> bool:
+    """Say once how a pending revision ended; False when somebody else has said so already."""
+    done = session.execute(
         update(RevisionRow)
         .where(RevisionRow.number == number, RevisionRow.outcome == "pending")
         .values(outcome=outcome, words=words)
     )
+    return bool(cast("CursorResult[Any]", done).rowcount)
 
 
 def pending(session: Session) -> list[int]:
@@ -121,6 +122,12 @@ def last_good(session: Session) -> Stored | None:
         select(RevisionRow).where(RevisionRow.outcome == "live").order_by(RevisionRow.number.desc()).limit(1)
     ).first()
     return _stored(row) if row else None
+
+
+def newest_live(session: Session) -> int:
+    """Number of the newest revision that was live, 0 before the first."""
+    found = select(func.max(RevisionRow.number)).where(RevisionRow.outcome == "live")
+    return session.scalar(found) or 0
 
 
 def newest_of(session: Session, content: str) -> Stored | None:

@@ -144,3 +144,35 @@ class CertificateRow(Base):
     key: Mapped[bytes] = mapped_column("key_ciphertext", LargeBinary)
     not_before: Mapped[dt.datetime]
     not_after: Mapped[dt.datetime]
+
+
+class LeadershipRow(Base):
+    """Which of several control hosts leads, in one row; the epoch keeps one that was cut off from writing."""
+
+    __tablename__ = "leadership"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str] = mapped_column(String(255))
+    since: Mapped[dt.datetime]
+
+
+class SharedRow(Base):
+    """A file that all control hosts hold alike; the newer version counts."""
+
+    __tablename__ = "shared"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class HostCertificateRow(Base):
+    """A certificate that a host has shown: what `revoke` puts on the list."""
+
+    __tablename__ = "host_certificates"
+
+    # Hexadecimal, as everywhere.
+    serial: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), index=True)
+    not_after: Mapped[dt.datetime]

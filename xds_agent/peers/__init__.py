@@ -1,0 +1,1 @@
+"""Several control hosts of one site: one leads, the others follow; all serve nodes and answer people."""
