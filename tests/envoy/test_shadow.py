@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ from tests.support.resources import cluster, endpoints, listener, replaced, rout
 from tests.support.site_pki import key_pem
 from tests.support.small_site import DOCUMENT
 from xds_agent.compile import Compiler
+from xds_agent.model import load_site
+from xds_agent.node.admin import Admin
 from xds_agent.rollout.change import Change, Conflict
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.pipeline import Pipeline
@@ -194,3 +197,32 @@ async def test_skip_bad_finds_what_envoy_refuses_among_what_it_takes(pipeline):
     assert skipped.keys() == {"routes[bad0]", "routes[bad1]", "routes[bad2]"}
     assert all("invalid repetition size" in words for words in skipped.values())
     assert {view.state for view in answer.nodes.values()} == {"active"}
+
+
+async def test_a_backend_behind_the_port_of_our_own_listener_is_not_the_shadow_itself(shadows):
+    """Every address is local there: its checks met our listener on that port, which asked it again."""
+    edge = {
+        "services": [
+            {
+                "name": "raw", "protocol": "tcp", "listen": {"port": 7000},
+                "endpoints": [{"address": "192.0.2.8", "port": 7000}],
+                "health": {"type": "tcp", "interval": "1s"},
+            }
+        ]
+    }  # fmt: skip
+    hosts = {"edge1": {"address": "10.0.0.1", "groups": ["ingress"]}}
+    loaded = load_site({"schema": 1, "edge": edge, "hosts": hosts, "origins": {}})
+    material, _ = real_material(loaded)
+    snapshots = Compiler().compile(loaded, material).snapshots()
+    assert await refused(shadows, EMPTY, snapshots["edge1"]) is None
+    [shadow] = shadows._resident
+
+    async def counted(name):
+        said = await Admin(shadow._admin).get(f"/stats?filter=^{name.replace('.', '[.]')}$")
+        return int(said.rpartition(b":")[2])
+
+    async with asyncio.timeout(60):
+        while await counted("cluster.raw.health_check.failure") < 2:  # noqa: ASYNC110  Envoy tells nobody
+            await asyncio.sleep(0.05)
+    assert await counted("cluster.raw.health_check.success") == 0
+    assert await counted("listener.tcp-7000.downstream_cx_total") == 0

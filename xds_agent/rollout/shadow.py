@@ -32,10 +32,13 @@ MOST = 4
 HEAP_MB = 512
 # A start and a whole configuration on a busy machine; an Envoy that takes longer tries nothing.
 START_S = 30.0
-# User namespace, so that no privilege is needed; dies with us; every address is local.
+# User namespace, so that no privilege is needed; dies with us. Every IPv4 address is local to who binds, for
+# which the kernel reads the table `local` itself, and none but loopback can be reached, for which it follows
+# the rules. Else a health check would meet the shadow's own listener on that port, which asks it again.
 _ALONE = (
     "ip link set lo up && ip route add local default dev lo && "
-    '{ ip -6 route add local default dev lo || true; } && exec "$@"'
+    "ip rule add pref 1 to 127.0.0.0/8 lookup local && ip rule del pref 0 && "
+    'exec "$@"'
 )
 
 
