@@ -21,6 +21,8 @@ from xds_agent.proto import marchproxy_pb2 as pb
 TIMEOUT_S = 5.0
 # A tcp connection that Envoy has nothing behind is closed at once; one that lasts this long is kept.
 KEPT_S = 0.3
+# A handshake that was not refused by then is done: Envoy waits for a request.
+LET_IN_S = 1.0
 _HEAD_BYTES = 64 * 1024
 _WORDS = 120
 # An empty gRPC message: not compressed, no bytes.
@@ -80,6 +82,9 @@ async def _exchange(request: pb.CanaryRequest, tls: Tls) -> _Answer:
         request.address, request.port, ssl=context, server_hostname=request.host, limit=_HEAD_BYTES
     )
     try:
+        if request.handshake_only:
+            await _alert(reader)
+            return _Answer(200, {}, b"let in")
         writer.write(head + body)
         lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {
@@ -94,6 +99,16 @@ async def _exchange(request: pb.CanaryRequest, tls: Tls) -> _Answer:
         return _Answer(int(lines[0].split(" ", 2)[1]), headers, said)
     finally:
         writer.close()
+
+
+async def _alert(reader: asyncio.StreamReader) -> None:
+    """Wait for the alert that ends a handshake, which in TLS 1.3 comes after the client's side of it is done.
+
+    Who sends something meanwhile meets a broken pipe instead. Raises ssl.SSLError for the alert.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LET_IN_S):
+            await reader.read(1)
 
 
 def _written(request: pb.CanaryRequest) -> tuple[bytes, bytes]:

@@ -234,7 +234,7 @@ class Answer(_message.Message):
     def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., held: _Optional[_Iterable[_Union[HeldResource, _Mapping]]] = ..., connections: _Optional[_Mapping[str, int]] = ..., replies: _Optional[_Iterable[_Union[CanaryReply, _Mapping]]] = ...) -> None: ...
 
 class CanaryRequest(_message.Message):
-    __slots__ = ("address", "port", "scheme", "host", "method", "path", "headers", "own_certificate")
+    __slots__ = ("address", "port", "scheme", "host", "method", "path", "headers", "own_certificate", "handshake_only")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -250,6 +250,7 @@ class CanaryRequest(_message.Message):
     PATH_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     OWN_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    HANDSHAKE_ONLY_FIELD_NUMBER: _ClassVar[int]
     address: str
     port: int
     scheme: str
@@ -258,7 +259,8 @@ class CanaryRequest(_message.Message):
     path: str
     headers: _containers.ScalarMap[str, str]
     own_certificate: bool
-    def __init__(self, address: _Optional[str] = ..., port: _Optional[int] = ..., scheme: _Optional[str] = ..., host: _Optional[str] = ..., method: _Optional[str] = ..., path: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., own_certificate: bool = ...) -> None: ...
+    handshake_only: bool
+    def __init__(self, address: _Optional[str] = ..., port: _Optional[int] = ..., scheme: _Optional[str] = ..., host: _Optional[str] = ..., method: _Optional[str] = ..., path: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., own_certificate: bool = ..., handshake_only: bool = ...) -> None: ...
 
 class CanaryReply(_message.Message):
     __slots__ = ("status", "by_envoy", "refused", "failed", "words")

@@ -122,7 +122,7 @@ def _request(question: Question) -> pb.CanaryRequest:
     return pb.CanaryRequest(
         address=question.address, port=question.port, scheme=question.scheme, host=question.host,
         method=question.method, path=question.path, headers=dict(question.headers),
-        own_certificate=question.own_certificate,
+        own_certificate=question.own_certificate, handshake_only=question.refused,
     )  # fmt: skip
 
 
