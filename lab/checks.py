@@ -109,7 +109,7 @@ def misdirected(proxy: HostSpec, site: Site) -> Met:
     return Met(str(answer.status), answer.status == 421)
 
 
-def _echoed(answer: str | bytes, message: str) -> Met:
+def echoed(answer: str | bytes, message: str) -> Met:
     """Judge the answer of a backend that says who it is, as JSON, and repeats what it got."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
     named = re.search(r'"host": "([^"]+)"', text)
@@ -125,17 +125,17 @@ def grpc_echo(proxy: HostSpec, site: Site) -> Met:
         answer = client.grpc_unary(proxy.address, GRPC_PORT, GRPC, method, message.encode(), site.anonymous)
     except grpc.RpcError as problem:
         return Met(f"{problem.code().name}: {problem.details()}", False)
-    return _echoed(answer, message)
+    return echoed(answer, message)
 
 
 def websocket(proxy: HostSpec, site: Site) -> Met:
     message = f"hello through {proxy.name}"
-    return _echoed(client.websocket_echo(proxy.address, HTTPS_PORT, CHAT, message, site.anonymous), message)
+    return echoed(client.websocket_echo(proxy.address, HTTPS_PORT, CHAT, message, site.anonymous), message)
 
 
 def tcp(proxy: HostSpec, site: Site) -> Met:
     message = f"ping {proxy.name}"
-    return _echoed(client.tcp_echo(proxy.address, ECHO_PORT, message.encode()), message)
+    return echoed(client.tcp_echo(proxy.address, ECHO_PORT, message.encode()), message)
 
 
 def split(proxy: HostSpec, site: Site) -> Met:

@@ -20,8 +20,8 @@ INCLUDED = (
 )  # fmt: skip
 # Fetched but not installed, so that the roles install them as on any host, only quicker.
 FETCHED = (
-    "chrony", "ethtool", "kmod", "nftables", "nginx-light", "python3-cryptography", "python3-grpcio",
-    "python3-websockets",
+    "chrony", "ethtool", "kmod", "libbpf1", "nftables", "nginx-light", "python3-cryptography",
+    "python3-grpcio", "python3-websockets",
 )  # fmt: skip
 # Raise to have every machine build its image anew.
 RECIPE_VERSION = "1"

@@ -79,7 +79,7 @@ enter_environment() {
 }
 
 lab_packages=(
-  ca-certificates conmon debootstrap iproute2 iptables netavark aardvark-dns openssh-client openssl podman
-  procps python3 python3-venv runc tar util-linux
+  aardvark-dns ca-certificates clang conmon debootstrap ethtool iproute2 iptables libbpf-dev linux-libc-dev make netavark
+  openssh-client openssl podman procps python3 python3-venv runc tar util-linux
 )
 test_packages=(bpftool clang clang-format ethtool git libbpf-dev linux-libc-dev make postgresql xdp-tools)

@@ -57,6 +57,19 @@ def open_channel(target: Target, credentials: grpc.ChannelCredentials) -> grpc.a
     return grpc.aio.secure_channel(target.address, credentials, options=options)
 
 
+async def answers(target: Target, credentials: grpc.ChannelCredentials) -> str:
+    """ "" once `target` has let us in over a connection of its own, else why it has not."""
+    channel = open_channel(target, credentials)
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            await channel.channel_ready()
+    except TimeoutError:
+        return f"no connection within {CONNECT_S:.0f} s"
+    finally:
+        await channel.close()
+    return ""
+
+
 class Upstream:
     """Keeps one session with the first control host that takes us."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -18,10 +19,12 @@ from xds_agent.compile import CompileError
 from xds_agent.explain.request import BadUrl, UnknownProxy
 from xds_agent.model import ModelError, Problem
 from xds_agent.peers.forwarding import unix_user
+from xds_agent.rollout import denying
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.steering.whatif import Suppose
 from xds_agent.store import SealError, StoreError, StoreFull
+from xds_agent.store.denials import Denial
 
 Counted = Callable[[str], None]
 
@@ -71,6 +74,18 @@ class WhatIfRequest(BaseModel):
     service: str | None = None
 
 
+class DenialRequest(BaseModel):
+    """Body of POST /v1/denials; a `for_s` of 0 ends one before its time."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    network: str
+    for_s: float = Field(ge=0, le=30 * 86_400)
+    author: str = ""
+    reason: str = ""
+    force: bool = False
+
+
 def create_app(
     pipeline: Pipeline, *, name: str, tenants: frozenset[str] | None = None,
     counted: Counted = lambda outcome: None,
@@ -98,6 +113,24 @@ def create_app(
             tenants=tenants,
         )  # fmt: skip
         return _told(await pipeline.rollback(body.number, change), counted)
+
+    @app.post("/v1/denials")
+    async def post_denial(body: DenialRequest, request: Request) -> dict[str, Any]:
+        if tenants is not None:
+            raise NotEntitled("the packet filter is of the whole site", "use the socket of all tenants")
+        author = _author(body.author, request)
+        if not body.for_s:
+            return {"lifted": await denying.lift(pipeline, body.network, author)}
+        until = pipeline.now() + dt.timedelta(seconds=body.for_s)
+        denial = Denial(body.network, until, author, body.reason)
+        return {
+            "denied": await denying.deny(pipeline, denial, force=body.force),
+            "until": until.isoformat(timespec="seconds"),
+        }
+
+    @app.get("/v1/denials")
+    async def get_denials() -> dict[str, Any]:
+        return {"denials": await denying.listed(pipeline)}
 
     @app.get("/v1/status")
     async def get_status() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from xds_agent.peers import shared_crl
 from xds_agent.pki.issuer import IssueError
 from xds_agent.pki.revocation import refresh
 from xds_agent.rollout.change import Conflict
+from xds_agent.rollout.denying import forget_ended
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.store import StoreError, certificates
 
@@ -63,6 +64,8 @@ class Operations:
             reasons.append("certificates are due for renewal")
         if self._window(now):
             reasons.append("a maintenance window began or ended")
+        if await asyncio.to_thread(forget_ended, pipeline, now):
+            reasons.append("what was denied by hand is over")
         if reasons:
             await pipeline.refresh("; ".join(reasons))
         self._seen, self._looked = seen, now

@@ -12,7 +12,7 @@ from xds_agent.api.standing import maintenance, pending_words, phase
 from xds_agent.compile.maintenance import active
 from xds_agent.explain.request import explain
 from xds_agent.proto import marchproxy_pb2 as pb
-from xds_agent.rollout import material
+from xds_agent.rollout import denying, material
 from xds_agent.rollout.change import Conflict, NotEntitled
 from xds_agent.rollout.live_diff import differences, listed
 from xds_agent.rollout.pipeline import Pipeline
@@ -81,9 +81,21 @@ class View:
                 for name, until in sorted(ends.items())
                 if self._sees_certificate(name)
             },
-            "notes": [note.render() for note in live.site.not_acted_on] if live and not self._tenants else [],
+            "notes": await self._notes() if live and not self._tenants else [],
             "audit": newest,
         }
+
+    async def _notes(self) -> list[str]:
+        """What is not acted on, and what is in force beside the inventory."""
+        live = self._pipeline.live
+        found = [note.render() for note in live.site.not_acted_on] if live else []
+        for one in await denying.listed(self._pipeline):
+            why = f": {one['reason']}" if one["reason"] else ""
+            found.append(
+                f"drift: {one['network']} is denied by hand until {one['until']}, by {one['author']}{why}; "
+                "what is to stay belongs under protection.deny"
+            )
+        return found
 
     async def history(self, limit: int, before: int | None) -> list[dict[str, Any]]:
         def read() -> list[Stored]:

@@ -61,6 +61,10 @@ class Link:
         """From the next packet on, this generation runs; none is missed and none runs through neither."""
         check(library().bpf_link_update(self.fd, generation.program_fd, None), "updating the link")
 
+    def detach(self) -> None:
+        """Off the interface at once, whoever else holds the link."""
+        check(library().bpf_link_detach(self.fd), "detaching the link")
+
     def program_id(self) -> int:
         """The kernel's number of the program that runs."""
         raw, length = c.create_string_buffer(64), c.c_uint(64)

@@ -20,21 +20,25 @@ import grpc
 import uvloop
 
 import xds_agent
-from xds_agent.ads.client import DELTA_METHOD, Target, Upstream
+from xds_agent.ads.client import DELTA_METHOD, Target, Upstream, answers
 from xds_agent.ads.credentials import channel_credentials
 from xds_agent.node.abilities import hello
 from xds_agent.node.admin import Admin, AdminError
+from xds_agent.node.bringing import Bringing, sentence
 from xds_agent.node.config import NodeConfig
-from xds_agent.node.envoy_link import EnvoyLink, Refusal
+from xds_agent.node.envoy_link import EnvoyLink
 from xds_agent.node.journal import Journal, alone
+from xds_agent.node.no_envoy import STATE as NO_ENVOY
+from xds_agent.node.no_envoy import NoEnvoy
 from xds_agent.node.notify import notify, watchdog_interval_s
 from xds_agent.node.report import GATE_PATTERN, Reporter, gate_counters
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.protocol.assembly import Assembly, Complete
 from xds_agent.protocol.wire import ProtocolError
-from xds_agent.snapshot.resource import SHORT, TYPES, Snapshot
+from xds_agent.snapshot.resource import SHORT, TYPES
 
 if TYPE_CHECKING:
+    from xds_agent.node.datapath import DatapathLink
     from xds_agent.node.figures import Figures
     from xds_agent.node.measuring import Measuring
     from xds_agent.node.metrics import MetricsServer
@@ -63,16 +67,21 @@ class Agent:
         self.prober: Prober
         self.measuring: Measuring
         self.admin = Admin(config.envoy.admin_socket)
-        self.envoy = EnvoyLink(
-            held, xds_socket=config.envoy.xds_socket, admin=self.admin, unfinished=self.journal.unfinished,
-            on_change=self.reporter.changed,
-        )  # fmt: skip
+        self.envoy: EnvoyLink | NoEnvoy = NoEnvoy(held)
+        if config.envoy.present:
+            self.envoy = EnvoyLink(
+                held, xds_socket=config.envoy.xds_socket, admin=self.admin,
+                unfinished=self.journal.unfinished, on_change=self.reporter.changed,
+            )  # fmt: skip
+        self.datapath: DatapathLink | None = None
+        self._bringing: Bringing
         self.upstream = Upstream(
             [Target(address, name) for address, name in config.targets()], self._credentials, self._session
         )
         self.metrics: MetricsServer | None = None
         self._host: pb.Hello | None = None
         self._call: grpc.aio.StreamStreamCall | None = None
+        self._target: Target | None = None
         self._writing = asyncio.Lock()
         self._sent = 0
         self._whole: Complete | None = None
@@ -98,12 +107,19 @@ class Agent:
         self.measuring = Measuring(self.prober, self.reporter.changed)
         log.info("serving revision %s to Envoy", self.journal.snapshot.revision or "none")
         notify("READY=1\nSTATUS=serving Envoy")
+        self.datapath = self._datapath_link()
+        self._bringing = Bringing(self.journal, self.envoy, self.datapath, self.config.envoy.admin_socket)
+        if self.datapath is not None:
+            await self.datapath.start(self.journal.snapshot)
+            self.figures.show_datapath(self.datapath)
         work = [
             asyncio.create_task(self.upstream.run(), name="upstream"),
             asyncio.create_task(self._apply_each(), name="apply"),
             asyncio.create_task(self._sign_of_life(), name="watchdog"),
             asyncio.create_task(self.prober.run(), name="probes"),
         ]
+        if self.datapath is not None:
+            work.append(asyncio.create_task(self.datapath.run(), name="datapath"))
         try:
             await self._open_metrics()
             stopping = asyncio.create_task(self._stopping.wait())
@@ -117,8 +133,10 @@ class Agent:
         """Words of what keeps this host from serving, or ""; being without control is no such thing."""
         if not self.journal.snapshot.revision:
             return "no revision has come yet"
-        if self.envoy.state != "LIVE":
+        if self.envoy.state not in ("LIVE", NO_ENVOY):
             return f"Envoy is {self.envoy.state}"
+        if self.datapath is not None and self.datapath.problem:
+            return f"no datapath: {self.datapath.problem}"
         return ""
 
     async def _shut_down(self, work: list[asyncio.Task[None]]) -> None:
@@ -131,6 +149,8 @@ class Agent:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
         await self.envoy.stop()
+        if self.datapath is not None:
+            await self.datapath.stop()
         if self.metrics is not None:
             await self.metrics.stop()
         self.journal.close()
@@ -151,7 +171,7 @@ class Agent:
             if await _let_in(call):
                 for frame in others:
                     await call.write(frame)
-                self._call = call
+                self._call, self._target = call, target
                 log.info("control %s answers", target.name)
                 self.figures.control_connected.set(1)
                 self.upstream.last_error = ""
@@ -166,6 +186,23 @@ class Agent:
             if reporting is not None:
                 reporting.cancel()
             call.cancel()
+
+    def _datapath_link(self) -> DatapathLink | None:
+        if self.config.datapath is None:
+            return None
+        from xds_agent.node.datapath import DatapathLink
+
+        return DatapathLink(
+            self.config.datapath, self.prober, control_answers=self._control_answers,
+            runtime=self.config.runtime_dir, on_change=self.reporter.changed,
+        )  # fmt: skip
+
+    async def _control_answers(self) -> str:
+        """ "" once control answers over a new connection, else why not."""
+        if self._call is None or self._target is None:
+            return "control is away, and without it nobody could take the change back"
+        words = await answers(self._target, self._credentials())
+        return f"control {self._target.name} does not answer: {words}" if words else ""
 
     async def _take(self, data: bytes) -> None:
         for item in self.assembly.on_response(data):
@@ -200,58 +237,19 @@ class Agent:
 
     async def _apply(self, complete: Complete) -> None:
         started = time.perf_counter()
-        refusal = await self._bring(complete)
+        refusal = await self._bringing.bring(complete)
         if refusal is None:
             self.figures.applied.labels("active").inc()
             self.figures.apply_seconds.observe(time.perf_counter() - started)
             frame = self.assembly.accept(complete)
             self.last_error = ""
         else:
-            self.last_error = _sentence(refusal)
+            self.last_error = sentence(refusal)
             log.error("refused revision %s: %s", complete.snapshot.revision, self.last_error)
             self.figures.applied.labels("refused").inc()
             frame = self.assembly.refuse(complete, refusal.words, refusal.type_url, refusal.names)
         await self._send(frame)
         self.reporter.changed()
-
-    async def _bring(self, complete: Complete) -> Refusal | None:
-        """To the journal and to Envoy; None once it is live in both, else why it is in neither."""
-        target = complete.snapshot
-        refusal = await self._precheck(target)
-        if refusal is not None:
-            return refusal
-        try:
-            synced = await self.journal.prepare(target, complete.changed)
-        except OSError as error:
-            return Refusal("", (), f"the node's journal cannot take it: {error}")
-        refusal = await self.envoy.apply(target, complete.changed)
-        try:
-            await synced
-            if refusal is None:
-                self.journal.commit()
-        except OSError as error:
-            if refusal is None:
-                refusal = await self._go_back(f"the node's journal cannot take it: {error}")
-        if refusal is not None:
-            self.journal.abandon()
-        return refusal
-
-    async def _precheck(self, target: Snapshot) -> Refusal | None:
-        """What no shadow can know of this host."""
-        from xds_agent.node import precheck
-
-        held = self.envoy.core.held
-        if not precheck.needed(held, target):
-            return None
-        envoy = await asyncio.to_thread(precheck.peer_of, str(self.config.envoy.admin_socket))
-        return await asyncio.to_thread(precheck.check, held, target, precheck.Host(envoy))
-
-    async def _go_back(self, words: str) -> Refusal:
-        """Envoy took what the disk then would not keep: back to the set that is on disk."""
-        failure = await self.envoy.apply(self.journal.snapshot)
-        if failure is not None:
-            words += f"; taking Envoy back failed too: {_sentence(failure)}"
-        return Refusal("", (), words)
 
     # ---- what others are told
 
@@ -352,12 +350,6 @@ async def _let_in(call: grpc.aio.StreamStreamCall) -> bool:
         async with asyncio.timeout(LET_IN_S):
             await ended.wait()
     return not call.done()
-
-
-def _sentence(refusal: Refusal) -> str:
-    if not refusal.names:
-        return refusal.words
-    return f"{SHORT.get(refusal.type_url, 'resource')} {', '.join(refusal.names)}: {refusal.words}"
 
 
 def _not_after(certificate: Path) -> int:

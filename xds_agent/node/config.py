@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -57,6 +58,8 @@ class Tls(_Part):
 class EnvoyConfig(_Part):
     """This host's Envoy: the two sockets it shares with the agent, and its limits."""
 
+    # false: a host of the L4 tier alone, to which no Envoy ever comes.
+    present: bool = True
     xds_socket: SocketPath = Path("/run/marchproxy/node/xds.sock")
     admin_socket: SocketPath = Path("/run/marchproxy/envoy/admin.sock")
     binary: Path = Path("/opt/marchproxy/envoy/bin/envoy")
@@ -75,6 +78,26 @@ class Metrics(_Part):
     port: int = Field(default=8082, ge=0, le=65535)
 
 
+class DatapathConfig(_Part):
+    """The XDP datapath of this host: where it runs, and how large its maps are."""
+
+    interfaces: list[str] = Field(min_length=1)
+    # Addresses of services on `vip`; the agent sets them. Empty: the first interface's own.
+    vips: tuple[IPv4Address | IPv6Address, ...] = ()
+    # `skb` works on any driver, slower by far, and is never chosen by itself.
+    mode: Literal["native", "skb"] = "native"
+    program: Path = Path("/opt/marchproxy/datapath/xdp_main.bpf.o")
+    pins: Path = Path("/run/marchproxy/bpf/datapath")
+    # The same on all hosts of a site, so that any of them finds the same real.
+    balance_seed: int = Field(default=0, ge=0)
+    services: int = Field(default=1024, ge=2)
+    reals: int = Field(default=4096, ge=2)
+    limit_blocks: int = Field(default=65_536, ge=1)
+    flows: int = Field(default=65_536, ge=1)
+    # A change after which control or the gateway is silent for so long is taken back.
+    confirm_s: float = Field(default=10.0, gt=0)
+
+
 class NodeConfig(_Part):
     """All of node.yml."""
 
@@ -85,7 +108,11 @@ class NodeConfig(_Part):
     control_names: list[str] = Field(min_length=1)
     tls: Tls
     state_dir: Path = Path("/var/lib/marchproxy/node")
+    # What is worth keeping as long as this host is up, and no longer.
+    runtime_dir: Path = Path("/run/marchproxy/node")
     envoy: EnvoyConfig = EnvoyConfig()
+    # null: no datapath.
+    datapath: DatapathConfig | None = None
     metrics: Metrics = Metrics()
 
     @model_validator(mode="after")

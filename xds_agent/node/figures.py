@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from xds_agent.node.datapath import DatapathLink
 
 # Regular expression over Envoy's statistic names (in Envoy's own form, before tags are cut out).
 ENVOY_STATS = (
@@ -59,3 +64,9 @@ class Figures:
         self.sent = Counter(
             "marchproxy_resources_sent", "Resources sent to Envoy, also unchanged ones", registry=registry
         )
+
+    def show_datapath(self, link: DatapathLink) -> None:
+        """Count the datapath's packets too, read from its maps when somebody asks."""
+        from xds_agent.node.datapath.figures import DatapathFigures
+
+        self.registry.register(DatapathFigures(link))

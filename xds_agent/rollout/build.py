@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xds_agent.compile import Compiled, CompileError, Compiler, Material
@@ -17,7 +17,7 @@ from xds_agent.rollout.material import Prepared, SiteCa
 from xds_agent.snapshot.resource import Snapshot
 from xds_agent.steering.deciding import UNDECIDED, Decisions
 from xds_agent.steering.site import Scene, scene_of
-from xds_agent.store import Store, certificates, secrets
+from xds_agent.store import Store, certificates, denials, secrets
 from xds_agent.store.revisions import content_id
 
 Decide = Callable[[Site, dt.datetime], tuple[Scene, Decisions]]
@@ -91,6 +91,7 @@ class Builder:
         prints = secrets.fingerprints(self._store.sealer, values)
         with self._store.read() as session:
             held = certificates.load(session, self._store.sealer)
+            by_hand = denials.current(session, self._now())
         now = self._now()
         prepared = material.prepare(
             site, self._ca, held, now=now, serving=serving, challenges=self.challenges
@@ -100,6 +101,8 @@ class Builder:
         scene, decisions = self.decide(site, now)
         if (problems := scene.problems()) and not serving:
             raise CompileError(problems)
+        denied = tuple((one.network, int(one.until.timestamp())) for one in by_hand)
+        prepared = replace(prepared, material=replace(prepared.material, denied=denied))
         compiled = self._compiler.compile(site, prepared.material, now=now, decisions=decisions)
         snapshots = compiled.snapshots()
         changes = describe(old.site if old else None, site, old.snapshots if old else None, snapshots)

@@ -29,6 +29,8 @@ COUNTERS_WITHIN_S = 1.0
 # A proxy that has only just connected is not sick yet.
 SETTLING_S = 2.0
 OFFLINE = "it is offline"
+# Not heard yet, serving, or a host of the L4 tier alone.
+WELL = ("", "LIVE", "NONE")
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class Release:
         away = [
             Failure(name, f"{name} has the change, and its Envoy is {state}")
             for name in names
-            if (state := self.vitals.envoy_state(name)) not in ("", "LIVE")
+            if (state := self.vitals.envoy_state(name)) not in WELL
         ]
         verdict = judge(windows(names, earlier, start, now))
         evidence = verdict.evidence if self.rounds is None else f"{verdict.evidence}; {self.rounds.evidence}"
@@ -212,6 +214,6 @@ async def sick_before(publisher: Publisher, vitals: Vitals) -> dict[str, str]:
             found[name] = f"it refuses the revision before this one: {view.error}"
         elif view.state == "pending":
             found[name] = "it has not taken the revision before this one"
-        elif (state := vitals.envoy_state(name)) not in ("", "LIVE"):
+        elif (state := vitals.envoy_state(name)) not in WELL:
             found[name] = f"its Envoy is {state}"
     return found

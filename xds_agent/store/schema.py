@@ -176,3 +176,14 @@ class HostCertificateRow(Base):
     serial: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(255), index=True)
     not_after: Mapped[dt.datetime]
+
+
+class DenialRow(Base):
+    """A network denied by hand for a time, beside the inventory."""
+
+    __tablename__ = "denials"
+
+    network: Mapped[str] = mapped_column(String(64), primary_key=True)
+    until: Mapped[dt.datetime]
+    author: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)

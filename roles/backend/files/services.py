@@ -1,4 +1,4 @@
-"""WebSocket, gRPC and TCP services whose every answer names the host and cloud that gave it.
+"""WebSocket, gRPC, TCP and UDP services whose every answer names the host and cloud that gave it.
 
 Debian's own python3-websockets and python3-grpcio are all it needs, so that a backend shares nothing with the
 agent it is used to try.
@@ -74,6 +74,25 @@ async def serve_tcp(port: int, who: dict[str, str]) -> None:
     await asyncio.start_server(echo, None, port)
 
 
+class UdpEcho(asyncio.DatagramProtocol):
+    """Sends each datagram back behind a line that names the host."""
+
+    def __init__(self, who: dict[str, str]) -> None:
+        self.line = (json.dumps(who) + "\n").encode()
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
+        self.transport.sendto(self.line + data, source)
+
+
+async def serve_udp(port: int, who: dict[str, str]) -> None:
+    """As TCP, on the same port."""
+    loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(lambda: UdpEcho(who), local_addr=("0.0.0.0", port))
+
+
 def ready() -> None:
     """Tell systemd (Type=notify) that every port answers; without systemd nobody is told."""
     address = os.environ.get("NOTIFY_SOCKET", "")
@@ -93,6 +112,7 @@ async def main() -> None:
     who = {"host": asked.host, "cloud": asked.cloud}
     await serve_websocket(asked.websocket, who)
     await serve_tcp(asked.tcp, who)
+    await serve_udp(asked.tcp, who)
     server = await serve_grpc(asked.grpc, who)
     ready()
     await server.wait_for_termination()

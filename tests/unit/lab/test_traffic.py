@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from lab import traffic
-from lab.checks import Check, Met, _echoed, is_likely
+from lab.checks import Check, Met, echoed, is_likely
 from lab.failover import SETTLED, Watch, _judge
 from lab.place import HostSpec
 from lab.wanted import share_of
@@ -65,10 +65,10 @@ def test_the_table_counts_what_is_not_as_expected() -> None:
 
 
 def test_an_echo_names_the_backend_that_gave_it() -> None:
-    assert _echoed('{"host": "backend-gcp1", "echo": "ping"}', "ping") == Met("echoed by backend-gcp1", True)
-    assert _echoed(b'{"host": "backend-gcp1"}\nping', "ping") == Met("echoed by backend-gcp1", True)
-    assert not _echoed('{"host": "backend-gcp1", "echo": "pong"}', "ping").as_expected
-    assert not _echoed("ping", "ping").as_expected
+    assert echoed('{"host": "backend-gcp1", "echo": "ping"}', "ping") == Met("echoed by backend-gcp1", True)
+    assert echoed(b'{"host": "backend-gcp1"}\nping', "ping") == Met("echoed by backend-gcp1", True)
+    assert not echoed('{"host": "backend-gcp1", "echo": "pong"}', "ping").as_expected
+    assert not echoed("ping", "ping").as_expected
 
 
 def test_a_split_is_judged_by_what_the_inventory_says() -> None:

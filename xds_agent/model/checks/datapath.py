@@ -3,13 +3,16 @@
 import contextlib
 import ipaddress
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from xds_agent.model.base import is_dns_name
 from xds_agent.model.checks.context import Context
+from xds_agent.model.edge import Edge
 from xds_agent.model.ports import NAT_PORTS
+from xds_agent.model.protection import Protection
 from xds_agent.model.services import Service
+from xds_agent.model.site import Host
 
 Network = IPv4Network | IPv6Network
 _DATAPATH_ONLY = ("tier", "forward", "when_no_real", "packet_limit")
@@ -135,15 +138,12 @@ def _check_protection(context: Context) -> None:
             context.add(f"protection.deny_anyway[{at}]", f"{text} is not denied", fix)
     if not deny:
         return
-    inside = sorted(_addresses(context))
-    operators = list(_networks(protection.operators))
+    inside = sorted(_addresses(context.edge, context.hosts))
     for at, text in enumerate(protection.deny):
         network = deny.get(text)
         if network is None or text in meant:
             continue
-        found = next((f"operators' network {name}" for name, one in operators if _meet(network, one)), "")
-        found = found or _within(network, inside)
-        if found:
+        if found := _operators(protection, network) or _within(network, inside):
             fix = f"take it out; if it is meant, name {text} under protection.deny_anyway too"
             context.add(f"protection.deny[{at}]", f"{text} contains {found}", fix)
 
@@ -157,11 +157,22 @@ def _networks(texts: Iterable[str]) -> Iterator[tuple[str, Network]]:
             continue
 
 
-def _addresses(context: Context) -> Iterator[tuple[int, int, str]]:
+def whom_it_shuts_out(edge: Edge, hosts: Mapping[str, Host], network: Network) -> str:
+    """Whom a host cannot do without and denying `network` would shut out, in words; "" for nobody."""
+    operators = _operators(edge.protection, network) if edge.protection is not None else ""
+    return operators or _within(network, sorted(_addresses(edge, hosts)))
+
+
+def _operators(protection: Protection, network: Network) -> str:
+    found = (name for name, one in _networks(protection.operators) if _meet(network, one))
+    return next((f"operators' network {name}" for name in found), "")
+
+
+def _addresses(edge: Edge, hosts: Mapping[str, Host]) -> Iterator[tuple[int, int, str]]:
     """(IP version, address, whose it is in words) of everybody a host cannot do without."""
-    for name in sorted(context.hosts):
-        yield from _address(context.hosts[name].address, f"host {name}")
-    for service in context.edge.services:
+    for name in sorted(hosts):
+        yield from _address(hosts[name].address, f"host {name}")
+    for service in edge.services:
         for endpoint in service.endpoints:
             yield from _address(endpoint.address, f"a backend of {service.name}")
 

@@ -1,0 +1,88 @@
+"""A host's datapath as a process of its own, so that it can stand in another network namespace.
+
+    python -m tests.support.datapath_host RUNTIME PINS PROGRAM INTERFACE [VIP...]
+
+Reads a command per line on stdin and answers each with one line of JSON: `apply EDGE` (an edge as JSON,
+compiled for this host), `state`, `counters`, `control away`, `control back`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from tests.support.golden import words_for_keys
+from xds_agent.compile import Compiler
+from xds_agent.datapath.counters import Counters
+from xds_agent.model import load_site
+from xds_agent.node.config import DatapathConfig
+from xds_agent.node.datapath import DatapathLink, state
+from xds_agent.node.probing import Prober
+from xds_agent.snapshot.resource import EMPTY, Snapshot
+
+HOST = "edge1"
+
+
+def compiled(edge: dict[str, Any]) -> Snapshot:
+    """What a host with a datapath would be given."""
+    host = {"groups": ["l4", "ingress"], "cloud": "lab", "interfaces": ["eth0"], "vip": "192.0.2.254"}
+    site = load_site({"schema": 1, "edge": edge, "hosts": {HOST: host}, "origins": {}})
+    return Compiler().compile(site, words_for_keys(site)).snapshots()[HOST]
+
+
+class _Host:
+    def __init__(self, arguments: list[str]) -> None:
+        runtime, pins, program, interface, *vips = arguments
+        self.folder = Path(runtime)
+        self.away = ""
+        config = DatapathConfig(
+            interfaces=[interface], vips=tuple(map(ip_address, vips)), program=Path(program), pins=Path(pins),
+            services=64, reals=64, flows=4096, limit_blocks=1024, confirm_s=2.0,
+        )  # fmt: skip
+        self.link = DatapathLink(config, Prober(), control_answers=self._control_answers, runtime=self.folder)
+        self.held = self.folder / "held.json"
+
+    async def _control_answers(self) -> str:
+        return self.away
+
+    async def run(self) -> None:
+        """Until stdin ends."""
+        held = compiled(json.loads(self.held.read_text())) if self.held.exists() else EMPTY
+        await self.link.start(held)
+        print(json.dumps({"problem": self.link.problem}), flush=True)
+        work = [asyncio.create_task(self.link.run()), asyncio.create_task(self.link._prober.run())]
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            print(json.dumps(await self._answer(line.strip())), flush=True)
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        await self.link.stop()
+
+    async def _answer(self, line: str) -> Any:
+        command, _, rest = line.partition(" ")
+        if command == "apply":
+            edge = json.loads(rest)
+            refusal = await self.link.apply(compiled(edge))
+            if refusal is None:
+                self.held.write_text(rest)
+            return {"refused": refusal.words if refusal else ""}
+        if command == "control":
+            self.away = "control is away" if rest == "away" else ""
+            return {}
+        if command == "counters":
+            assert self.link.writer is not None
+            counters = Counters(self.link.writer.generation)
+            services = {"host": 0, **dict(self.link.writer.services.items())}
+            return {
+                name: {reason: count.packets for reason, count in counters.service(number).items()}
+                for name, number in services.items()
+            }
+        return state.read(self.link.state_file)
+
+
+if __name__ == "__main__":
+    asyncio.run(_Host(sys.argv[1:]).run())

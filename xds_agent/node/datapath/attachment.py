@@ -1,0 +1,224 @@
+"""Programs on interfaces: load, pin, attach, take over what a predecessor of this process left running."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes as c
+import errno
+import logging
+import os
+import secrets
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xds_agent.datapath import pins
+from xds_agent.datapath.libbpf import Unavailable, library
+from xds_agent.datapath.link import Link
+from xds_agent.datapath.objects import Kept
+from xds_agent.datapath.program import Features, Generation, Sizes, load
+from xds_agent.node.datapath.network import Interface
+
+log = logging.getLogger(__name__)
+
+_BPF_FS_MAGIC = 0xCAFE4A11
+MAPS, LINKS = "maps", "links"
+
+
+class AttachError(Exception):
+    """The datapath cannot run here; the words say why and what to do."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A program that is loaded and attached to nothing yet."""
+
+    generation: Generation
+    taken_over: bool
+    """True where the tables of a program that was running before are in use."""
+
+
+def load_beside(program: Path, *, folder: Path, sizes: Sizes, balance_seed: int, host_seed: int) -> Loaded:
+    """Load `program` with the maps that are pinned in `folder`. Raises AttachError."""
+    _check_bpffs(folder)
+    kept = _kept(folder)
+    try:
+        generation = _loaded(program, sizes, (host_seed, balance_seed), kept)
+    finally:
+        for one in kept:
+            pins.close(one)
+    return Loaded(generation, bool(kept) and "services4" not in generation.fresh)
+
+
+def host_seed(runtime: Path) -> int:
+    """This host's secret, by which it finds flows in its maps: it lives exactly as long as they do.
+
+    Raises AttachError.
+    """
+    path = runtime / "datapath.seed"
+    try:
+        if not path.exists():
+            runtime.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_suffix(".new")
+            fresh.touch(mode=0o600)
+            fresh.write_text(str(secrets.randbits(32)), encoding="ascii")
+            fresh.replace(path)
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise AttachError(f"{path}: {error}") from error
+
+
+def attach(
+    generation: Generation, interfaces: Sequence[Interface], *, folder: Path, native: bool
+) -> dict[str, Link]:
+    """From here on `generation` runs on every interface; links by interface, pinned with the maps.
+
+    Raises AttachError; what ran before goes on where it was not exchanged yet.
+    """
+    links: dict[str, Link] = {}
+    try:
+        for interface in interfaces:
+            links[interface.name] = _link(generation, interface, folder / LINKS, native=native)
+        pins.pin(generation, folder / MAPS)
+    except (OSError, pins.NoBpffs, AttachError) as error:
+        for link in links.values():
+            link.close()
+        raise error if isinstance(error, AttachError) else AttachError(str(error)) from error
+    _forget_others(folder / LINKS, {interface.name for interface in interfaces})
+    return links
+
+
+def detach(folder: Path) -> list[str]:
+    """Take the programs off; names of the interfaces. Maps stay pinned, so that `attach` finds all as it was.
+
+    Raises AttachError.
+    """
+    names = []
+    for pin in sorted((folder / LINKS).glob("*")):
+        try:
+            link = Link.open(pin)
+            if link is not None:
+                link.detach()
+                link.close()
+            pin.unlink()
+        except OSError as error:
+            raise AttachError(f"{pin.name}: {error}") from error
+        names.append(pin.name)
+    return names
+
+
+def _check_bpffs(folder: Path) -> None:
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    if _file_system(place) != _BPF_FS_MAGIC:
+        raise AttachError(
+            f"{folder} is not on a BPF file system: mount -t bpf bpf {folder.parent} (role xdp does)"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LINKS).mkdir(exist_ok=True)
+    except OSError as error:
+        raise AttachError(
+            f"{folder} cannot be written ({error.strerror}); role xdp makes it the agent's"
+        ) from error
+
+
+def _file_system(place: Path) -> int:
+    """f_type of statfs(2): the first word, of the machine's size."""
+    buffer = c.create_string_buffer(256)
+    if c.CDLL(None).statfs(str(place).encode(), buffer) != 0:
+        return 0
+    return int(struct.unpack_from("@l", buffer.raw)[0]) & 0xFFFFFFFF
+
+
+def _kept(folder: Path) -> list[Kept]:
+    try:
+        return pins.reopen(folder / MAPS)
+    except OSError as error:
+        raise AttachError(f"the pinned maps cannot be opened: {error}") from error
+
+
+def _loaded(program: Path, sizes: Sizes, seeds: tuple[int, int], kept: Sequence[Kept]) -> Generation:
+    host_seed, balance_seed = seeds
+    features = Features(local_sockets=True, limit_seed=host_seed, balance_seed=balance_seed & 0xFFFFFFFF)
+    problem: Exception | None = None
+    # Of several layouts the one that this program shares; a predecessor of another layout gives nothing.
+    for predecessor in (*reversed(kept), None):
+        try:
+            generation = load(program, sizes=sizes, features=features, predecessor=predecessor)
+        except (Unavailable, ValueError, OSError) as error:
+            problem = error
+            break
+        if predecessor is None or generation.layout == predecessor.layout:
+            return generation
+        generation.close()
+    words = str(problem)
+    if isinstance(problem, Unavailable) and "libbpf" in words:
+        words += " (Debian: libbpf1; role xdp installs it)"
+    raise AttachError(f"the datapath's program cannot be loaded: {words}") from problem
+
+
+def _link(generation: Generation, interface: Interface, folder: Path, *, native: bool) -> Link:
+    pin = folder / interface.name
+    link = Link.open(pin)
+    if link is not None:
+        try:
+            link.update(generation)
+            return link
+        except OSError as error:
+            # The interface it was attached to is gone (a container's NIC is made anew): a dead link.
+            log.info("%s: the pinned link is dead (%s)", interface.name, error)
+            link.close()
+            pin.unlink()
+    try:
+        link = Link.attach(generation, interface.index, native=native)
+    except OSError as error:
+        raise AttachError(_why_not(interface, error, native=native)) from error
+    link.pin(pin)
+    return link
+
+
+def _why_not(interface: Interface, error: OSError, *, native: bool) -> str:
+    name = interface.name
+    if error.errno in (errno.EBUSY, errno.EEXIST):
+        return (
+            f"{name} carries another XDP program already ({_program_words(interface.xdp)}): take it off "
+            f"(ip link set dev {name} xdp off), or take {name} out of xdp_interfaces"
+        )
+    if native and error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE):
+        return (
+            f"{name} (driver {interface.driver or 'unknown'}, MTU {interface.mtu}) takes no native XDP: "
+            "lower the MTU or the number of channels if the driver says so, or ask for the slower mode: "
+            "xdp_mode: skb"
+        )
+    return f"{name}: {error}"
+
+
+def _program_words(number: int) -> str:
+    if not number:
+        return "unknown"
+    lib = library()
+    with contextlib.suppress(AttributeError, OSError):
+        fd = lib.bpf_prog_get_fd_by_id(number)
+        if fd >= 0:
+            try:
+                return f"{_name(fd)}, number {number}"
+            finally:
+                os.close(fd)
+    return f"number {number}; bpftool prog show id {number} names it"
+
+
+def _name(fd: int) -> str:
+    # struct bpf_prog_info: name of 16 bytes at 64.
+    buffer, length = c.create_string_buffer(256), c.c_uint(256)
+    if library().bpf_obj_get_info_by_fd(fd, buffer, c.byref(length)) != 0:
+        return "unnamed"
+    return buffer.raw[64:80].rstrip(b"\0").decode(errors="replace") or "unnamed"
+
+
+def _forget_others(folder: Path, names: set[str]) -> None:
+    """Interfaces that are no longer asked for: their link goes, and with it the program."""
+    for pin in folder.glob("*"):
+        if pin.name not in names:
+            log.info("%s is no longer in xdp_interfaces: detached", pin.name)
+            pin.unlink()

@@ -1,0 +1,302 @@
+"""The datapath link: a host's programs and maps, brought to a revision, kept true to the network.
+
+Beside EnvoyLink: `apply` brings the maps to a set and returns how that ended. Whatever is refused, or shuts
+the host out from control or its gateway, is undone; whatever happens to this process, the programs go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError
+
+from xds_agent.datapath.link import Link
+from xds_agent.datapath.program import Sizes
+from xds_agent.node.config import DatapathConfig
+from xds_agent.node.datapath import state
+from xds_agent.node.datapath.attachment import AttachError, attach, host_seed, load_beside
+from xds_agent.node.datapath.lockout import Lockout
+from xds_agent.node.datapath.network import Interface, Network, NetworkError
+from xds_agent.node.datapath.rings import RingFiles
+from xds_agent.node.datapath.wanted import Address, RealKey, Wanted, wanted_of
+from xds_agent.node.datapath.ways import Ways
+from xds_agent.node.datapath.writer import Writer, settings_of
+from xds_agent.node.envoy_link import Refusal
+from xds_agent.node.probing import OverBudget, Prober, Target
+from xds_agent.snapshot.resource import DATAPATH_SERVICE, Snapshot
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+ASKER = "xdp"
+# Next hops are looked at this often; health acts at once.
+LOOK_S = 1.0
+# Flows of moved slots are counted this often: it walks the flow table.
+SETTLE_S = 15.0
+_FAILURES = (AttachError, NetworkError, DecodeError, ValueError, OSError)
+
+
+class DatapathLink:
+    """One host's datapath. `start`, then `apply` one set at a time; `run` keeps it true meanwhile."""
+
+    def __init__(
+        self, config: DatapathConfig, prober: Prober, *, control_answers: Callable[[], Awaitable[str]],
+        runtime: Path, on_change: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`control_answers`: "" once control answers over a new connection, else why not."""
+        self.config = config
+        self.problem = "the datapath has not started yet"
+        self.wanted = Wanted()
+        self.writer: Writer | None = None
+        self.interfaces: tuple[Interface, ...] = ()
+        self._revision = ""
+        self._prober = prober
+        self._lockout = Lockout(control_answers, patience_s=config.confirm_s)
+        self._runtime = runtime
+        self._on_change = on_change
+        self._links: dict[str, Link] = {}
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="datapath")
+        self._turn = asyncio.Lock()
+        self._look = asyncio.Event()
+        self._seen: object = None
+        self._macs: dict[Address, bytes] = {}
+        self._down: frozenset[RealKey] = frozenset()
+        self._settled = 0.0
+
+    @property
+    def state_file(self) -> Path:
+        return self._runtime / "datapath.json"
+
+    async def start(self, held: Snapshot) -> None:
+        """Load, bring the maps to `held`, attach. What is in the way becomes `problem`; L7 is served."""
+        async with self._turn:
+            try:
+                await self._in_thread(self._start, held)
+                self.problem = ""
+                self._prober.watch(ASKER, self.wanted.checks())
+            except OverBudget as error:
+                self.problem = str(error)
+            except _FAILURES as error:
+                self.problem = str(error)
+        if self.problem:
+            log.error("no datapath: %s", self.problem)
+        self._prober.listen(self._on_health)
+        self._describe()
+
+    async def apply(self, target: Snapshot) -> Refusal | None:
+        """Bring the maps to `target`; None once it is live, else why not (and the set before is live)."""
+        async with self._turn:
+            if self.writer is None:
+                return Refusal("", (), f"this host's datapath does not run: {self.problem}")
+            baseline = await self._lockout.baseline(self.interfaces)
+            if baseline.words:
+                return Refusal("", (), f"no change of the datapath now: {baseline.words}")
+            before = self.wanted
+            refusal = await self._flip(target)
+            if refusal is None and (words := await self._lockout.shut_out(baseline)):
+                refusal = Refusal("", (), f"{words}; the datapath went back to the set before")
+            if refusal is not None:
+                await self._go_back(before)
+            else:
+                self._revision = target.revision
+            self._describe()
+            return refusal
+
+    async def go_back(self, held: Snapshot) -> None:
+        """To a set that was live before: something else of the revision failed. Raises nothing."""
+        async with self._turn:
+            if self.writer is not None:
+                refusal = await self._flip(held)
+                if refusal is not None:
+                    log.error("the datapath could not be taken back: %s", refusal.words)
+                self._revision = held.revision
+                self._describe()
+
+    async def run(self) -> None:
+        """Follow health, next hops and the end of timed denials, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._look.wait()
+            self._look.clear()
+            async with self._turn:
+                if self.writer is None:
+                    continue
+                try:
+                    if await self._in_thread(self._follow) or await self._in_thread(self._settle):
+                        self._describe()
+                        self._on_change()
+                except _FAILURES as error:
+                    log.error("the datapath could not follow the network: %s", error)
+
+    async def stop(self) -> None:
+        """Close what is ours; programs and maps go on."""
+        self._disk.shutdown(wait=True)
+        for link in self._links.values():
+            link.close()
+        if self.writer is not None:
+            self.writer.generation.close()
+
+    # ---- in the thread of the maps
+
+    def _start(self, held: Snapshot) -> None:
+        config = self.config
+        with Network() as network:
+            self.interfaces = tuple(network.interface(name) for name in config.interfaces)
+            self._set_vips(network)
+        sizes = Sizes(
+            services=config.services, reals=config.reals, limit_blocks=config.limit_blocks, flows=config.flows
+        )
+        loaded = load_beside(
+            config.program, folder=config.pins, sizes=sizes, balance_seed=config.balance_seed,
+            host_seed=host_seed(self._runtime),
+        )  # fmt: skip
+        mtu = min(one.mtu for one in self.interfaces)
+        writer = Writer(loaded.generation, rings=RingFiles(self._runtime / "rings"), mtu=mtu)
+        try:
+            wanted = self._read(held)
+            if loaded.taken_over:
+                writer.take_over(wanted)
+            self._write(writer, wanted, self._ways(wanted, wait=False))
+            self._links = attach(
+                loaded.generation, self.interfaces, folder=config.pins, native=config.mode == "native"
+            )
+        except BaseException:
+            loaded.generation.close()
+            raise
+        self.writer, self.wanted, self._revision = writer, wanted, held.revision
+
+    def _set_vips(self, network: Network) -> None:
+        first = self.interfaces[0]
+        missing = [vip for vip in self.config.vips if vip not in first.addresses]
+        for vip in missing:
+            network.add_address(first.index, vip)
+        if missing:
+            self.interfaces = tuple(network.interface(one.name) for one in self.interfaces)
+
+    def _read(self, snapshot: Snapshot) -> Wanted:
+        with Network() as network:
+            self.interfaces = tuple(network.interface(name) for name in self.config.interfaces)
+        vips = self.config.vips
+        own = [one for interface in self.interfaces for one in interface.addresses if one not in vips]
+        return wanted_of(snapshot, own=own, vips=vips or self._sources())
+
+    def _sources(self) -> tuple[Address, ...]:
+        """The first interface's own address of each IP version."""
+        found: dict[int, Address] = {}
+        for one in self.interfaces[0].addresses:
+            if one not in self.config.vips:
+                found.setdefault(one.version, one)
+        return tuple(found.values())
+
+    def _ways(self, wanted: Wanted, *, wait: bool) -> Ways:
+        with Network() as network:
+            return Ways.of(network, wanted, {one.index for one in self.interfaces}, wait=wait)
+
+    def _write(self, writer: Writer, wanted: Wanted, ways: Ways) -> None:
+        ways.check(wanted)
+        settings = settings_of(wanted.limits, self._sources())
+        # Taken once: what changes while this is written is seen as different afterwards.
+        self._macs, self._down = dict(ways.macs), self._unhealthy(wanted)
+        self._seen = None
+        down, seen = self._down, self._inputs(wanted, self._down)
+        writer.apply(wanted, settings, self._macs, lambda key: key not in down)
+        self._seen = seen
+
+    def _flip_now(self, target: Snapshot) -> Wanted:
+        assert self.writer is not None
+        wanted = self._read(target)
+        self._write(self.writer, wanted, self._ways(wanted, wait=True))
+        return wanted
+
+    def _follow(self) -> bool:
+        """Write again if anything beside the revision has changed; True if it had."""
+        assert self.writer is not None
+        ways = self._ways(self.wanted, wait=False)
+        # A neighbour that the kernel has forgotten is where it was until it is found elsewhere.
+        macs = {**{one: mac for one, mac in self._macs.items() if one in ways.wanted}, **ways.macs}
+        self._macs = macs
+        if self._inputs(self.wanted, self._unhealthy(self.wanted)) == self._seen:
+            return False
+        self._write(self.writer, self.wanted, ways.with_macs(macs))
+        return True
+
+    def _settle(self) -> bool:
+        """Every now and then: what no flow is pinned to any more is forgotten."""
+        assert self.writer is not None
+        if time.monotonic() - self._settled < SETTLE_S:
+            return False
+        self._settled = time.monotonic()
+        return self.writer.settle(self.wanted)
+
+    def _inputs(self, wanted: Wanted, down: frozenset[RealKey]) -> object:
+        """All that decides about the maps beside the revision."""
+        now = time.time()
+        timed = tuple(one for one in wanted.timed if one[1] > now)
+        return dict(self._macs), down, timed
+
+    def _unhealthy(self, wanted: Wanted) -> frozenset[RealKey]:
+        """Reals that a check found ill; whom nobody knows yet counts as well."""
+        reals = [real for one in wanted.services.values() for real in one.reals]
+        return frozenset(
+            real.key
+            for real in reals
+            if real.check is not None and self._prober.result(real.check).healthy is False
+        )
+
+    # ---- in the event loop
+
+    async def _flip(self, target: Snapshot) -> Refusal | None:
+        try:
+            wanted = await self._in_thread(self._flip_now, target)
+            self._prober.watch(ASKER, wanted.checks())
+        except _FAILURES as error:
+            # OverBudget is a ValueError, MapFull too.
+            names = tuple(sorted(target.of_type(DATAPATH_SERVICE))) if isinstance(error, OverBudget) else ()
+            return Refusal(DATAPATH_SERVICE if names else "", names, f"the datapath cannot take it: {error}")
+        self.wanted = wanted
+        return None
+
+    async def _go_back(self, before: Wanted) -> None:
+        def back() -> None:
+            assert self.writer is not None
+            self._write(self.writer, before, self._ways(before, wait=False))
+
+        self.wanted = before
+        try:
+            await self._in_thread(back)
+            self._prober.watch(ASKER, before.checks())
+        except _FAILURES as error:
+            log.error("the datapath could not be taken back whole: %s", error)
+
+    def _on_health(self, target: Target, result: object) -> None:
+        self._look.set()
+
+    def why_down(self) -> dict[str, str]:
+        """Real -> words, for those that get nothing."""
+        found: dict[str, str] = {}
+        for one in self.wanted.services.values():
+            for real in one.reals:
+                if real.key in self._down and real.check is not None:
+                    found[str(real.key)] = self._prober.result(real.check).tally.words
+                elif real.key.address not in self._macs:
+                    found[str(real.key)] = "its next hop does not answer"
+        return found
+
+    def _describe(self) -> None:
+        found: Mapping[str, object] = state.describe(
+            revision=self._revision, mode=self.config.mode, folder=self.config.pins,
+            program=self.config.program, problem=self.problem, interfaces=self.interfaces,
+            wanted=self.wanted, writer=self.writer, why_down=self.why_down(),
+        )  # fmt: skip
+        state.write(self.state_file, found)
+
+    async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, call, *arguments)

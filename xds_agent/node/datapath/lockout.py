@@ -1,0 +1,75 @@
+"""Lock-out safety: a change of the datapath stands only while control and gateway answer over new ways."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from xds_agent.node.datapath.network import Address, Interface, Network
+
+_STEP_S = 0.02
+# How long a gateway may take to answer before a change; one that does not, says nothing after it either.
+_BASELINE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Who answered before the change. `words`: why there may be none now."""
+
+    gateways: tuple[tuple[Address, int], ...] = ()
+    words: str = ""
+
+
+class Lockout:
+    """`control_answers` opens a new connection and returns "" or why control does not answer."""
+
+    def __init__(self, control_answers: Callable[[], Awaitable[str]], *, patience_s: float) -> None:
+        self._control_answers = control_answers
+        self._patience_s = patience_s
+
+    async def baseline(self, interfaces: Sequence[Interface]) -> Baseline:
+        """To be asked before a change: without control nobody could take it back."""
+        if words := await self._control_answers():
+            return Baseline(words=words)
+        indices = [one.index for one in interfaces]
+        return Baseline(tuple(await asyncio.to_thread(_answering, indices, _BASELINE_S)))
+
+    async def shut_out(self, baseline: Baseline) -> str:
+        """After the change: "" when everybody still answers within the patience, else who does not."""
+        deadline = time.monotonic() + self._patience_s
+        words = await self._control_answers()
+        while words and time.monotonic() < deadline:
+            await asyncio.sleep(_STEP_S)
+            words = await self._control_answers()
+        if words:
+            return (
+                f"after the change control did not answer over a new connection within {self._patience_s:g} s"
+            )
+        rest_s = max(_STEP_S, deadline - time.monotonic())
+        silent = await asyncio.to_thread(_silent, baseline.gateways, rest_s)
+        if silent:
+            return f"after the change gateway {silent} did not answer within {self._patience_s:g} s"
+        return ""
+
+
+def _answering(indices: Sequence[int], patience_s: float) -> list[tuple[Address, int]]:
+    with Network() as network:
+        gateways = network.gateways(indices)
+        return [one for one in gateways if _answers(network, one, patience_s)]
+
+
+def _silent(gateways: Sequence[tuple[Address, int]], patience_s: float) -> Address | None:
+    with Network() as network:
+        return next((one[0] for one in gateways if not _answers(network, one, patience_s)), None)
+
+
+def _answers(network: Network, gateway: tuple[Address, int], patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    network.probe(*gateway)
+    while not network.is_reachable(*gateway):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_STEP_S)
+    return True

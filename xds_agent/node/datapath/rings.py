@@ -1,0 +1,62 @@
+"""Which reals a ring leads to: the first priority with a healthy one takes everything. Pure but for files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from xds_agent.datapath.maglev import SLOTS, Ring, populate
+from xds_agent.node.datapath.wanted import RealKey, WantedReal
+
+_SLOT_BYTES = 8
+
+
+def eligible(reals: Iterable[WantedReal], healthy: Callable[[RealKey], bool]) -> tuple[WantedReal, ...]:
+    """Those that get new flows: healthy, not drained, of the first priority that has any."""
+    able = [one for one in reals if one.weight and healthy(one.key)]
+    first = min((one.priority for one in able), default=0)
+    return tuple(one for one in able if one.priority == first)
+
+
+def table_of(reals: Sequence[WantedReal], number_of: Callable[[RealKey], int]) -> tuple[int, ...]:
+    """Real of each slot; zeros without any."""
+    if len(reals) == 1:
+        return (number_of(reals[0].key),) * SLOTS
+    return _table(tuple((number_of(one.key), str(one.key), one.weight) for one in reals))
+
+
+@lru_cache(maxsize=64)
+def _table(reals: tuple[tuple[int, str, int], ...]) -> tuple[int, ...]:
+    """Services with the same reals have the same table: made once (tens of milliseconds)."""
+    return tuple(populate({number: (name, weight) for number, name, weight in reals}))
+
+
+class RingFiles:
+    """Rings as the program reads them, beside the pins: a restarted agent goes on from the very slots.
+
+    The folder has the life of the maps (/run), and reading a map within a map would need CAP_SYS_ADMIN.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, number: int) -> Ring | None:
+        """The ring of that number, None where there is none or not a whole one."""
+        try:
+            words = (self._folder / str(number)).read_bytes()
+        except OSError:
+            return None
+        return Ring.of_words(words) if len(words) == SLOTS * _SLOT_BYTES else None
+
+    def write(self, number: int, ring: Ring) -> None:
+        """Before the map is written: what may be live is on file. Raises OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fresh = self._folder / f"{number}.new"
+        fresh.write_bytes(ring.words())
+        fresh.replace(self._folder / str(number))
+
+    def forget(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            (self._folder / str(number)).unlink()

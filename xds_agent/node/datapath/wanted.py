@@ -1,0 +1,197 @@
+"""What this host's datapath is to do: a revision's resources, with this host's own addresses. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Literal
+
+from xds_agent.node.probing import Check, Target
+from xds_agent.proto import datapath_pb2 as pb
+from xds_agent.snapshot.resource import (
+    ACCESS_LIST,
+    DATAPATH_SERVICE,
+    DATAPATH_TYPES,
+    PROTECTION,
+    REALS,
+    Snapshot,
+)
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Forward = Literal["nat", "dsr", "gue", "echo"]
+Class = Literal["deny", "exempt"]
+_FORWARDS: dict[int, Forward] = {pb.NAT: "nat", pb.DSR: "dsr", pb.GUE: "gue", pb.ECHO: "echo"}
+_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
+_ENTRY_BYTES = {4: 5, 6: 17}
+_MILLISECONDS = 1000
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RealKey:
+    """What makes two reals the same one in the maps. `port` 0: the packet keeps its own."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedReal:
+    key: RealKey
+    weight: int
+    priority: int
+    check: Target | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Where packets of a service arrive."""
+
+    address: Address
+    port: int
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class WantedService:
+    name: str
+    forward: Forward
+    fronts: tuple[Front, ...]
+    reals: tuple[WantedReal, ...]
+    pass_without_real: bool = False
+    packets_per_second: int = 0
+    syn_per_second: int = 0
+
+    def reals_for(self, version: int) -> tuple[WantedReal, ...]:
+        """Reals that packets of an IP version can go to: only an encapsulated packet changes its version."""
+        if self.forward in ("gue", "echo"):
+            return self.reals
+        return tuple(one for one in self.reals if one.key.address.version == version)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Rates of the host, per source; 0: no limit."""
+
+    monitor: bool = False
+    source_packets: int = 0
+    source_syns: int = 0
+    ssh_packets: int = 0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Everything, by name."""
+
+    services: Mapping[str, WantedService] = field(default_factory=dict)
+    limits: Limits = Limits()
+    rules: tuple[tuple[Network, Class], ...] = ()
+    timed: tuple[tuple[Network, int], ...] = ()
+
+    def rules_at(self, now: float) -> list[tuple[Network, Class]]:
+        """Rules that hold at a time: what was denied by hand ends by itself."""
+        current: list[tuple[Network, Class]] = [(net, "deny") for net, until in self.timed if until > now]
+        return [*self.rules, *current]
+
+    def checks(self) -> list[Target]:
+        """What has to be probed."""
+        return [real.check for one in self.services.values() for real in one.reals if real.check is not None]
+
+
+def concerns(changed: Mapping[str, Iterable[str]]) -> bool:
+    """True when a change reaches the datapath at all."""
+    return any(changed.get(type_url) for type_url in DATAPATH_TYPES)
+
+
+def asks_for_datapath(snapshot: Snapshot) -> bool:
+    """True when the revision holds anything of XDP's."""
+    return any(snapshot.of_type(type_url) for type_url in DATAPATH_TYPES)
+
+
+def wanted_of(snapshot: Snapshot, *, own: Iterable[Address], vips: Iterable[Address]) -> Wanted:
+    """`own`: addresses of the interfaces; `vips`: those of services on a vip.
+
+    Raises google.protobuf.message.DecodeError, ValueError for what no version of the compiler makes.
+    """
+    by_vip = tuple(vips)
+    everywhere = tuple(dict.fromkeys((*own, *by_vip)))
+    services = {}
+    reals = snapshot.of_type(REALS)
+    for name, resource in snapshot.of_type(DATAPATH_SERVICE).items():
+        service = pb.Service.FromString(resource.body.value)
+        backends = pb.Reals.FromString(reals[name].body.value) if name in reals else pb.Reals()
+        services[name] = _service(service, backends, by_vip if service.vip else everywhere)
+    limits = Limits()
+    rules: list[tuple[Network, Class]] = []
+    timed: list[tuple[Network, int]] = []
+    for resource in snapshot.of_type(PROTECTION).values():
+        limits = _limits(pb.Protection.FromString(resource.body.value))
+    for resource in snapshot.of_type(ACCESS_LIST).values():
+        said = pb.AccessList.FromString(resource.body.value)
+        kind: Class = "exempt" if said.name == "exempt" else "deny"
+        rules += [(network, kind) for network in _networks(said)]
+        timed += [(ipaddress.ip_network(one.network), one.until) for one in said.timed]
+    return Wanted(services, limits, tuple(rules), tuple(timed))
+
+
+def _service(said: Any, backends: Any, addresses: Iterable[Address]) -> WantedService:
+    forward = _FORWARDS[said.forward]
+    keeps_port = forward != "nat"
+    return WantedService(
+        name=said.name,
+        forward=forward,
+        fronts=tuple(Front(one, said.port, _protocol(said.protocol, one)) for one in addresses),
+        reals=tuple(_real(said, one, keeps_port=keeps_port) for one in backends.reals),
+        pass_without_real=said.pass_without_real,
+        packets_per_second=said.packets_per_second,
+        syn_per_second=said.syn_per_second,
+    )
+
+
+def _protocol(protocol: int, address: Address) -> int:
+    if protocol == pb.ICMP:
+        return _ICMPV6 if address.version == 6 else _ICMP
+    return _TCP if protocol == pb.TCP else _UDP
+
+
+def _real(said: Any, one: Any, *, keeps_port: bool) -> WantedReal:
+    address = ipaddress.ip_address(one.address)
+    check = None
+    if said.HasField("health"):
+        check = _target(str(address), one.port, said.health)
+    return WantedReal(RealKey(address, 0 if keeps_port else one.port), one.weight, one.priority, check)
+
+
+def _target(address: str, port: int, health: Any) -> Target:
+    asked = Check(
+        kind=health.type, path=health.path or "/", host=health.host, statuses=tuple(health.statuses) or (200,)
+    )
+    return Target(
+        address, 0 if health.type == "icmp" else health.port or port, asked,
+        interval_s=health.interval_ms / _MILLISECONDS, timeout_s=health.timeout_ms / _MILLISECONDS,
+        unhealthy_after=health.unhealthy_after, healthy_after=health.healthy_after,
+    )  # fmt: skip
+
+
+def _limits(said: Any) -> Limits:
+    return Limits(
+        monitor=said.monitor,
+        source_packets=said.source_packets_per_second,
+        source_syns=said.source_syn_per_second,
+        ssh_packets=said.ssh_packets_per_second,
+    )
+
+
+def _networks(said: Any) -> Iterator[Network]:
+    for version, packed in ((4, said.ipv4), (6, said.ipv6)):
+        size = _ENTRY_BYTES[version]
+        if len(packed) % size:
+            raise ValueError(f"access list {said.name}: {len(packed)} bytes are no list of networks")
+        kind = IPv4Network if version == 4 else IPv6Network
+        for at in range(0, len(packed), size):
+            yield kind((packed[at : at + size - 1], packed[at + size - 1]))

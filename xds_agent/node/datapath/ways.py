@@ -1,0 +1,55 @@
+"""The ways from this host to its reals: by which interface, over which next hop, with which MAC."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from xds_agent.node.datapath.network import Address, Hop, Network, NetworkError
+from xds_agent.node.datapath.wanted import Wanted
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Of every real of a revision; a real without a MAC gets nothing yet."""
+
+    hops: Mapping[Address, Hop]
+    macs: Mapping[Address, bytes]
+    indices: frozenset[int]
+    wanted: frozenset[Address]
+
+    @classmethod
+    def of(cls, network: Network, wanted: Wanted, indices: Collection[int], *, wait: bool) -> Ways:
+        """`wait`: ask for neighbours that are not known, up to a second."""
+        addresses = {
+            real.key.address
+            for one in wanted.services.values()
+            if one.forward != "echo"
+            for real in one.reals
+        }
+        hops = {one: hop for one in addresses if (hop := network.hop(one)) is not None}
+        steps = {one: (hop.gateway or one, hop.index) for one, hop in hops.items()}
+        macs = network.macs(steps.values(), wait=wait)
+        known = {one: macs[step] for one, step in steps.items() if step in macs}
+        return cls(hops, known, frozenset(indices), frozenset(addresses))
+
+    def with_macs(self, macs: Mapping[Address, bytes]) -> Ways:
+        return replace(self, macs=macs)
+
+    def check(self, wanted: Wanted) -> None:
+        """Raises NetworkError for what could never work, whatever comes up later."""
+        for one in wanted.services.values():
+            for real in one.reals:
+                hop = self.hops.get(real.key.address)
+                if hop is None or one.forward == "echo":
+                    continue
+                if hop.index not in self.indices:
+                    raise NetworkError(
+                        f"service {one.name}: real {real.key.address} is reached over another interface than "
+                        f"those of the datapath; name that one in xdp_interfaces, or serve it by tier: l7"
+                    )
+                if one.forward == "dsr" and hop.gateway is not None:
+                    raise NetworkError(
+                        f"service {one.name}: dsr needs real {real.key.address} on the link, and it is "
+                        f"behind {hop.gateway} (packets would loop until their TTL ends); use forward: nat"
+                    )

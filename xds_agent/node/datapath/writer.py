@@ -1,0 +1,306 @@
+"""From what is wanted to the maps of a loaded program: make before break, and nothing that stays is touched.
+
+Reals and rings come before the services that use them, what nobody wants goes last; each entry is one write,
+which the next packet sees whole. Numbers and rings of a running program are taken over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from xds_agent.datapath.acl import AccessLists, Rule
+from xds_agent.datapath.drain import pinned_reals, pinned_slots
+from xds_agent.datapath.layout import Value
+from xds_agent.datapath.limit import Rate
+from xds_agent.datapath.maglev import Ring
+from xds_agent.datapath.program import Generation
+from xds_agent.datapath.services import Real, Service, Settings, State, Tables
+from xds_agent.node.datapath.numbers import Numbers
+from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
+from xds_agent.node.datapath.wanted import Address, Front, Limits, RealKey, Wanted, WantedReal, WantedService
+
+RingKey = tuple[str, int]
+"""Service and IP version; 0 where one ring serves both."""
+Healthy = Callable[[RealKey], bool]
+_BURST_SHARE = 10
+# GUE without a header of its own: outer IP and UDP.
+_OUTER_BYTES = {4: 28, 6: 48}
+_NO_MAC = bytes(6)
+
+
+class Writer:
+    """Writes to one generation. For one thread at a time."""
+
+    def __init__(self, generation: Generation, *, rings: RingFiles, mtu: int) -> None:
+        sizes = generation.sizes
+        self.generation = generation
+        self.tables = Tables(generation)
+        self.lists = AccessLists(generation)
+        self.services: Numbers[str] = Numbers("services", sizes.services, "raise xdp_services")
+        self.reals: Numbers[RealKey] = Numbers("reals", sizes.reals, "raise xdp_reals")
+        self.ring_numbers: Numbers[RingKey] = Numbers("rings", sizes.services, "raise xdp_services")
+        self.rings: dict[RingKey, Ring] = {}
+        # What each ring that this process has put in place was made of.
+        self._placed: dict[RingKey, tuple[WantedReal, ...]] = {}
+        self._files = rings
+        self._mtu = mtu
+        self._written: dict[Front, Service | None] = {}
+        self._reals: dict[RealKey, Real] = {}
+        self._settings: Settings | None = None
+        self._rules: tuple[Rule, ...] | None = None
+
+    def take_over(self, wanted: Wanted) -> None:
+        """Numbers and rings of what runs already, by what the last revision said. Raises OSError."""
+        live = self._live_services()
+        self._written = dict.fromkeys(live)
+        known: dict[str, int] = {}
+        rings: dict[RingKey, int] = {}
+        for one in wanted.services.values():
+            for front in one.fronts:
+                if front in live:
+                    known[one.name], ring = live[front]
+                    if ring:
+                        rings[_ring_key(one, front)] = ring
+        sizes = self.generation.sizes
+        self.services = Numbers("services", sizes.services, "raise xdp_services", known)
+        self.ring_numbers = Numbers("rings", sizes.services, "raise xdp_services", rings)
+        self.reals = Numbers("reals", sizes.reals, "raise xdp_reals", self._live_reals())
+        for key, number in rings.items():
+            if (ring_found := self._files.read(number)) is not None:
+                self.rings[key] = ring_found
+
+    def apply(
+        self, wanted: Wanted, settings: Settings, macs: Mapping[Address, bytes], healthy: Healthy
+    ) -> None:
+        """Raises MapFull before anything is written; OSError, ValueError midway: apply the old again."""
+        self._check(wanted)
+        self.protect(wanted, settings)
+        states = self._put_reals(wanted, macs, healthy)
+
+        def able(key: RealKey) -> bool:
+            return states.get(key) == "up"
+
+        for one in wanted.services.values():
+            for version in {front.address.version for front in one.fronts}:
+                self._put_ring(one, version, able)
+        fronts = {
+            front: self._service(one, front, able) for one in wanted.services.values() for front in one.fronts
+        }
+        for front, service in fronts.items():
+            if self._written.get(front) != service:
+                self.tables.put_service(service)
+                self._written[front] = service
+        for front in [front for front in self._written if front not in fronts]:
+            self.tables.delete_service(_named(front))
+            del self._written[front]
+        self._let_go(wanted)
+
+    def protect(self, wanted: Wanted, settings: Settings) -> None:
+        """Settings and lists alone; also called when something denied for a time is over."""
+        if settings != self._settings:
+            self.tables.configure(settings)
+            self._settings = settings
+        rules = self._rules_of(wanted)
+        if rules != self._rules:
+            self.lists.replace(rules)
+            self._rules = rules
+
+    def real_state(self, key: RealKey) -> str:
+        """As the program sees it."""
+        return self._reals[key].state if key in self._reals else "absent"
+
+    def is_served(self, name: str) -> bool:
+        """True while some ring of the service leads anywhere."""
+        return any(any(ring.current) for key, ring in self.rings.items() if key[0] == name)
+
+    # ---- parts
+
+    def _check(self, wanted: Wanted) -> None:
+        self.services.check(wanted.services)
+        self.reals.check(real.key for one in wanted.services.values() for real in one.reals)
+
+    def _rules_of(self, wanted: Wanted) -> tuple[Rule, ...]:
+        numbers = self.lists.classes
+        found: list[Rule] = []
+        for network, kind in wanted.rules_at(time.time()):
+            found.append((network, numbers[kind]))  # type: ignore[arg-type]
+        return tuple(found)
+
+    def _put_reals(
+        self, wanted: Wanted, macs: Mapping[Address, bytes], healthy: Healthy
+    ) -> dict[RealKey, State]:
+        weights: dict[RealKey, int] = {}
+        for one in wanted.services.values():
+            for real in one.reals:
+                weights[real.key] = max(real.weight, weights.get(real.key, 0))
+        states: dict[RealKey, State] = {}
+        for key, weight in weights.items():
+            mac = macs.get(key.address, _NO_MAC)
+            state: State = "up" if weight else "draining"
+            if mac == _NO_MAC or not healthy(key):
+                state = "down"
+            states[key] = state
+            self._put_real(key, Real(key.address, mac, state, key.port))
+        return states
+
+    def _put_real(self, key: RealKey, real: Real) -> None:
+        if self._reals.get(key) != real:
+            self.tables.put_real(self.reals.take(key), real)
+            self._reals[key] = real
+
+    def _put_ring(self, one: WantedService, version: int, able: Healthy) -> None:
+        key = _ring_key(one, version)
+        chosen = eligible(one.reals_for(version), able)
+        self.ring_numbers.take(key)
+        if self._placed.get(key) == chosen:
+            return
+        table = table_of(chosen, self.reals.__getitem__)
+        ring = self.rings.get(key)
+        if ring is None:
+            self.rings[key] = Ring(table)
+        else:
+            ring.step(table)
+        self.write_ring(key)
+        self._placed[key] = chosen
+
+    def write_ring(self, key: RingKey) -> None:
+        """Put a ring in place as it now is. Raises OSError."""
+        number, ring = self.ring_numbers[key], self.rings[key]
+        self._files.write(number, ring)
+        self.tables.put_ring(number, ring)
+
+    def _service(self, one: WantedService, front: Front, able: Healthy) -> Service:
+        forward = one.forward
+        if forward == "echo" and one.reals and not eligible(one.reals, able):
+            # Nobody is well: the ring is empty, and the packet is dropped or passed as for any service.
+            forward = "gue"
+        reals = eligible(one.reals_for(front.address.version), able)
+        return Service(
+            id=self.services.take(one.name), address=front.address, port=front.port, protocol=front.protocol,
+            forward=forward, ring=self.ring_numbers[_ring_key(one, front.address.version)],
+            mtu=self._room(reals) if forward == "gue" and reals else 0,
+            pass_without_real=one.pass_without_real,
+            packets=_rate(one.packets_per_second), syns=_rate(one.syn_per_second),
+        )  # fmt: skip
+
+    def _room(self, reals: Iterable[WantedReal]) -> int:
+        versions = {real.key.address.version for real in reals}
+        return self._mtu - max(_OUTER_BYTES[version] for version in versions)
+
+    def _let_go(self, wanted: Wanted) -> None:
+        """Numbers of services that are gone; reals that are gone keep their flows until `release`."""
+        for name in [name for name, _ in self.services.items() if name not in wanted.services]:
+            self.services.give_back(name)
+        rings = {_ring_key(one, f.address.version) for one in wanted.services.values() for f in one.fronts}
+        for key in [key for key, _ in self.ring_numbers.items() if key not in rings]:
+            number = self.ring_numbers.give_back(key)
+            self.rings.pop(key, None)
+            self._placed.pop(key, None)
+            if number is not None:
+                self._files.forget(number)
+        kept = {real.key for one in wanted.services.values() for real in one.reals}
+        for real in [one for one, value in self._reals.items() if one not in kept and value.state == "up"]:
+            self._put_real(real, replace(self._reals[real], state="draining"))
+
+    def leaving(self, wanted: Wanted) -> list[RealKey]:
+        """Reals that nobody wants any more, which may still have flows."""
+        kept = {real.key for one in wanted.services.values() for real in one.reals}
+        return [key for key, _ in self.reals.items() if key not in kept]
+
+    def settle(self, wanted: Wanted) -> bool:
+        """Finalise slots in which no flow is pinned, let go reals that no flow leads to. True if any was.
+
+        Only then may a number be given to another real. Raises OSError.
+        """
+        moved = {key: ring.moved_slots() for key, ring in self.rings.items() if any(ring.moved)}
+        leaving = self.leaving(wanted)
+        if not moved and not leaving:
+            return False
+        pinned, changed = pinned_slots(self.generation), False
+        for key, slots in moved.items():
+            done = slots - pinned.get(self.ring_numbers[key], set())
+            if done:
+                self.rings[key].finalise(sorted(done))
+                self.write_ring(key)
+                changed = True
+        held = pinned_reals(self.generation) if leaving else set()
+        previous = {real for ring in self.rings.values() for real in (*ring.current, *ring.previous)}
+        for gone in leaving:
+            if self.reals[gone] not in held | previous:
+                self._release(gone)
+                changed = True
+        return changed
+
+    def _release(self, key: RealKey) -> None:
+        if (number := self.reals.give_back(key)) is not None:
+            self.tables.delete_real(number)
+        self._reals.pop(key, None)
+
+    # ---- what runs already
+
+    def _live_services(self) -> dict[Front, tuple[int, int]]:
+        found: dict[Front, tuple[int, int]] = {}
+        for table in ("services4", "services6"):
+            entries = self.generation.maps[table]
+            for key in list(entries.keys()):
+                value = entries.get(key)
+                if value is not None:
+                    found[_front(key)] = (value["id"], value["ring"])
+        return found
+
+    def _live_reals(self) -> dict[RealKey, int]:
+        table, absent = self.generation.maps["reals"], self.generation.enum("real_state")["REAL_ABSENT"]
+        found: dict[RealKey, int] = {}
+        for number in range(1, self.generation.sizes.reals):
+            value = table.get(number)
+            if value is None or value["state"] == absent:
+                continue
+            found[_real_key(value)] = number
+        return found
+
+
+def settings_of(limits: Limits, sources: Iterable[Address]) -> Settings:
+    """What holds for the host: rates, and the addresses that packets to reals are sent from."""
+    source4 = next((one for one in sources if isinstance(one, IPv4Address)), IPv4Address(0))
+    source6 = next((one for one in sources if isinstance(one, IPv6Address)), IPv6Address(0))
+    return Settings(
+        monitor=limits.monitor,
+        source_packets=_rate(limits.source_packets),
+        source_syns=_rate(limits.source_syns),
+        ssh_packets=_rate(limits.ssh_packets),
+        tunnel_source4=source4,
+        tunnel_source6=source6,
+        nat_source4=source4,
+        nat_source6=source6,
+    )
+
+
+def _rate(per_second: int) -> Rate | None:
+    if not per_second:
+        return None
+    return Rate(per_second, burst=max(1, per_second // _BURST_SHARE))
+
+
+def _ring_key(one: WantedService, front: Front | int) -> RingKey:
+    version = front if isinstance(front, int) else front.address.version
+    return one.name, 0 if one.forward in ("gue", "echo") else version
+
+
+def _named(front: Front) -> Service:
+    return Service(0, front.address, front.port, front.protocol)
+
+
+def _front(key: Value) -> Front:
+    return Front(_address(key["address"]), key["port"], key["protocol"])
+
+
+def _address(value: Value) -> Address:
+    return ip_address(value) if isinstance(value, bytes) else IPv4Address(value)
+
+
+def _real_key(value: Value) -> RealKey:
+    size = 4 if value["version"] == 4 else 16
+    return RealKey(ip_address(value["address"][:size]), value["port"])
