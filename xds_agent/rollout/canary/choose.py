@@ -55,9 +55,14 @@ class _Differences:
     new: Site
     diff: Diff
     rules: set[tuple[str, str]] = field(init=False)
+    services: set[str] = field(init=False)
+    moved: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.rules = {(domain, _text(rule)) for rule in self.old.edge.routes for domain in rule.domains}
+        before = self.old.edge.service_by_name
+        self.services = {one.name for one in self.new.edge.services if before.get(one.name) != one}
+        self.moved = {*self.diff.of(CLUSTER).updated, *self.diff.of(ENDPOINTS).updated}
 
     def of_rule(self, rule: Route, domain: str) -> int | None:
         if (domain, _text(rule)) not in self.rules:
@@ -66,12 +71,10 @@ class _Differences:
         return self._first(self.of_services(names), self.of_domain(domain))
 
     def of_services(self, names: Iterable[str]) -> int | None:
-        old, new = self.old.edge.service_by_name, self.new.edge.service_by_name
         mine = set(names)
-        if any(old.get(name) != new.get(name) for name in mine):
+        if mine & self.services:
             return _SERVICE
-        moved = {*self.diff.of(CLUSTER).updated, *self.diff.of(ENDPOINTS).updated}
-        return _BACKENDS if mine & moved else None
+        return _BACKENDS if mine & self.moved else None
 
     def of_domain(self, name: str) -> int | None:
         domain = self.new.edge.domain_by_name.get(name)
