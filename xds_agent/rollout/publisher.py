@@ -42,8 +42,12 @@ class Publisher:
     refusals: dict[str, Refused] = field(init=False, default_factory=dict)
     # When what a host has not acknowledged yet was published (monotonic seconds).
     published_at: dict[str, float] = field(init=False, default_factory=dict)
+    # The time of day, for people only: it may be set while a change is on its way.
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
     # When each host last connected, left, answered, or was given something new.
     since: dict[str, dt.datetime] = field(init=False, default_factory=dict)
+    # The same in monotonic seconds.
+    _moved_at: dict[str, float] = field(init=False, default_factory=dict)
     # Hosts whose stream is open but which have said nothing for 30 s.
     silent: set[str] = field(init=False, default_factory=set)
     # Nodes that are connected to control hosts which follow this one: control host -> node -> its state.
@@ -76,7 +80,7 @@ class Publisher:
             # Hosts of one view go on sharing one object, hence one encoding.
             fresh[name] = shared.setdefault(id(snapshot), replace(snapshot, number=number))
             self.published_at[name] = now
-            self.since[name] = dt.datetime.now(dt.UTC)
+            self._moved(name)
         # A refusal stands for as long as the host is wanted to hold what it refused.
         self.refusals = {
             name: refusal
@@ -164,11 +168,15 @@ class Publisher:
 
     def newly_pending(self, within_s: float) -> list[str]:
         """Nodes not yet where they should be that connected, or were given something, only just now."""
-        recent = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=within_s)
+        recent = time.monotonic() - within_s
         return [
             name for name, view in self.nodes().items()
-            if view.state == "pending" and name in self.since and self.since[name] >= recent
+            if view.state == "pending" and name in self._moved_at and self._moved_at[name] >= recent
         ]  # fmt: skip
+
+    def _moved(self, name: str) -> None:
+        self.since[name] = self.now()
+        self._moved_at[name] = time.monotonic()
 
     async def _woken(self, within_s: float) -> None:
         try:
@@ -200,7 +208,7 @@ class Publisher:
             snapshot = self.snapshots.get(outcome.node)
             if snapshot is not None and snapshot.revision == outcome.revision:
                 self.refusals.pop(outcome.node, None)
-        self.since[outcome.node] = dt.datetime.now(dt.UTC)
+        self._moved(outcome.node)
         self._changed.set()
         for listener in self.listeners:
             listener(outcome)

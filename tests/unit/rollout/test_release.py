@@ -1,15 +1,17 @@
 """Changes in waves: the real pipeline, store, compiler and core; nodes are the agents' own Assembly."""
 
 import asyncio
+import datetime as dt
 import json
 
 import pytest
 from sqlalchemy import delete
 
 from tests.support.fake_fleet import FakeFleet, Refuse
+from xds_agent.protocol.outcomes import Acknowledged
 from xds_agent.rollout import release
 from xds_agent.rollout.change import Change
-from xds_agent.snapshot.resource import CLUSTER
+from xds_agent.snapshot.resource import CLUSTER, EMPTY
 from xds_agent.store import audit, revisions
 from xds_agent.store.schema import CertificateRow
 
@@ -230,3 +232,31 @@ async def test_what_control_does_by_itself_takes_no_waves(pipeline, nodes, docum
     assert actions(pipeline, "revision.waves") == []
     with pipeline.store.read() as session:
         assert revisions.history(session, 1)[0].kind == "operational"
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_clock_that_is_set_in_the_middle_changes_nothing(pipeline, nodes, document, hours):
+    shift = dt.timedelta(0)
+
+    def clock():
+        return dt.datetime.now(dt.UTC) + shift
+
+    def heard(outcome):
+        nonlocal shift
+        if isinstance(outcome, Acknowledged):
+            shift = dt.timedelta(hours=hours)
+
+    pipeline.now = pipeline.ledger.now = pipeline.publisher.now = clock
+    pipeline.publisher.listeners.append(heard)
+    answer = await pipeline.apply(change(edit(document)))
+    assert shift
+    assert (answer.outcome, answer.left_out) == ("live", {})
+    assert touched(nodes) == set(NAMES)
+
+
+async def test_who_was_only_just_given_something_is_not_sick_because_the_clock_was_set(pipeline, nodes):
+    publisher = pipeline.publisher
+    nodes["edge5"].decide = lambda complete: "silent"
+    publisher.publish({**publisher.snapshots, "edge5": EMPTY}, 2)
+    publisher.since["edge5"] -= dt.timedelta(hours=1)
+    assert publisher.newly_pending(60) == ["edge5"]
