@@ -76,7 +76,7 @@ class Echoes:
     """Two of each kind, so that endpoints can be exchanged whole. `ports["http"]` and so on has both."""
 
     def __init__(self, address: str = "127.0.0.1") -> None:
-        # Its `delay_s` may be set at any time.
+        # Made to hold its answers back by whoever clears `slow.answers`.
         self.slow = Backend("slow", address)
         self._all: dict[str, tuple[Any, ...]] = {
             "http": (Backend("one", address), Backend("two", address)),

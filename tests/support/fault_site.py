@@ -1,4 +1,4 @@
-"""A whole site to break: control in a process of its own with a shadow, three proxies on hosts of their own.
+"""A whole site to break or to time: control with a shadow in its own process, proxies on hosts of their own.
 
     async with FaultSite(folder, pki) as site:
         async with site.load():                       # nothing may be lost meanwhile
@@ -8,8 +8,8 @@
             await site.control_returns()
             assert await site.settled() == site.before
 
-Waves are one canary (edge1), then the other two. A change can be held where canaries are asked, before and
-after, by `echoes.slow.delay_s`: one of the changed routes leads there.
+By default three proxies: one canary (edge1), then the other two. A change can be held where canaries are
+asked, before and after, by `held()`: one of the changed routes leads to a backend that then waits.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import contextlib
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from tests.support.echoes import Echoes
 from tests.support.load import Doors, Load
@@ -35,14 +36,16 @@ from tests.support.site_pki import SitePki
 NAMES = ["edge1", "edge2", "edge3"]
 CANARY = "edge1"
 WEB, RPC, TCP_PORT = "web.example.com", "rpc.example.com", 7000
-SOAK_S = 1.0
+SOAK_S = 2.0
 
 
 class FaultSite:
     """`number` counts changes; revision `r` serves web-`r`, rpc-`r` and slow-`r`."""
 
-    def __init__(self, folder: Path, pki: SitePki, *, database: str = "") -> None:
-        self.segment = Segment(NAMES)
+    def __init__(
+        self, folder: Path, pki: SitePki, *, names: Sequence[str] = NAMES, database: str = ""
+    ) -> None:
+        self.segment = Segment(list(names))
         self.echoes = Echoes(self.segment.address)
         self._short = Path(tempfile.mkdtemp(prefix="mpf-"))
         self._pki = pki
@@ -59,9 +62,13 @@ class FaultSite:
                 folder / name, pki, name, [f"{self.segment.address}:{ports[0]}"],
                 within=self.segment.within(name),
             )
-            for name in NAMES
+            for name in names
         }  # fmt: skip
+        self.rollout: dict[str, Any] = {"waves": [1, "100%"], "soak": f"{SOAK_S:g}s"}
+        self._client = self._connected()
         self.number = 0
+        # Counts edits of one service alone.
+        self.edits = 0
         # Revision ids: what was live before the last change was begun, and what that leads to.
         self.before = ""
 
@@ -72,13 +79,14 @@ class FaultSite:
         for node in self.nodes.values():
             await node.start()
         for node in self.nodes.values():
-            await node.envoy.live()
+            await node.envoy.live(patience_s=120)
         answer = await self.change()
         assert answer.json().get("outcome") == "live", answer.text
         self.before = await self.settled()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
         for node in self.nodes.values():
             with contextlib.suppress(ProcessLookupError):
                 node.agent.signal(signal.SIGCONT)
@@ -106,13 +114,19 @@ class FaultSite:
                 "certificates": [{"name": "web"}],
                 "domains": [{"name": WEB, "certificate": "web"}, {"name": RPC, "certificate": "web"}],
                 "services": [
-                    service(f"web-{number}", "http", ports["http"][side], domains=[WEB]),
+                    service(
+                        f"web-{number}",
+                        "http",
+                        ports["http"][side],
+                        domains=[WEB],
+                        timeout=f"{20 + self.edits}s",
+                    ),
                     service(f"rpc-{number}", "grpc", ports["grpc"][side], domains=[RPC]),
                     service(f"slow-{number}", "http", ports["slow"][0]),
                     service("raw", "tcp", ports["tcp"][side], listen={"port": TCP_PORT}),
                 ],
                 "routes": [{"domains": [WEB], "prefix": "/slow", "service": f"slow-{number}"}],
-                "rollout": {"waves": [1, "100%"], "soak": f"{SOAK_S:g}s"},
+                "rollout": self.rollout,
             },
             "hosts": {
                 "control1": {"address": self.segment.address, "groups": ["control"]},
@@ -135,11 +149,28 @@ class FaultSite:
             )
         )
 
+    def edit(self, timeout_s: float = 20.0) -> asyncio.Task[httpx.Response]:
+        """Change one service in place."""
+        self.edits += 1
+        return asyncio.create_task(self.serve.apply(self.document(self.number), timeout_s=timeout_s))
+
     # --- what is seen of it
 
     async def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = (await asyncio.to_thread(self.serve.get, "/v1/status")).json()
+        """By one connection that stays: a phase may be short."""
+        try:
+            answer = await self._client.get("/v1/status")
+        except httpx.TransportError:
+            # Control was another process then.
+            await self._client.aclose()
+            self._client = self._connected()
+            answer = await self._client.get("/v1/status")
+        found: dict[str, Any] = answer.json()
         return found
+
+    def _connected(self) -> httpx.AsyncClient:
+        transport = httpx.AsyncHTTPTransport(uds=str(self.serve.socket))
+        return httpx.AsyncClient(transport=transport, base_url="http://control", timeout=60)
 
     async def phase(self, wave: int, name: str, patience_s: float = 30.0) -> None:
         """Until the change that is being applied is there."""
@@ -156,13 +187,14 @@ class FaultSite:
         row: dict[str, Any] = found[0]
         return row
 
-    async def settled(self, names: Collection[str] = NAMES, patience_s: float = 60.0) -> str:
-        """The revision that is live, once all `names` have active what they are to hold."""
+    async def settled(self, names: Collection[str] = (), patience_s: float = 60.0) -> str:
+        """The revision that is live, once `names` (or all there are) have active what they are to hold."""
         async with asyncio.timeout(patience_s):
             while True:
                 status = await self.status()
                 nodes = status["nodes"]
-                if status["revision"] and all(nodes[name]["state"] == "active" for name in names):
+                wanted = names or self.nodes
+                if status["revision"] and all(nodes[name]["state"] == "active" for name in wanted):
                     return str(status["revision"]["revision"])
                 await asyncio.sleep(0.05)
 
@@ -186,11 +218,29 @@ class FaultSite:
 
     # --- faults
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Canaries that are asked the changed routes wait for an answer (for the 5 s that an agent gives)."""
+        self.echoes.slow.answers.clear()
+        try:
+            yield
+        finally:
+            self.echoes.slow.answers.set()
+
     async def control_dies(self) -> None:
         await asyncio.to_thread(self.serve.kill)
 
     async def control_returns(self) -> None:
         await asyncio.to_thread(self.serve.start)
+
+    async def without_shadow(self) -> None:
+        """Control restarts and has none from now on."""
+        await self.control_dies()
+        document = yaml.safe_load(self.serve.config.read_text())
+        del document["shadow"]
+        self.serve.config.write_text(yaml.safe_dump(document))
+        await self.control_returns()
+        await self.settled()
 
     def shadow_pids(self) -> list[int]:
         """The shadows' Envoys."""

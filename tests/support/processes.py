@@ -187,13 +187,14 @@ class Node:
 
 
 class Backend:
-    """HTTP/1.1: answers 200 with its own name, after `delay_s`."""
+    """HTTP/1.1: answers 200 with its own name, once `answers` is set, as it is from the start."""
 
     def __init__(self, name: str, address: str = "127.0.0.1") -> None:
         self.name = name
         self.address = address
         self.port = 0
-        self.delay_s = 0.0
+        self.answers = asyncio.Event()
+        self.answers.set()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -213,8 +214,7 @@ class Backend:
         try:
             while True:
                 await reader.readuntil(b"\r\n\r\n")
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
+                await self.answers.wait()
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
                 await writer.drain()
         except (OSError, EOFError):
