@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO
 
 # Set aside for benchmarks by RFC 2544: nobody routes it.
 _NETWORK = "198.18"
@@ -21,14 +25,13 @@ class Segment:
     """`address` is this side's; `hosts[name]` that of a namespace, entered by `within(name)`."""
 
     def __init__(self, names: list[str]) -> None:
-        # Two runs on one machine have two process ids, and hence two networks.
-        self._third = os.getpid() % 256
-        self._label = f"mps{os.getpid() % 100_000}"
+        self._third, self._lock = _free_network()
+        self._label = f"mps{self._third}"
         self.address = f"{_NETWORK}.{self._third}.1"
         self.hosts = {name: f"{_NETWORK}.{self._third}.{10 + n}" for n, name in enumerate(names)}
 
     def open(self) -> None:
-        self.close()
+        self._remove()
         _ip("link", "add", self._label, "type", "bridge")
         _ip("addr", "add", f"{self.address}/24", "dev", self._label)
         _ip("link", "set", self._label, "up")
@@ -42,7 +45,11 @@ class Segment:
             _ip("-n", space, "link", "set", "lo", "up")
 
     def close(self) -> None:
-        """Also what a killed run with this process id left behind."""
+        self._remove()
+        self._lock.close()
+
+    def _remove(self) -> None:
+        """Also what a killed run left behind."""
         for name in self.hosts:
             _ip("netns", "del", self._space(name), check=False)
         _ip("link", "del", self._label, check=False)
@@ -52,6 +59,19 @@ class Segment:
 
     def _space(self, name: str) -> str:
         return f"{self._label}-{name}"
+
+
+def _free_network() -> tuple[int, IO[str]]:
+    """A third number of which no other run on this machine has the lock; the lock ends with the process."""
+    for third in range(1, 255):
+        lock = (Path(tempfile.gettempdir()) / f"marchproxy-segment-{third}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return third, lock
+    raise RuntimeError(f"all of {_NETWORK}.0.0 is in use on this machine")
 
 
 def _ip(*words: str, check: bool = True) -> None:
