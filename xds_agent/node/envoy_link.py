@@ -32,6 +32,8 @@ from xds_agent.snapshot.resource import SHORT, Snapshot
 log = logging.getLogger(__name__)
 
 SOCKET_MODE = 0o660
+# Without any progress for so long Envoy has stalled, which is a refusal.
+STALL_S = 10.0
 # How long clusters stay, at least, for requests that are on their way to them.
 LINGER_S = 1.0
 # How often Envoy is asked whether it is LIVE: quickly while it starts, seldom once it is.
@@ -55,8 +57,9 @@ class EnvoyLink:
     def __init__(
         self, held: Snapshot, *, xds_socket: Path, admin: Admin, unfinished: Iterable[str] = (),
         on_change: Callable[[], None] = lambda: None, linger_s: float = LINGER_S,
+        stall_s: float = STALL_S,
     ) -> None:  # fmt: skip
-        self.core = LocalCore(held, self._note, unfinished=unfinished, linger_s=linger_s)
+        self.core = LocalCore(held, self._note, unfinished=unfinished, linger_s=linger_s, stall_s=stall_s)
         self.admin = admin
         self.state = "AWAY"
         self._socket = xds_socket
