@@ -38,6 +38,11 @@ options:
       refused when the inventory or what is live has moved since.
     type: str
     default: ""
+  drift:
+    description: >-
+      In check mode, let control count what differs for its alert on drift; playbooks/drift.yml sets it.
+    type: bool
+    default: false
   wait:
     description: Seconds to wait for somebody else's change to end; 0 fails at once, saying who is at it.
     type: int
@@ -157,6 +162,7 @@ SPEC = {
     "force": {"type": "bool", "default": False},
     "skip_bad": {"type": "bool", "default": False},
     "plan": {"type": "str", "default": ""},
+    "drift": {"type": "bool", "default": False},
     "wait": {"type": "int", "default": 0},
     "rollback_to": {"type": "int"},
     "timeout": {"type": "int", "default": 60},
@@ -197,6 +203,7 @@ def main() -> None:
         else:
             target = "/v1/revisions"
             body.update(document=taken(params["document_file"]), commit=params["commit"], plan=params["plan"])
+            body["drift"] = params["drift"]
         patience_s = params["wait"] + params["timeout"] + ROLLOUT_S
         answer = request(params["socket"], "POST", target, body, timeout=patience_s)
     except ControlError as error:

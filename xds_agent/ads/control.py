@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ async def serve(
     on_refused: Callable[[Refusal], None] = lambda refusal: None,
     issuer: Issuer | Callable[[], Issuer] | None = None, held: Callable[[str], bool] = lambda name: True,
     more: Callable[[Gate], grpc.GenericRpcHandler] | None = None,
+    on_seen: Callable[[str, str, dt.datetime], None] = lambda name, serial, until: None,
 ) -> ControlServer:  # fmt: skip
     """Start serving `core` in the running loop.
 
@@ -90,9 +92,9 @@ async def serve(
     whose names are `held`. `more` adds a service behind the same admission.
     Raises OSError when PKI files cannot be read and ListenError when the port cannot be opened.
     """
-    gate = Gate(settings.trust_domain, Revocations(settings.crl), on_refused=on_refused)
+    gate = Gate(settings.trust_domain, Revocations(settings.crl), on_refused=on_refused, on_seen=on_seen)
     transport = GrpcTransport(core, gate=gate)
-    reports = Reports(gate, on_report, renewal=_renewal(issuer, settings, held))
+    reports = Reports(gate, on_report, renewal=_renewal(issuer, settings, held, on_seen))
     server = grpc.aio.server(options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers((transport.handler(), reports.handler()))
     if more is not None:
@@ -113,7 +115,10 @@ async def serve(
 
 
 def _renewal(
-    issuer: Issuer | Callable[[], Issuer] | None, settings: ServerSettings, held: Callable[[str], bool]
+    issuer: Issuer | Callable[[], Issuer] | None,
+    settings: ServerSettings,
+    held: Callable[[str], bool],
+    on_seen: Callable[[str, str, dt.datetime], None],
 ) -> RenewalHandler | None:
     if issuer is None:
         return None
@@ -123,5 +128,10 @@ def _renewal(
         return source if isinstance(source, Issuer) else source()
 
     return RenewalHandler(
-        load, trust_domain=settings.trust_domain, ca=settings.ca, crl=settings.crl, held=held
+        load,
+        trust_domain=settings.trust_domain,
+        ca=settings.ca,
+        crl=settings.crl,
+        held=held,
+        on_renewed=on_seen,
     )

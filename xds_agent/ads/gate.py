@@ -52,11 +52,14 @@ class Gate:
     def __init__(
         self, trust_domain: str, revocations: Revocations, *,
         on_refused: Callable[[Refusal], None] = lambda refusal: None,
+        on_seen: Callable[[str, str, dt.datetime], None] = lambda name, serial, until: None,
         now: Callable[[], dt.datetime] = _now,
     ) -> None:  # fmt: skip
         self._trust_domain = trust_domain
         self._revocations = revocations
         self._on_refused = on_refused
+        # Told of each certificate that was let in: whose, its serial number, its end.
+        self._on_seen = on_seen
         self._now = now
         self._watched: set[_Watched] = set()
         self._peers: dict[bytes, Peer] = {}
@@ -76,6 +79,7 @@ class Gate:
             status = grpc.StatusCode.UNAVAILABLE if later else grpc.StatusCode.PERMISSION_DENIED
             await context.abort(status, str(error))
             raise AssertionError("abort returns never") from error
+        self._on_seen(peer.name, peer.serial_text, peer.not_after)
         return peer
 
     @contextmanager

@@ -19,9 +19,11 @@ from xds_agent.compile import CompileError
 from xds_agent.explain.request import BadUrl, UnknownProxy
 from xds_agent.model import ModelError, Problem
 from xds_agent.peers.forwarding import unix_user
+from xds_agent.pki.issuer import IssueError
 from xds_agent.rollout import denying
 from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
 from xds_agent.rollout.pipeline import Pipeline
+from xds_agent.rollout.revoke import revoke
 from xds_agent.steering.whatif import Suppose
 from xds_agent.store import SealError, StoreError, StoreFull
 from xds_agent.store.denials import Denial
@@ -43,6 +45,8 @@ class RevisionRequest(BaseModel):
     force: bool = False
     skip_bad: bool = False
     plan: str = ""
+    # A dry run that only looks whether inventory and edge have parted; counted for the alert.
+    drift: bool = False
     wait_s: float = Field(default=0.0, ge=0, le=3600)
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
@@ -86,9 +90,21 @@ class DenialRequest(BaseModel):
     force: bool = False
 
 
+class RevokeRequest(BaseModel):
+    """Body of POST /v1/revoke."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: str
+    serials: list[str] = []
+    author: str = ""
+    reason: str = ""
+    dry_run: bool = False
+
+
 def create_app(
     pipeline: Pipeline, *, name: str, tenants: frozenset[str] | None = None,
-    counted: Counted = lambda outcome: None,
+    counted: Counted = lambda outcome: None, drifted: Callable[[int], None] = lambda lines: None,
 ) -> FastAPI:  # fmt: skip
     """App for one socket; `tenants` is for whom it speaks, None for all."""
     app = FastAPI(title="MarchProxy control", docs_url=None, redoc_url=None)
@@ -103,7 +119,10 @@ def create_app(
             timeout_s=body.timeout_s, force=body.force, skip_bad=body.skip_bad, plan=body.plan,
             wait_s=body.wait_s, tenants=tenants,
         )  # fmt: skip
-        return _told(await pipeline.apply(change), counted)
+        answer = await pipeline.apply(change)
+        if body.dry_run and body.drift:
+            drifted(len(answer.lines))
+        return _told(answer, counted)
 
     @app.post("/v1/rollback")
     async def post_rollback(body: RollbackRequest, request: Request) -> dict[str, Any]:
@@ -112,7 +131,19 @@ def create_app(
             timeout_s=body.timeout_s, force=body.force, skip_bad=body.skip_bad, wait_s=body.wait_s,
             tenants=tenants,
         )  # fmt: skip
-        return _told(await pipeline.rollback(body.number, change), counted)
+        answer = await pipeline.rollback(body.number, change)
+        if answer.outcome == "live":
+            counted("rolled-back")
+        return _told(answer, counted)
+
+    @app.post("/v1/revoke")
+    async def post_revoke(body: RevokeRequest, request: Request) -> dict[str, Any]:
+        if tenants is not None:
+            raise NotEntitled("hosts belong to the whole site", "use the socket of all tenants")
+        return await revoke(
+            pipeline, body.host, serials=body.serials, author=_author(body.author, request),
+            reason=body.reason, dry_run=body.dry_run,
+        )  # fmt: skip
 
     @app.post("/v1/denials")
     async def post_denial(body: DenialRequest, request: Request) -> dict[str, Any]:
@@ -274,6 +305,7 @@ def _refusals(app: FastAPI, counted: Counted) -> None:
         (StoreFull, 507, lambda error: {"error": str(error)}, "disk-full"),
         (StoreError, 500, lambda error: {"error": str(error)}, "store-error"),
         (SealError, 500, lambda error: {"error": str(error)}, "store-error"),
+        (IssueError, 409, lambda error: {"error": str(error)}, "conflict"),
         (BadUrl, 400, lambda error: {"error": str(error)}, "bad-question"),
         (UnknownProxy, 400, lambda error: {"error": str(error)}, "bad-question"),
         (StarletteHTTPException, 0, lambda error: {"error": str(error.detail)}, "not-found"),

@@ -32,6 +32,7 @@ class Hosts:
     pipeline: Pipeline
     reported: Callable[[str, Report], None]
     counted: Counted
+    drifted: Callable[[int], None]
     lead: Lead = field(init=False)
     follow: Follow = field(init=False)
     member: Member = field(init=False)
@@ -79,7 +80,11 @@ class Hosts:
     def _app(self, tenants: frozenset[str] | None) -> Asgi:
         if tenants not in self._apps:
             self._apps[tenants] = create_app(
-                self.pipeline, name=self.config.name, tenants=tenants, counted=self.counted
+                self.pipeline,
+                name=self.config.name,
+                tenants=tenants,
+                counted=self.counted,
+                drifted=self.drifted,
             )
         return self._apps[tenants]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -24,12 +25,14 @@ class ControlMetrics:
     """Counts what happens, and reads the rest from the pipeline when asked."""
 
     def __init__(
-        self, pipeline: Pipeline, orders: Orders, leading: Callable[[], bool] = lambda: True
-    ) -> None:
+        self, pipeline: Pipeline, orders: Orders, leading: Callable[[], bool] = lambda: True,
+        certificates: Mapping[str, dt.datetime] | None = None,
+    ) -> None:  # fmt: skip
         self._pipeline = pipeline
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(_State(pipeline, orders, leading))
+        self._state = _State(pipeline, orders, leading, certificates)
+        self.registry.register(self._state)
         self._acks = Counter("marchproxy_acks", "Revisions acknowledged by nodes.", registry=self.registry)
         self._nacks = Counter(
             "marchproxy_nacks", "Revisions refused by nodes.", ["node"], registry=self.registry
@@ -41,9 +44,16 @@ class ControlMetrics:
         self.applies = Counter(
             "marchproxy_applies", "Changes asked for, by how they ended.", ["outcome"], registry=self.registry
         )
+        # A counter that begins with its first event is no increase to Prometheus.
+        for outcome in ("live", "refused", "rolled-back", "unchanged", "invalid", "conflict"):
+            self.applies.labels(outcome)
         self.refused_peers = Counter(
             "marchproxy_refused_peers", "Connections of nodes turned away.", registry=self.registry
         )
+
+    def drifted(self, lines: int) -> None:
+        """What a look for drift found: lines in words by which inventory and edge differ."""
+        self._state.drift = (lines, time.time())
 
     def heard(self, outcome: Outcome) -> None:
         """Listener of the publisher."""
@@ -62,7 +72,12 @@ class ControlMetrics:
 class _State(Collector):
     """Gauges that would only ever be copies of what the pipeline knows."""
 
-    def __init__(self, pipeline: Pipeline, orders: Orders, leading: Callable[[], bool]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, orders: Orders, leading: Callable[[], bool],
+        certificates: Mapping[str, dt.datetime] | None,
+    ) -> None:  # fmt: skip
+        self._certificates = certificates if certificates is not None else {}
+        self.drift: tuple[int, float] | None = None
         self._pipeline = pipeline
         self._orders = orders
         self._leading = leading
@@ -79,6 +94,17 @@ class _State(Collector):
         for state in ("active", "pending", "refused", "offline"):
             nodes.add_metric([state], states.count(state))
         yield nodes
+        yield from self._of_each_node()
+        if self.drift is not None:
+            lines, at = self.drift
+            yield GaugeMetricFamily(
+                "marchproxy_inventory_drift", "Lines by which inventory and edge differ.", value=lines
+            )
+            yield GaugeMetricFamily(
+                "marchproxy_inventory_checked_seconds",
+                "When drift was last looked for (Unix time).",
+                value=at,
+            )
         connected = len(states) - states.count("offline")
         yield GaugeMetricFamily("marchproxy_connected_nodes", "Nodes with an open stream.", value=connected)
         live = pipeline.live
@@ -100,3 +126,21 @@ class _State(Collector):
         for name, failure in self._orders.failures.items():
             failures.add_metric([name], failure.count)
         yield failures
+
+    def _of_each_node(self) -> Iterable[Metric]:
+        """For alerts that name the node."""
+        up = GaugeMetricFamily("marchproxy_node_up", "1 while a proxy is connected.", labels=["node"])
+        refuses = GaugeMetricFamily(
+            "marchproxy_node_refuses", "1 while a proxy refuses what it should hold.", labels=["node"]
+        )
+        ends = GaugeMetricFamily(
+            "marchproxy_node_certificate_expiry_seconds",
+            "When a host's own certificate ends (Unix time).",
+            labels=["node"],
+        )
+        for name, view in self._pipeline.publisher.nodes().items():
+            up.add_metric([name], int(view.state != "offline"))
+            refuses.add_metric([name], int(view.state == "refused"))
+            if (until := self._certificates.get(name)) is not None:
+                ends.add_metric([name], until.timestamp())
+        yield from (up, refuses, ends)

@@ -19,6 +19,7 @@ from xds_agent.protocol.outcomes import Acknowledged, Connected, Orphan, Outcome
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.rollout.vitals import Vitals
 from xds_agent.store import Store, StoreError, audit, nodes
+from xds_agent.store.schema import HostCertificateRow
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,11 @@ class Recorder:
         self._events: list[tuple[dt.datetime, str, str, str, dict[str, Any]]] = []
         self._refused: dict[tuple[str, str], dt.datetime] = {}
         self._complained = False
+        # Certificates that were shown and are not stored yet: serial number -> whose, until when.
+        self._shown: dict[str, tuple[str, dt.datetime]] = {}
+        self._stored: set[str] = set()
+        # When the certificate of each host ends, as it last said itself.
+        self.certificates: dict[str, dt.datetime] = {}
         # What each node last acknowledged.
         self._held: dict[str, str] = {}
 
@@ -97,7 +103,13 @@ class Recorder:
         if self._vitals is not None:
             self._vitals.heard(name, report.envoy_state, report.counters)
         if report.certificate_not_after:
-            note["certificate_until"] = dt.datetime.fromtimestamp(report.certificate_not_after, dt.UTC)
+            until = dt.datetime.fromtimestamp(report.certificate_not_after, dt.UTC)
+            note["certificate_until"] = self.certificates[name] = until
+
+    def seen(self, name: str, serial: str, until: dt.datetime) -> None:
+        """`on_seen` of the ADS server: what `revoke` must know of a host."""
+        if serial not in self._stored:
+            self._shown[serial] = (name, until)
 
     def refused(self, refusal: Refusal) -> None:
         """`on_refused` of the ADS server: someone was turned away before any stream."""
@@ -114,21 +126,29 @@ class Recorder:
         """Write what was collected; kept for the next time when the database refuses."""
         notes, self._notes = self._notes, {}
         events, self._events = self._events, []
-        if not notes and not events:
+        shown, self._shown = self._shown, {}
+        if not notes and not events and not shown:
             return
         try:
-            await asyncio.to_thread(self._write, notes, events)
+            await asyncio.to_thread(self._write, notes, events, shown)
+            self._stored |= shown.keys()
             self._complained = False
         except StoreError as error:
             for name, note in notes.items():
                 self._notes[name] = {**note, **self._notes.get(name, {})}
             self._events = (events + self._events)[-1000:]
+            self._shown = {**shown, **self._shown}
             if not self._complained:
                 log.error("what the nodes report is not stored: %s", error)
             self._complained = True
 
-    def _write(self, notes: dict[str, dict[str, Any]], events: list[Any]) -> None:
+    def _write(
+        self, notes: dict[str, dict[str, Any]], events: list[Any],
+        shown: dict[str, tuple[str, dt.datetime]],
+    ) -> None:  # fmt: skip
         with self._store.write() as session:
+            for serial, (name, until) in shown.items():
+                session.merge(HostCertificateRow(serial=serial, name=name, not_after=until))
             for name, note in notes.items():
                 nodes.note(session, name, **note)
             for at, actor, action, subject, detail in events:

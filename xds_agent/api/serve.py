@@ -73,7 +73,7 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
     orders = Orders(pipeline)
     steerer = Steerer(pipeline, leads=lambda: hosts.member.leading)
     recorder = Recorder(store, publisher, pipeline.vitals, pipeline.words_of, lambda: hosts.member.leading)
-    metrics = ControlMetrics(pipeline, orders, lambda: hosts.member.leading)
+    metrics = ControlMetrics(pipeline, orders, lambda: hosts.member.leading, recorder.certificates)
 
     def reported(name: str, report: Report) -> None:
         recorder.reported(name, report)
@@ -84,7 +84,7 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
     def counted(outcome: str) -> None:
         metrics.applies.labels(outcome).inc()
 
-    hosts = Hosts(config, store, pipeline, reported, counted)
+    hosts = Hosts(config, store, pipeline, reported, counted, metrics.drifted)
     publisher.listeners += [recorder.heard, metrics.heard]
     # The last good revision is in the core before any port is open.
     started = time.monotonic()
@@ -100,7 +100,7 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
     ads = await serve_ads(
         publisher.core, _settings(config), on_report=hosts.hear, on_refused=count_refused,
         issuer=pipeline.ca.issuer if config.issuing_ca else None, held=pipeline.holds,
-        more=hosts.lead.handler,
+        more=hosts.lead.handler, on_seen=recorder.seen,
     )  # fmt: skip
     hosts.attach(ads)
     steerer.tell = hosts.tell

@@ -31,6 +31,12 @@ class Admin:
             raise AdminError(f"Envoy's admin answered {status} to {target}")
         return body
 
+    async def post(self, target: str) -> None:
+        """One of the few actions that the bootstrap allows. Raises AdminError."""
+        status, _ = await self._exchange(target, "POST")
+        if status != 200:
+            raise AdminError(f"Envoy's admin answered {status} to {target}")
+
     async def state(self) -> str:
         """LIVE, PRE_INITIALIZING, INITIALIZING, DRAINING, or AWAY when nobody answers."""
         try:
@@ -85,13 +91,14 @@ class Admin:
         """Used statistics that match, in Prometheus' text format. Raises AdminError."""
         return await self.get(f"/stats/prometheus?usedonly&filter={_quoted(pattern)}")
 
-    async def _exchange(self, target: str) -> tuple[int, bytes]:
+    async def _exchange(self, target: str, method: str = "GET") -> tuple[int, bytes]:
         try:
             async with asyncio.timeout(self._timeout_s):
                 reader, writer = await asyncio.open_unix_connection(str(self._path), limit=1 << 20)
                 try:
-                    request = f"GET {target} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"
-                    writer.write(request.encode("ascii"))
+                    request = f"{method} {target} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n"
+                    length = "content-length: 0\r\n" if method == "POST" else ""
+                    writer.write(f"{request}{length}\r\n".encode("ascii"))
                     return await _answer(reader)
                 finally:
                     writer.close()

@@ -31,7 +31,7 @@ async def answer(question: pb.Question, admin: Admin, tls: Tls) -> pb.Answer:
         if question.held:
             said.held.extend(held_resources(json.loads(await admin.get(_CONFIGURATION))))
         if question.connections:
-            said.connections.update(_by_listener(await admin.gauges(OPEN_CONNECTIONS)))
+            said.connections.update(by_listener(await admin.gauges(OPEN_CONNECTIONS)))
     except (AdminError, ValueError, KeyError, TypeError) as error:
         said.error = f"its Envoy does not say: {error}"
     return said
@@ -100,7 +100,8 @@ def endpoint_words(
     return f"{priority} {region}/{zone} {address}:{port} {weight} {health}"
 
 
-def _by_listener(gauges: Mapping[str, int]) -> dict[str, int]:
+def by_listener(gauges: Mapping[str, int]) -> dict[str, int]:
+    """Open connections per statistics prefix of a listener, from Envoy's own gauges."""
     return dict(_named(gauges.items()))
 
 

@@ -127,7 +127,7 @@ class RenewalHandler:
 
     def __init__(
         self, issuer: Callable[[], Issuer], *, trust_domain: str, ca: Path, crl: Path | None,
-        on_renewed: Callable[[str, dt.datetime], None] | None = None,
+        on_renewed: Callable[[str, str, dt.datetime], None] | None = None,
         held: Callable[[str], bool] = lambda name: True,
     ) -> None:  # fmt: skip
         self._issuer = issuer
@@ -149,5 +149,6 @@ class RenewalHandler:
         except OSError as error:
             raise IssueError(f"control cannot read its own PKI: {error}") from error
         if self._on_renewed is not None:
-            self._on_renewed(identity, x509.load_pem_x509_certificates(chain)[0].not_valid_after_utc)
+            leaf = x509.load_pem_x509_certificates(chain)[0]
+            self._on_renewed(identity, f"{leaf.serial_number:X}", leaf.not_valid_after_utc)
         return marchproxy_pb2.RenewResponse(chain=chain, ca=ca, crl=crl)

@@ -2,11 +2,14 @@
 
 import asyncio
 import copy
+import json
 import ssl
+import subprocess
+import sys
 
 import pytest
 
-from tests.support.processes import Backend, Node, envoy_binary
+from tests.support.processes import ROOT, Backend, Node, envoy_binary
 from tests.support.serve_process import free_port
 
 pytestmark = [
@@ -31,6 +34,11 @@ async def backend():
     await started.start()
     yield started
     await started.stop()
+
+
+def edge_cli(edge, *arguments):
+    command = [sys.executable, "-m", "xds_agent", *arguments, "--config", str(edge.config_path)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
 async def test_live_state_and_open_connections_come_from_the_proxy(serve, edge, backend, document, pki):
@@ -58,6 +66,18 @@ async def test_live_state_and_open_connections_come_from_the_proxy(serve, edge, 
         )
         for _ in range(3)
     ]
+    # Drained: it says so, nothing is cut, and it comes back.
+    drained = await asyncio.to_thread(edge_cli, edge, "drain", "--wait", "0.1", "--json")
+    said = json.loads(drained.stdout)
+    assert (drained.returncode, said) == (1, {"envoy": "DRAINING", "open": 3, "changed": True}), (
+        drained.stderr
+    )
+    async with asyncio.timeout(60):
+        while serve.get("/v1/nodes/edge1").json()["phase"] != "draining, serving":  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    back = await asyncio.to_thread(edge_cli, edge, "drain", "--back", "--json")
+    assert (back.returncode, json.loads(back.stdout)["envoy"]) == (0, "LIVE")
+
     closing = copy.deepcopy(document)
     closing["edge"]["ports"] = {**ports, "https": free_port()}
     said = (await serve.apply(closing, dry_run=True)).json()
