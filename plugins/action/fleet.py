@@ -61,6 +61,13 @@ class ActionModule(ActionBase):
         args.setdefault("commit", _commit(task_vars.get("inventory_dir")))
         try:
             answer = self._send(document, args, task_vars)
+        except KeyboardInterrupt:
+            # Half a wave is nobody's wish: control goes on to its end, or goes back, without us.
+            self._display.warning(
+                f"interrupted: control on {here} ends this change by itself, live or taken back; "
+                "`xds-agent history -n 1` there says which"
+            )
+            raise
         except AnsibleConnectionFailure:
             if not self._task.check_mode:
                 raise

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import httpx
+
 from tests.support.serve_process import ROOT
 
 
@@ -73,3 +75,28 @@ async def test_the_second_operator_is_told_who_and_what_or_waits(serve, node, do
     # Its own turn came: what becomes of it with a node that fell silent is not the question here.
     assert third.status_code == 200, third.text
     assert (await first).json()["outcome"] == "refused"
+
+
+async def test_an_operator_who_goes_away_in_mid_wave_leaves_no_half_change(serve, node, document):
+    """What SIGINT on the play comes to: its connection ends. Control goes on to the end, or back, and says so."""
+    await asyncio.to_thread(serve.start)
+    going = asyncio.Event()
+    edge = node("edge1")
+    node("edge2")
+    await serve.until_active(document, "edge1", "edge2")
+    edge.decide = lambda complete: going.set() or "silent"
+    body = {"document": edited(document), "author": "ada", "timeout_s": 3}
+    async with httpx.AsyncClient(
+        transport=httpx.AsyncHTTPTransport(uds=str(serve.socket)), base_url="http://control", timeout=60
+    ) as client:
+        asking = asyncio.create_task(client.post("/v1/revisions", json=body))
+        await going.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    async with asyncio.timeout(60):
+        while (row := serve.get("/v1/history").json()["revisions"][0])["outcome"] == "pending":
+            await asyncio.sleep(0.2)
+    assert (row["number"], row["outcome"]) == (2, "refused")
+    assert "edge1 did not acknowledge the change within 3 s" in row["words"]
+    assert serve.get("/v1/status").json()["revision"]["number"] == 1
+    assert serve.get("/v1/status").json()["applying"] == ""
