@@ -18,6 +18,10 @@ def edited(document, port=9090):
     return new
 
 
+def newest(serve):
+    return serve.get("/v1/history").json()["revisions"][0]
+
+
 def run(*arguments, **env):
     command = [sys.executable, "-m", "xds_agent", *map(str, arguments)]
     return subprocess.run(
@@ -78,7 +82,7 @@ async def test_the_second_operator_is_told_who_and_what_or_waits(serve, node, do
 
 
 async def test_an_operator_who_goes_away_in_mid_wave_leaves_no_half_change(serve, node, document):
-    """What SIGINT on the play comes to: its connection ends. Control goes on to the end, or back, and says so."""
+    """What SIGINT on the play comes to: its connection ends. Control goes on or back, and says so."""
     await asyncio.to_thread(serve.start)
     going = asyncio.Event()
     edge = node("edge1")
@@ -94,7 +98,7 @@ async def test_an_operator_who_goes_away_in_mid_wave_leaves_no_half_change(serve
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     async with asyncio.timeout(60):
-        while (row := serve.get("/v1/history").json()["revisions"][0])["outcome"] == "pending":
+        while (row := newest(serve))["outcome"] == "pending":  # noqa: ASYNC110  decided elsewhere
             await asyncio.sleep(0.2)
     assert (row["number"], row["outcome"]) == (2, "refused")
     assert "edge1 did not acknowledge the change within 3 s" in row["words"]
