@@ -1,76 +1,127 @@
-"""What the XDP pipeline costs per packet: lists, limiter, GUE load balancing and counters, all on.
+"""What the XDP pipeline costs per packet: lists, limiter, balancing and counters, all on, by GUE and by NAT.
 
 Thread-CPU time of BPF_PROG_TEST_RUN, cases interleaved round by round, the minimum of all rounds; an entry
 program restores the packet and picks its source, so no round measures what the round before made of it. No
-driver's time is in it. `empty_ns` is the harness with a program that does nothing.
+driver's time is in it. `empty_ns` is the harness with a program that does nothing. `--peer OBJECT` takes the
+first program of any other XDP object along, as it is.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from ipaddress import IPv4Network, ip_address
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address, IPv4Network, ip_address
+from itertools import count, islice
 from pathlib import Path
 
 from bench.xdp_objects import BUILD, Case, Object
+from tests.bpf.support.hashing import address_hash, mix
 from tests.bpf.support.packets import SYN, Packet
 from xds_agent.datapath.acl import AccessLists
 from xds_agent.datapath.limit import Rate
 from xds_agent.datapath.maglev import Ring, populate
 from xds_agent.datapath.program import DROP, PASS, TX, Features, Generation, Sizes, load
-from xds_agent.datapath.services import Real, Service, Settings, Tables
+from xds_agent.datapath.services import Forward, Real, Service, Settings, Tables
 
 NAME = "datapath"
 GOALS = {
     "spoofed_16m_ns": ("<=", 150.0),
     "acl_1m_extra_ns": ("<=", 60.0),
     "ratio_xdp_filter_1": ("<=", 3.0),
+    "ratio_peer_1": ("<=", 0.70),
+    "ratio_peer_64k": ("<=", 0.50),
+    "ratio_peer_1m": ("<=", 0.30),
 }
 XDP_FILTER = [Path(f"/usr/lib/{os.uname().machine}-linux-gnu/bpf/xdpfilt_alw_ip.o")]
 VIP = "203.0.113.1"
 ACK = Packet(source="10.0.0.9", destination=VIP, dport=443, payload=b"")
+FULL_SIZE = ACK.but(payload=bytes(1460))
 OPENING = ACK.but(flags=SYN)
 STRANGER = ACK.but(destination="203.0.113.2")
 FLOWS = {"1": 0, "64k": 0xFFFF, "1m": 0xFFFFF}
 SPOOFED, ANY = 0xFFFFFF, 0xFFFFFFFF
+# 64 reals in as many banks, so that a million flows find ports.
+BANKS, PORTS = 64, 24_000
+WIRE_BYTES = {"64": 64, "1500": 1514}
 _FAST = Rate(1e9, burst=1_000_000_000)
 
 
-def measure(*, quick: bool = False) -> dict[str, float]:
-    """Nanoseconds per packet, and ratios between cases of the same rounds."""
+def measure(*, quick: bool = False, peer: str | None = None) -> dict[str, float]:
+    """Nanoseconds per packet, and ratios between cases of the same rounds. `peer`: path of an object.
+
+    Raises FileNotFoundError if it is not there.
+    """
+    if peer and not Path(peer).exists():
+        raise FileNotFoundError(f"--peer: {peer} is not there")
     subprocess.run(["make", "-s", "-C", str(BUILD.parent)], check=True)
     rounds, repeat = (6, 50_000) if quick else (40, 200_000)
-    with _programs() as (empty, full, moved, listed, unlisted, peer):
-        cases = {f"empty_{name}": Case("empty", empty, ACK.bytes(), mask) for name, mask in FLOWS.items()}
-        cases |= {f"ns_{n}": Case("full", full.program_fd, ACK.bytes(), mask) for n, mask in FLOWS.items()}
-        cases["moved_ns_64k"] = Case("moved", moved.program_fd, ACK.bytes(), FLOWS["64k"])
-        cases["moved_syn_ns_1m"] = Case("moved", moved.program_fd, OPENING.bytes(), FLOWS["1m"])
-        cases["spoofed_16m_ns"] = Case("spoofed", full.program_fd, STRANGER.bytes(), SPOOFED)
-        cases["listed_any_ns"] = Case("listed", listed.program_fd, STRANGER.bytes(), ANY)
-        cases["unlisted_any_ns"] = Case("unlisted", unlisted.program_fd, STRANGER.bytes(), ANY)
-        if peer is not None:
-            cases |= {
-                f"xdp_filter_ns_{n}": Case("peer", peer, ACK.bytes(), mask) for n, mask in FLOWS.items()
-            }
-        try:
-            _check(cases)
-            figures = _rounds(cases, rounds, repeat)
-        finally:
-            for case in cases.values():
-                case.close()
-        return _named(figures) | {"verified_instructions": float(full.instructions)}
+    with ExitStack() as stack:
+        cases, instructions = _cases(stack, Path(peer) if peer else None)
+        _check(cases)
+        figures = _rounds(cases, rounds, repeat)
+    return _named(figures) | {"verified_instructions": float(instructions)}
+
+
+def _cases(stack: ExitStack, peer: Path | None) -> tuple[dict[str, Case], int]:
+    entry = stack.enter_context(_object(BUILD / "bench_entry.bpf.o"))
+    full, half = stack.enter_context(_site()), stack.enter_context(_site(moved=2))
+    tenth = stack.enter_context(_site(moved=10))
+    nat, nat_half = (
+        stack.enter_context(_site(forward="nat")),
+        stack.enter_context(_site(forward="nat", moved=2)),
+    )
+    nat_tenth = stack.enter_context(_site(forward="nat", moved=10))
+    cases: dict[str, Case] = {}
+
+    def add(name: str, kind: str, program: int, packet: Packet, mask: int) -> None:
+        cases[name] = Case(kind, program, packet.bytes(), mask)
+        stack.callback(cases[name].close)
+
+    for flows, mask in FLOWS.items():
+        add(f"empty_{flows}", "empty", entry.program("bench_empty"), ACK, mask)
+        add(f"ns_{flows}", "full", full.program_fd, ACK, mask)
+        add(f"nat_ns_{flows}", "nat", nat.program_fd, ACK, mask)
+        for label, path in (("xdp_filter", XDP_FILTER[0]), ("peer", peer)):
+            if path is not None and path.exists():
+                other = stack.enter_context(_object(path))
+                add(f"{label}_ns_{flows}", "other", other.program(), ACK, mask)
+    for share, gue, translated in ((10, tenth, nat_tenth), (50, half, nat_half)):
+        add(f"moved{share}_ns_64k", "full", gue.program_fd, ACK, FLOWS["64k"])
+        add(f"nat_moved{share}_ns_64k", "nat", translated.program_fd, ACK, FLOWS["64k"])
+    add("moved50_syn_ns_1m", "full", half.program_fd, OPENING, FLOWS["1m"])
+    add("nat_syn_ns_1m", "nat", nat.program_fd, OPENING, FLOWS["1m"])
+    add("full_size_ns", "full", full.program_fd, FULL_SIZE, FLOWS["64k"])
+    add("spoofed_16m_ns", "spoofed", full.program_fd, STRANGER, SPOOFED)
+    listed = stack.enter_context(_site(prefixes=1_000_000))
+    unlisted = stack.enter_context(_site(acl=False))
+    add("listed_any_ns", "listed", listed.program_fd, STRANGER, ANY)
+    add("unlisted_any_ns", "unlisted", unlisted.program_fd, STRANGER, ANY)
+    # Connections have to begin: nearly each of the sources sends a request.
+    for program, mask, packets in (
+        (nat, FLOWS["1m"], 12_000_000),
+        (nat_half, FLOWS["64k"], 1_000_000),
+        (nat_tenth, FLOWS["64k"], 1_000_000),
+    ):
+        opening = Case("opening", program.program_fd, OPENING.bytes(), mask)
+        opening.run(packets)
+        opening.close()
+    return cases, full.instructions
 
 
 def _named(figures: dict[str, float]) -> dict[str, float]:
     # From anywhere in IPv4: the directory's 16 MiB are never in the cache.
     figures["acl_1m_extra_ns"] = figures["listed_any_ns"] - figures["unlisted_any_ns"]
     figures["empty_ns"] = figures["empty_1"]
+    for size, per_packet in (("64", figures["ns_64k"]), ("1500", figures["full_size_ns"])):
+        figures[f"gbit_core_{size}"] = WIRE_BYTES[size] * 8 / per_packet
     for flows in FLOWS:
         figures[f"ratio_empty_{flows}"] = figures[f"ns_{flows}"] / figures.pop(f"empty_{flows}")
-        if f"xdp_filter_ns_{flows}" in figures:
-            figures[f"ratio_xdp_filter_{flows}"] = figures[f"ns_{flows}"] / figures[f"xdp_filter_ns_{flows}"]
+        for label in ("xdp_filter", "peer"):
+            if f"{label}_ns_{flows}" in figures:
+                ratio = figures[f"ns_{flows}"] / figures[f"{label}_ns_{flows}"]
+                figures[f"ratio_{label}_{flows}"] = ratio
     return figures
 
 
@@ -87,49 +138,62 @@ def _rounds(cases: dict[str, Case], rounds: int, repeat: int) -> dict[str, float
 
 def _check(cases: dict[str, Case]) -> None:
     """Each case does what its figure says: a fast mistake is no result."""
-    wanted = {"ns": TX, "moved": TX, "spoofed": PASS, "unlisted": PASS, "empty": PASS}
+    wanted = {"full": TX, "nat": TX, "spoofed": PASS, "unlisted": PASS, "empty": PASS}
     for name, case in cases.items():
         verdict = case.run(1000)[1]
-        if name.split("_")[0] in wanted and verdict != wanted[name.split("_")[0]]:
+        if case.name in wanted and verdict != wanted[case.name]:
             raise RuntimeError(f"{name}: the last packet met verdict {verdict} (drop is {DROP})")
 
 
 @contextmanager
-def _programs() -> Iterator[tuple[int, Generation, Generation, Generation, Generation, int | None]]:
-    entry = Object(BUILD / "bench_entry.bpf.o")
-    found = next((path for path in XDP_FILTER if path.exists()), None)
-    peer = Object(found) if found else None
-    generations = [_site(), _site(moved=True), _site(prefixes=1_000_000), _site(acl=False)]
+def _object(path: Path) -> Iterator[Object]:
+    loaded = Object(path)
     try:
-        yield (entry.program("bench_empty"), *generations, peer.program() if peer else None)
+        yield loaded
     finally:
-        for generation in generations:
-            generation.close()
-        for loaded in (entry, peer):
-            if loaded is not None:
-                loaded.close()
+        loaded.close()
 
 
-def _site(*, moved: bool = False, acl: bool = True, prefixes: int = 1_000) -> Generation:
-    """Everything on: lists, source limits that never refuse, one service on eight reals by GUE."""
-    program, features = BUILD / "xdp_main.bpf.o", Features(acl=acl, limit_seed=1, balance_seed=2)
-    generation = load(program, sizes=Sizes(flows=1 << 21), features=features)
-    tables = Tables(generation)
-    tables.configure(
-        Settings(source_packets=_FAST, source_syns=_FAST, tunnel_source4=ip_address("10.9.0.1"))  # type: ignore[arg-type]
-    )
-    reals = {number: (f"10.1.0.{number}", 1) for number in range(1, 9)}
+@contextmanager
+def _site(
+    *, forward: Forward = "gue", moved: int = 0, acl: bool = True, prefixes: int = 1_000
+) -> Iterator[Generation]:
+    """Everything on: lists, source limits that never refuse, one service. `moved`: every so manieth slot."""
+    sizes = Sizes(flows=1 << 21, nat_ports=PORTS, nat_banks=BANKS if forward == "nat" else 1)
+    features = Features(acl=acl, limit_seed=1, balance_seed=2)
+    generation = load(BUILD / "xdp_main.bpf.o", sizes=sizes, features=features)
+    try:
+        _furnish(generation, forward, moved, prefixes)
+        yield generation
+    finally:
+        generation.close()
+
+
+def _furnish(generation: Generation, forward: Forward, moved: int, prefixes: int) -> None:
+    tables, edge = Tables(generation), IPv4Address("10.9.0.1")
+    tables.configure(Settings(source_packets=_FAST, source_syns=_FAST, tunnel_source4=edge, nat_source4=edge))
+    reals = {number: (address, 1) for number, address in enumerate(_addresses(forward), start=1)}
     for number, (address, _) in reals.items():
         tables.put_real(number, Real(ip_address(address), bytes.fromhex("0200000000") + bytes([number])))
     ring = Ring(populate(reals))
     if moved:
-        # Every other slot: half of all packets ask the flow table.
-        ring.step([real % 8 + 1 if slot % 2 else real for slot, real in enumerate(ring.current)])
+        following = [real % len(reals) + 1 for real in ring.current]
+        ring.step([following[slot] if slot % moved == 0 else real for slot, real in enumerate(ring.current)])
     tables.put_ring(1, ring)
-    tables.put_service(Service(1, ip_address(VIP), 443, 6, "gue", 1, packets=_FAST, syns=_FAST))
+    tables.put_service(Service(1, ip_address(VIP), 443, 6, forward, 1, packets=_FAST, syns=_FAST))
     lists = AccessLists(generation)
     rules = [
         (IPv4Network((0x0B000000 + number * 256, 24)), lists.classes["deny"]) for number in range(prefixes)
     ]
     lists.replace(rules)
-    return generation
+
+
+def _addresses(forward: Forward) -> list[str]:
+    """Eight reals; for nat as many as there are banks, one in each."""
+    named: Callable[[int], str] = lambda number: str(IPv4Address(0x0A010001 + number))  # noqa: E731
+    if forward != "nat":
+        return [named(number) for number in range(8)]
+    banks: dict[int, str] = {}
+    for address in (named(number) for number in islice(count(), 10_000)):
+        banks.setdefault(mix(address_hash(address)) & (BANKS - 1), address)
+    return sorted(banks.values())

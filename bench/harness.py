@@ -87,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument(
-        "--peer", metavar="HOST:PORT", help="time this server beside ours, where the benchmark has a peer"
+        "--peer",
+        metavar="PEER",
+        help="time this server (HOST:PORT) or XDP object (path) beside ours, where there is one",
     )
     parser.add_argument("--strict", action="store_true", help="exit 1 when a goal is missed")
     options = parser.parse_args(argv)
