@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from xds_agent.model import Problem, Site
 from xds_agent.model.problems import place
 from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout.build import Built, Live
+from xds_agent.rollout.release import Failure
 from xds_agent.snapshot.resource import ROUTES, SHORT
 
 # More places than this help nobody.
 _SHOWN = 5
+
+
+def problems_of(built: Built, before: Live | None, failures: Iterable[Failure]) -> list[Problem]:
+    """Why a change did not stay, each with its place in the inventory where that is known."""
+    problems: list[Problem] = []
+    for failure in failures:
+        if failure.refusal is None:
+            origin = built.site.origin(failure.path) if failure.path else None
+            problems.append(Problem(path=failure.path, message=failure.words, origin=origin))
+        else:
+            problems += refusal_problems(built, before, failure.node, failure.refusal)
+    return problems
 
 
 def refusal_problems(built: Built, before: Live | None, node: str, refusal: Refused) -> list[Problem]:

@@ -14,13 +14,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from xds_agent.model import Problem, Rollout, Site, join_secrets, load_site
+from xds_agent.model import Rollout, join_secrets, load_site
 from xds_agent.protocol.outcomes import Refused
-from xds_agent.rollout import completeness, entitlement, material, placing
-from xds_agent.rollout.blame import placed, refusal_problems
+from xds_agent.rollout import completeness, material, placing
+from xds_agent.rollout.admission import admit
+from xds_agent.rollout.blame import placed, problems_of
 from xds_agent.rollout.build import Builder, Built, Live
 from xds_agent.rollout.canary.rounds import Ask, Rounds
-from xds_agent.rollout.change import Answer, Change, Conflict, NotEntitled
+from xds_agent.rollout.change import Answer, Change, Conflict
 from xds_agent.rollout.ledger import Ledger
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.plan import check_plan, plan_of
@@ -31,6 +32,7 @@ from xds_agent.rollout.release import OFFLINE, Failure, Progress, Release, sick_
 from xds_agent.rollout.shadow import Shadows
 from xds_agent.rollout.skip.parts import SKIPPED, marked
 from xds_agent.rollout.skip.trials import NotFound, Trials
+from xds_agent.rollout.trying import try_out
 from xds_agent.rollout.vitals import Vitals
 from xds_agent.rollout.waves import WavePlan, plan_waves
 from xds_agent.snapshot.resource import Snapshot
@@ -118,7 +120,7 @@ class Pipeline:
         if change.dry_run:
             built = await self._build(change.document)
             plan_name = self._reviewed(built, change)
-            self._check(built.site, change)
+            admit(self.live.site if self.live else None, built.site, change)
             if self.live is not None and built.id == self.live.id:
                 return replace(self._unchanged(), notes=self._notes(built), plan=plan_name)
             await self._check_refused_before(built, change)
@@ -138,11 +140,13 @@ class Pipeline:
             await self._note_moved_lines(built)
             await self.publisher.settle(timeout_s=change.timeout_s)
             return replace(self._unchanged(), notes=self._notes(built))
-        self._check(built.site, change)
+        admit(self.live.site if self.live else None, built.site, change)
         await self._check_refused_before(built, change)
         draft = self._draft(built, change)
         number = await asyncio.to_thread(self.ledger.keep, draft, built)
-        failures, notes = await self._try_out(built)
+        failures, notes = await try_out(
+            self.shadows, self.live.snapshots if self.live else {}, built.snapshots
+        )
         if failures:
             answer = await self._refuse(built, number, change, failures)
             return await self._without_bad(answer, change) if change.skip_bad else answer
@@ -261,26 +265,6 @@ class Pipeline:
         async with self._compiling:
             return await asyncio.to_thread(self.builder.build, document, self.live, serving=serving)
 
-    def _check(self, site: Site, change: Change) -> None:
-        live = self.live
-        if change.tenants is not None:
-            outside = entitlement.beyond(live.site if live else None, site, change.tenants)
-            if outside:
-                raise NotEntitled(
-                    f"this socket speaks for tenant {', '.join(sorted(change.tenants)) or 'none'} only, the "
-                    f"change also touches {'; '.join(outside)}",
-                    "use the socket of all tenants, or ask who owns them",
-                )
-        if live is None:
-            return
-        refused = completeness.not_allowed(completeness.removals(live.site, site), change.allow_removal)
-        if refused:
-            names = ",".join(dict.fromkeys(one.name for one in refused))
-            raise Conflict(
-                f"{'; '.join(one.text for one in refused)}: an incomplete inventory looks the same",
-                f"if it is meant, say so: -e allow_removal={names}",
-            )
-
     async def _check_refused_before(self, built: Built, change: Change) -> None:
         """What was refused stays refused until it is another, or somebody insists."""
         if change.force or change.skip_bad:
@@ -319,21 +303,6 @@ class Pipeline:
             summary=built.summary,
             kind=kind,
         )
-
-    async def _try_out(self, built: Built) -> tuple[list[Failure], list[str]]:
-        """On the shadows, before any proxy sees it: what they refuse, and what they could not try."""
-        if self.shadows is None:
-            return [], ["no shadow: serve.yml names no Envoy on which changes are tried first"]
-        try:
-            tried = await self.shadows.try_out(self.live.snapshots if self.live else {}, built.snapshots)
-        except OSError as error:
-            log.exception("the shadows failed")
-            return [], [f"no shadow: {error}"]
-        failures = []
-        for name, refusal in sorted(tried.refusals.items()):
-            said = Refused(name, "", refusal.type_url, refusal.names, refusal.words)
-            failures.append(Failure(f"the shadow of {name}", refusal.words, said))
-        return failures, list(tried.notes)
 
     async def _publish(self, built: Built, number: int, change: Change, rollout: Rollout) -> Answer:
         """Through the waves, and either keep it everywhere or put back what was there."""
@@ -390,13 +359,7 @@ class Pipeline:
     async def _refuse(self, built: Built, number: int, change: Change, failures: Sequence[Failure]) -> Answer:
         """Say why, and remember it."""
         before = self.live
-        problems: list[Problem] = []
-        for failure in failures:
-            if failure.refusal is None:
-                origin = built.site.origin(failure.path) if failure.path else None
-                problems.append(Problem(path=failure.path, message=failure.words, origin=origin))
-            else:
-                problems += refusal_problems(built, before, failure.node, failure.refusal)
+        problems = problems_of(built, before, failures)
         words = "; ".join(problem.render() for problem in problems)
         log.warning("revision %d was refused: %s", number, words)
         await asyncio.to_thread(self.ledger.finish, number, "refused", words, change.author)
