@@ -107,5 +107,10 @@ def by_listener(gauges: Mapping[str, int]) -> dict[str, int]:
 
 def _named(items: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
     for name, value in items:
-        if (found := _OPEN.match(name)) and not _WORKER.search(found["prefix"]):
+        # Envoy's admin counts the very connection that asks.
+        if (
+            (found := _OPEN.match(name))
+            and found["prefix"] != "admin"
+            and not _WORKER.search(found["prefix"])
+        ):
             yield found["prefix"], value
