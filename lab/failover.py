@@ -14,7 +14,8 @@ FIRST_CLOUD, NEXT_CLOUD = "aws", "gcp"
 SERVICE = "nginx"
 # Steady answers from one cloud, after which it counts as having taken over.
 SETTLED = 30
-LIMIT_S = 30.0
+# Coming back takes what `failback` of the service says, and steps of ten seconds.
+LIMIT_S = 90.0
 
 
 @dataclass

@@ -169,3 +169,29 @@ async def test_more_probes_than_the_budget_are_refused_with_the_arithmetic(serve
     [problem] = refused.json()["problems"]
     assert "edge1 would have to make 2 tcp every 1 s (2.0) = 2.0 probes a second" in problem["message"]
     assert problem["path"] == "limits.probes_per_second"
+
+
+async def test_a_drained_cloud_gets_nothing_and_comes_back(
+    serve: ServeProcess, edge: Node, backends: list[Backend]
+) -> None:
+    ports = {name: free_port() for name in ("http", "https", "grpc", "tcp")}
+    await serve.until_active(document(ports, backends), "edge1")
+    await edge.envoy.live()
+    await until(serve, {"aws": 10_000})
+    window = {"cloud": "aws", "until": "2126-01-01T00:00Z", "reason": "CHG-1"}
+
+    async def post(path: str, body: dict[str, Any]) -> Any:
+        return await asyncio.to_thread(serve.post, path, body)
+
+    assert (await post("/v1/maintenance", window)).json()["windows"][0]["name"] == "cloud=aws"
+    assert await answered(ports["tcp"], 20) == {"two": 20}
+    rows = await until(serve, {"gcp": 10_000})
+    assert "in maintenance" in rows["aws"]["health"]
+    refused = await post("/v1/maintenance", {**window, "cloud": "gcp"})
+    assert refused.status_code == 409
+    assert "service shop would have no endpoint left" in refused.json()["error"]
+    unknown = await post("/v1/maintenance", {**window, "cloud": "gpc"})
+    assert "no endpoint stands in cloud=gpc" in unknown.json()["error"]
+    assert (await post("/v1/maintenance/end", {"name": "cloud=aws"})).json() == {"windows": []}
+    await until(serve, {"aws": 10_000})
+    assert await answered(ports["tcp"], 20) == {"one": 20}

@@ -67,6 +67,30 @@ class RollbackRequest(BaseModel):
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
 
 
+class MaintenanceRequest(BaseModel):
+    """Body of POST /v1/maintenance: what the inventory would say, and who asks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cloud: str | None = None
+    region: str | None = None
+    zone: str | None = None
+    host: str | None = None
+    until: str
+    reason: str
+    allow_outage: list[str] = []
+    author: str = ""
+
+
+class MaintenanceEnd(BaseModel):
+    """Body of POST /v1/maintenance/end."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    author: str = ""
+
+
 class WhatIfRequest(BaseModel):
     """Body of POST /v1/what-if: prices in US dollars a gigabyte, additions to round trips, both by cloud."""
 
@@ -202,6 +226,23 @@ def create_app(
             url, host=host, method=method, headers=headers, client_certificate=client_certificate
         )
 
+    @app.get("/v1/maintenance")
+    async def get_maintenance() -> dict[str, Any]:
+        return _windows(pipeline)
+
+    @app.post("/v1/maintenance")
+    async def post_maintenance(body: MaintenanceRequest, request: Request) -> dict[str, Any]:
+        _for_all(tenants)
+        given = body.model_dump(exclude={"author"}, exclude_none=True)
+        await pipeline.windows.open(given, _author(body.author, request))
+        return _windows(pipeline)
+
+    @app.post("/v1/maintenance/end")
+    async def post_maintenance_end(body: MaintenanceEnd, request: Request) -> dict[str, Any]:
+        _for_all(tenants)
+        await pipeline.windows.close(body.name, _author(body.author, request))
+        return _windows(pipeline)
+
     @app.get("/v1/routes")
     async def get_routes(service: str | None = None) -> dict[str, Any]:
         return _routes(pipeline, tenants).table(service)
@@ -241,6 +282,21 @@ def create_open_app(pipeline: Pipeline, metrics: Callable[[], bytes]) -> FastAPI
         return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return app
+
+
+def _for_all(tenants: frozenset[str] | None) -> None:
+    if tenants is not None:
+        raise NotEntitled("maintenance touches all tenants", "use the socket of all tenants")
+
+
+def _windows(pipeline: Pipeline) -> dict[str, Any]:
+    named = pipeline.windows.named
+    return {
+        "windows": [
+            {"name": name, "until": one.until.isoformat(), "reason": one.reason}
+            for name, one in sorted(named.items())
+        ]
+    }
 
 
 def _routes(pipeline: Pipeline, tenants: frozenset[str] | None) -> Routes:

@@ -9,7 +9,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from xds_agent.cli import backup, daemons, datapath, deny, fleet, hosts, inventory, output, review, status
+from xds_agent.cli import (
+    backup, daemons, datapath, deny, evacuate, fleet, hosts, inventory, output, review, routes, status,
+)
 from xds_agent.cli.errors import FAILED, CliError
 
 _TRACEBACK = "XDS_AGENT_TRACEBACK"
@@ -72,6 +74,7 @@ def _options(
 for _panel, _commands in {
     "Inventory": (inventory.validate, inventory.diff, inventory.schema),
     "What is live": (status.status, fleet.explain, fleet.history, fleet.rollback, deny.deny, review.live),
+    "Where requests go": (routes.routes, routes.what_if, evacuate.evacuate, evacuate.readmit),
     "Of a host": (hosts.revoke, hosts.drain, backup.backup, backup.restore),
     "On a host with a datapath": (datapath.explain_packet,),
     "Run by systemd": (daemons.serve, daemons.node, daemons.bootstrap, daemons.renew),

@@ -20,3 +20,8 @@ class Maintenance(Model):
     )
     until: AwareDatetime = Field(description="End, with its time zone.", examples=["2026-12-01T06:00Z"])
     reason: Text = Field(description="Why; goes to the audit.", examples=["CHG-812"])
+    allow_outage: tuple[Name, ...] = Field(
+        default=(),
+        description="Services that may be left without any endpoint; others that would be are refused.",
+        examples=[["batch"]],
+    )

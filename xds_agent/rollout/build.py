@@ -11,9 +11,10 @@ from typing import Any
 from xds_agent.compile import Compiled, CompileError, Compiler, Material
 from xds_agent.explain.changes import Changes, describe
 from xds_agent.explain.closings import Closing
-from xds_agent.model import Site, load_site, split_secrets
+from xds_agent.model import Maintenance, Site, load_site, split_secrets
 from xds_agent.rollout import material
 from xds_agent.rollout.material import Prepared, SiteCa
+from xds_agent.rollout.windows import joined, left_alone
 from xds_agent.snapshot.resource import Snapshot
 from xds_agent.steering.deciding import UNDECIDED, Decisions
 from xds_agent.steering.site import Scene, scene_of
@@ -80,26 +81,30 @@ class Builder:
         self.challenges: Mapping[str, bytes] = {}
         # Where requests go; whoever decides that puts itself here.
         self.decide: Decide = _undecided
+        # Maintenance opened by hand; whoever keeps it puts it here.
+        self.windows: tuple[Maintenance, ...] = ()
 
     def build(self, document: Mapping[str, Any], old: Live | None, *, serving: bool = False) -> Built:
         """Raises ModelError or CompileError with every problem. Blocks; run it in a thread.
 
         `serving`: the document is live already, see `material.prepare`.
         """
-        site = load_site(document)
+        now = self._now()
+        site = joined(load_site(document), self.windows, now)
+        lonely = [] if serving else list(left_alone(site, site.edge.maintenance, now))
         without, values = split_secrets(document)
         prints = secrets.fingerprints(self._store.sealer, values)
         with self._store.read() as session:
             held = certificates.load(session, self._store.sealer)
-            by_hand = denials.current(session, self._now())
-        now = self._now()
+            by_hand = denials.current(session, now)
         prepared = material.prepare(
             site, self._ca, held, now=now, serving=serving, challenges=self.challenges
         )
         for fault in prepared.faults:
             log.error("served all the same: %s", fault.render())
         scene, decisions = self.decide(site, now)
-        if (problems := scene.problems()) and not serving:
+        lonely = [replace(one, origin=site.origin(one.path)) for one in lonely]
+        if (problems := [*scene.problems(), *lonely]) and not serving:
             raise CompileError(problems)
         denied = tuple((one.network, int(one.until.timestamp())) for one in by_hand)
         prepared = replace(prepared, material=replace(prepared.material, denied=denied))

@@ -35,6 +35,7 @@ from xds_agent.rollout.skip.trials import NotFound, Trials
 from xds_agent.rollout.trying import try_out
 from xds_agent.rollout.vitals import Vitals
 from xds_agent.rollout.waves import WavePlan, plan_waves
+from xds_agent.rollout.windows import Windows
 from xds_agent.snapshot.resource import Snapshot
 from xds_agent.steering.deciding import Decisions
 from xds_agent.store import Store, StoreError
@@ -86,6 +87,7 @@ class Pipeline:
         self.trouble = ""
         self.ledger = Ledger(store, now)
         self.builder = Builder(store, ca, now)
+        self.windows = Windows(self)
         self._compiling = asyncio.Lock()
         self._turn = asyncio.Lock()
         self._queue = Queue()

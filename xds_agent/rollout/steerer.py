@@ -73,13 +73,14 @@ class Steerer:
         pipeline.steerer = self
 
     async def load(self) -> None:
-        """What was decided before; call it before anything is published."""
+        """What was decided before, and what is drained by hand; call it before anything is published."""
 
         def read() -> Decisions:
             with self._pipeline.store.read() as session:
                 return placements.load(session)
 
         self.decisions = await asyncio.to_thread(read)
+        await self._pipeline.windows.load()
 
     def decide(self, site: Site, now: dt.datetime) -> tuple[Scene, Decisions]:
         """Decisions for a site that may become live. Pure but for what is known; any thread."""
