@@ -12,7 +12,8 @@ from envoy.extensions.retry.priority.previous_priorities.v3 import previous_prio
 
 from xds_agent.compile.encoding import duration, packed
 
-_HOST_ATTEMPTS = 3
+# Enough draws to leave the hosts tried before, when most of a place is dead.
+_HOST_ATTEMPTS = 10
 
 
 @lru_cache(maxsize=1024)
