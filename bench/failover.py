@@ -238,9 +238,10 @@ class Edge:
                     reader, writer = streams
                     writer.write(f"GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode())
                     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                    await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))
+                    size = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+                    body = await reader.readexactly(size)
                 status = head.split()[1].decode()
-                words = "" if status == "200" else status
+                words = "" if status == "200" else f"{status} {body.decode()[:120]}"
             except (OSError, EOFError, TimeoutError) as error:
                 words, streams = type(error).__name__, None
             if words:

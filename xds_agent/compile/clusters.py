@@ -48,7 +48,7 @@ def cluster(service: Service, limits: ProxyLimits, assignment: Any | None) -> An
         _by_dns(message, assignment)
     message.common_lb_config.locality_weighted_lb_config.SetInParent()
     # Envoy's own default (50) would send to the dead while every other endpoint still lives.
-    panic = 0.0 if service.steering.fails_when_all_down else _PANIC_PERCENT
+    panic = 0.0 if service.steering.when_all_down == "fail" else _PANIC_PERCENT
     message.common_lb_config.healthy_panic_threshold.value = panic
     if service.health is not None:
         _health_check(message.health_checks.add(), service, service.health)

@@ -74,11 +74,10 @@ class Steering(Model):
     failback: Failback = Field(
         default=Failback(), description="How traffic returns.", examples=[{"after": "1m", "ramp": "5m"}]
     )
-    when_all_down: Literal["fail", "spread"] | None = Field(
-        default=None,
-        description="`fail`: requests are answered 503 (no healthy upstream) at once. `spread`: they go to "
-        "all endpoints all the same, in case the checks are wrong. None: `fail` when active-passive, else "
-        "`spread`.",
+    when_all_down: Literal["fail", "spread"] = Field(
+        default="spread",
+        description="When every endpoint counts as down. `fail`: requests are answered 503 (no healthy "
+        "upstream) at once. `spread`: they go to all endpoints all the same, in case the checks are wrong.",
         examples=["fail"],
     )
     capacity: Annotated[dict[Name, Count], BY_KEY] = Field(
@@ -86,11 +85,6 @@ class Steering(Model):
         description="Requests a second each cloud can take; what is beyond goes to the next one.",
         examples=[{"aws": 5000}],
     )
-
-    @property
-    def fails_when_all_down(self) -> bool:
-        """True when nobody is to be asked who is known to be down."""
-        return self.when_all_down == "fail" or (self.when_all_down is None and self.active_passive)
 
     @property
     def active_passive(self) -> bool:

@@ -52,7 +52,7 @@ class Windows:
             window = Maintenance.model_validate(given)
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise Conflict(f"this is no window: {faults}", "see `xds-agent drain --help`") from error
+            raise Conflict(f"this is no window: {faults}", "see `xds-agent evacuate --help`") from error
         if window.until <= pipeline.now():
             raise Conflict(
                 f"it would be over already ({window.until:%Y-%m-%d %H:%M} UTC)", "give a later end"
@@ -63,7 +63,7 @@ class Windows:
         if lonely:
             raise Conflict("; ".join(lonely), "move them first, or except them: --allow-outage NAME")
         name = name_of(window)
-        await self._change(name, window, author, f"{author} drains {name}: {window.reason}")
+        await self._change(name, window, author, f"{author} evacuates {name}: {window.reason}")
         return name
 
     async def close(self, name: str, author: str) -> None:

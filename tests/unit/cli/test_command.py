@@ -152,7 +152,7 @@ def test_completion_is_printed_for_every_shell(shell: str) -> None:
 
 def test_completion_knows_the_commands() -> None:
     asked = {"_XDS_AGENT_COMPLETE": "complete_bash", "COMP_WORDS": "xds-agent ro", "COMP_CWORD": "1"}
-    assert _call(**asked).stdout.split() == ["rollback"]
+    assert _call(**asked).stdout.split() == ["rollback", "routes"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""routes, what-if, drain and undrain: what they ask, what they show, how they end."""
+"""routes, what-if, evacuate and readmit: what they ask, what they show, how they end."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_what_cannot_be_supposed_is_said_before_anybody_is_asked(run: Any, contr
     assert control.asked == []
 
 
-def test_drain_opens_a_window_and_undrain_ends_it(run: Any, control: Any) -> None:
+def test_evacuate_opens_a_window_and_readmit_ends_it(run: Any, control: Any) -> None:
     window = {"name": "cloud=gcp", "until": "2026-11-27T19:00:00+00:00", "reason": "CHG-812"}
     control.answers["/v1/maintenance"] = (200, {"windows": [window]})
     control.answers["/v1/maintenance/end"] = (200, {"windows": []})
-    assert "cloud=gcp" in run("drain", "--cloud", "gcp", "--reason", "CHG-812").stdout
-    assert json.loads(run("drain", "--json").stdout) == {"windows": [window]}
-    assert "nothing is drained by hand" in run("undrain", "cloud=gcp").stdout
+    assert "cloud=gcp" in run("evacuate", "--cloud", "gcp", "--reason", "CHG-812").stdout
+    assert json.loads(run("evacuate", "--json").stdout) == {"windows": [window]}
+    assert "nothing is evacuated" in run("readmit", "cloud=gcp").stdout
     asked = [(method, target) for method, target, _ in control.asked]
     assert asked == [("POST", "/v1/maintenance"), ("GET", "/v1/maintenance"), ("POST", "/v1/maintenance/end")]
     first = control.asked[0][2]
