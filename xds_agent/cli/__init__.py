@@ -10,7 +10,18 @@ import typer
 from typer.core import TyperGroup
 
 from xds_agent.cli import (
-    backup, daemons, datapath, deny, evacuate, fleet, hosts, inventory, output, review, routes, status,
+    backup,
+    daemons,
+    datapath,
+    deny,
+    evacuate,
+    fleet,
+    hosts,
+    inventory,
+    output,
+    review,
+    routes,
+    status,
 )
 from xds_agent.cli.errors import FAILED, CliError
 
