@@ -57,7 +57,7 @@ def _classes(wire: Wire, generation: Generation) -> Iterator[None]:
     """P0 and P3 are services; what leaves in their names gets class and mark."""
     tables = Tables(generation)
     tc = load_tc(BUILD / "tc.bpf.o", beside=generation)
-    for number, port, minor, dscp in ((1, P0_PORT, 0x10, 46), (2, P3_PORT, 0x40, 8)):
+    for number, port, minor, dscp in ((1, P0_PORT, 0x10, 46), (2, P3_PORT, 0x13, 8)):
         tables.put_service(Service(number, IPv4Address(NEAR), port, UDP))
         tc.put_egress(number, htb_class=1 << 16 | minor, dscp=dscp)
     link = wire.network.inside("near", lambda: TcLink.attach(tc, wire.index, "egress"))
@@ -71,10 +71,10 @@ def _classes(wire: Wire, generation: Generation) -> Iterator[None]:
 def _shape(wire: Wire) -> None:
     """P0 first, P3 what is left; one line for both."""
     lines = [
-        "qdisc replace dev far root handle 1: htb default 40",
+        "qdisc replace dev far root handle 1: htb default 13",
         f"class add dev far parent 1: classid 1:1 htb rate {_LINE} ceil {_LINE}",
     ]
-    for minor, rate, priority in ((10, "10mbit", 0), (40, "2mbit", 3)):
+    for minor, rate, priority in ((10, "10mbit", 0), (13, "2mbit", 3)):
         lines += [
             f"class add dev far parent 1:1 classid 1:{minor} htb rate {rate} ceil {_LINE} prio {priority}",
             f"qdisc add dev far parent 1:{minor} pfifo limit {_QUEUE_PACKETS}",

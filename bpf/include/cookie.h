@@ -34,38 +34,42 @@ static __always_inline __u32 four_bytes(const __u8 *at) {
     return (__u32)at[0] << 24 | (__u32)at[1] << 16 | (__u32)at[2] << 8 | at[3];
 }
 
+/* One option; returns where the next one is, OPTIONS_LONGEST where there is none. Functions of their own, so
+ * that the verifier walks through one option once and not through all their orders. */
+__attribute__((noinline)) __u32 read_option(struct tcp_options *options, __u32 at) {
+    if (!options || at >= options->length || at >= OPTIONS_LONGEST)
+        return OPTIONS_LONGEST;
+    const __u8 *option = &options->bytes[at];
+    __u8 kind = option[0], size = option[1];
+    if (kind == OPTION_NOTHING)
+        return at + 1;
+    if (kind == OPTION_END || size < 2)
+        return OPTIONS_LONGEST;
+    if (kind == OPTION_MSS && size == 4) {
+        options->mss = (__u16)option[2] << 8 | option[3];
+    } else if (kind == OPTION_SCALE && size == 3) {
+        options->scale = option[2] > 14 ? 14 : option[2];
+    } else if (kind == OPTION_SACK && size == 2) {
+        options->sack = 1;
+    } else if (kind == OPTION_TIME && size == 10) {
+        options->has_time = 1;
+        options->time = four_bytes(option + 2);
+        options->echoed = four_bytes(option + 6);
+    }
+    return at + size;
+}
+
 /* Reads `bytes` into the other fields. */
 __attribute__((noinline)) int read_options(struct tcp_options *options) {
     if (!options)
         return 0;
     options->mss = 536; /* RFC 9293: whoever says nothing */
     options->scale = COOKIE_NO_SCALE;
-    __u32 at = 0, length = options->length;
+    __u32 at = 0;
     for (int i = 0; i < OPTIONS_MOST; i++) {
-        if (at >= length || at >= OPTIONS_LONGEST)
+        at = read_option(options, at);
+        if (at >= OPTIONS_LONGEST)
             break;
-        const __u8 *option = &options->bytes[at];
-        __u8 kind = option[0], size = option[1];
-        if (kind == OPTION_END)
-            break;
-        if (kind == OPTION_NOTHING) {
-            at++;
-            continue;
-        }
-        if (size < 2)
-            break;
-        if (kind == OPTION_MSS && size == 4) {
-            options->mss = (__u16)option[2] << 8 | option[3];
-        } else if (kind == OPTION_SCALE && size == 3) {
-            options->scale = option[2] > 14 ? 14 : option[2];
-        } else if (kind == OPTION_SACK && size == 2) {
-            options->sack = 1;
-        } else if (kind == OPTION_TIME && size == 10) {
-            options->has_time = 1;
-            options->time = four_bytes(option + 2);
-            options->echoed = four_bytes(option + 6);
-        }
-        at += size;
     }
     return 1;
 }

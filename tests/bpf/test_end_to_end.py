@@ -13,13 +13,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
-from tests.bpf.conftest import Loader
+from tests.bpf.conftest import SMALL, Loader
 from tests.bpf.support.network import Network, network
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.decap import Decap, load_decap
@@ -55,6 +55,7 @@ class Site:
     counters: Counters
     rings: dict[int, Ring]
     stack: contextlib.ExitStack
+    link: Link | None = None
 
     def serve(self, forward: Forward, protocol: int, version: int, *, mtu: int = 0) -> None:
         vip = ip_address(VIP[version])
@@ -119,7 +120,7 @@ def site(loaded: Loader, decap: Decap) -> Iterator[Site]:
         for version in (4, 6):
             site.rings[version] = Ring([NUMBERS["a", version]] * SLOTS)
             site.tables.put_ring(version, site.rings[version])
-        attach(site, "edge", "router", generation)
+        site.link = attach(site, "edge", "router", generation)
         # Without a program on the peer, frames that XDP sends back vanish, and no counter says so.
         peer = made.index("router", "edge")
         stack.callback(made.inside("router", lambda: Link.attach(Passing(decap.pass_fd), peer)).close)
@@ -131,10 +132,11 @@ class Passing:
     program_fd: int
 
 
-def attach(site: Site, host: str, device: str, program: Generation | Decap) -> None:
+def attach(site: Site, host: str, device: str, program: Generation | Decap) -> Link:
     index = site.network.index(host, device)
     link = site.network.inside(host, lambda: Link.attach(program, index))
     site.stack.callback(link.close)
+    return link
 
 
 def backend_of_gue(site: Site, decap: Decap) -> None:
@@ -309,6 +311,37 @@ def eventually(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@VERSIONS
+def test_a_transfer_survives_reloads(site: Site, loaded: Loader, version: int) -> None:
+    """Generations take turns under it, one of them with a limiter of another size: NAT's table lives on."""
+    Server(site, "a", version, TCP, "nat")
+    site.serve("nat", TCP, version)
+    connection = client(site, version, TCP)
+    assert read(connection, 1) == b"a"
+    following = loaded(predecessor=site.generation, sizes=replace(SMALL, limit_blocks=2048))
+    assert following.fresh == ("limit_blocks",)
+    failed: list[BaseException] = []
+
+    def carry() -> None:
+        try:
+            exchange(connection, DATA)
+        except BaseException as error:
+            failed.append(error)
+
+    carrying = threading.Thread(target=carry)
+    carrying.start()
+    reloads, link = 0, site.link
+    assert link is not None
+    while carrying.is_alive() or reloads < 4:
+        link.update((following, site.generation)[reloads % 2])
+        reloads += 1
+    carrying.join()
+    assert not failed
+    counts = site.counters.service(version)
+    assert counts["note_nat_new"].packets == 1
+    assert not {name for name in counts if name.startswith("drop_")}
 
 
 @VERSIONS

@@ -303,3 +303,14 @@ def test_ping_through_native_xdp_is_answered_by_it(wire: Wire, bench: Bench) -> 
     finally:
         link.close()
         passes[0].close()
+
+
+def test_without_a_program_on_the_peer_answers_vanish(wire: Wire, bench: Bench) -> None:
+    """The trap itself: XDP says that it answered, and nobody gets it. Look at the peer."""
+    bench.tables.put_service(Service(5, ip_address("192.0.2.1"), 0, 1, "echo"))
+    link = Link.attach(bench.generation, wire.index)
+    try:
+        assert pings(wire, "192.0.2.1", count=1) == 0
+        assert bench.counters.service(5)["send_echo"].packets == 1
+    finally:
+        link.close()

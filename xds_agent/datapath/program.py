@@ -100,6 +100,12 @@ class Generation:
         """Verdict and the frame afterwards."""
         return test_run(self.program_fd, frame, repeat=repeat, room=len(frame) + 256)
 
+    def fd(self, program: str) -> int:
+        """Descriptor of another program of the object, while it is open. Raises KeyError."""
+        if self._object is None:
+            raise KeyError(f"{program}: this generation is closed")
+        return self._object.fd(program)
+
     def kept(self) -> Kept:
         """What the next generation takes over."""
         return Kept(self.layout, {name: table.fd for name, table in self.maps.items()})
