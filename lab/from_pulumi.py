@@ -155,6 +155,7 @@ def run_playbook(playbook: str, here: Place, progress: Progress, *, verbose: boo
 
     folder = here.state / "runner"
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     try:
         done = ansible_runner.run(
             private_data_dir=str(folder), project_dir=str(ROOT), playbook=playbook, inventory=str(INVENTORY),
@@ -179,6 +180,8 @@ def tear_down(here: Place, progress: Progress) -> None:
     progress.say("pulumi destroy")
     if attempt([ROOT / "script" / "pulumi", "--lab", "stack", "select", STACK]).returncode == 0:
         attempt([ROOT / "script" / "pulumi", "--lab", "cancel", "--yes"])
+        # Addresses are protected: real ones outlive their hosts.
+        pulumi("state", "unprotect", "--all", "--yes")
         _follow(here, progress, "destroy", "--yes", "--skip-preview")
         left = sorted(hosts.states(here))
         if left:

@@ -34,25 +34,25 @@ class Stack:
         """Begin a command of the CLI, in a process group of its own."""
         return subprocess.Popen(
             [self.cli, *words, "--non-interactive"],
-            cwd=self.place / "project", env=self._environment(faults) | environment, stdin=subprocess.DEVNULL,
+            cwd=self.place / "project", env=self.surroundings(faults) | environment, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
     def run(
-        self, *words: str, faults: tuple[str, ...] = (), **environment: str
+        self, *words: str, told: str = "", faults: tuple[str, ...] = (), **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of the CLI to its end, whatever its exit code."""
+        """Run a command of the CLI to its end, whatever its exit code; ``told`` goes to its stdin."""
         running = self.start(*words, faults=faults, **environment)
         try:
-            said, _ = running.communicate(timeout=COMMAND_S)
+            said, _ = running.communicate(told, timeout=COMMAND_S)
         finally:
             if running.poll() is None:
                 os.killpg(running.pid, signal.SIGKILL)
                 running.communicate()
         return subprocess.CompletedProcess(words, running.returncode, said)
 
-    def must(self, *words: str, faults: tuple[str, ...] = (), **environment: str) -> str:
-        done = self.run(*words, faults=faults, **environment)
+    def must(self, *words: str, told: str = "", faults: tuple[str, ...] = (), **environment: str) -> str:
+        done = self.run(*words, told=told, faults=faults, **environment)
         assert done.returncode == 0, f"pulumi {' '.join(words)} gave {done.returncode}\n{done.stdout}"
         return done.stdout
 
@@ -100,7 +100,7 @@ class Stack:
         """Everything that the clouds hold."""
         return [json.loads(line) for line in self.cloud("list", "--json").splitlines()]
 
-    def _environment(self, faults: tuple[str, ...]) -> Mapping[str, str]:
+    def surroundings(self, faults: tuple[str, ...]) -> Mapping[str, str]:
         return {
             "HOME": os.environ.get("HOME", "/root"),
             "PATH": f"{ROOT / 'tools' / 'pulumi' / 'bin'}:{os.environ['PATH']}",
@@ -131,13 +131,14 @@ def cli() -> str:
 @pytest.fixture
 def aws(cli: str, tmp_path: Path) -> Iterator[Stack]:
     """A stack of the AWS program, not yet made."""
-    yield new_stack(cli, tmp_path, "aws")
+    yield made_in(cli, tmp_path, PROGRAMS / "aws")
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
-def new_stack(cli: str, folder: Path, program: str) -> Stack:
+def made_in(cli: str, folder: Path, program: Path) -> Stack:
+    """A new stack of ``program``, everything of it in ``folder``."""
     made = subprocess.run(
-        [PYTHON, "-m", "simcloud.project", "--program", PROGRAMS / program, "--place", folder],
+        [PYTHON, "-m", "simcloud.project", "--program", program, "--place", folder],
         cwd=ROOT / "pulumi", capture_output=True, text=True,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr

@@ -1,0 +1,42 @@
+"""Which outputs of a stack are an inventory, and what is said of those that are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.stack_output import SECRET, document, host
+
+
+@pytest.fixture
+def stack(utils):
+    return utils("stack_inventory")
+
+
+def test_what_the_contract_says_is_taken_as_it_is(stack):
+    found = document(host(1), host(2, address6="2001:db8::1", groups=["control"]))
+    assert stack.check(found) is found
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (document(schema="edge.inventory/v0"), "older schema edge.inventory/v0: 'pulumi up'"),
+        (document(schema="edge.inventory/v2"), "update the collection"),
+        (document(schema="something"), "is this the stack of another program?"),
+        ({"schema": "edge.inventory/v1", "hosts": []}, "holds no hosts"),
+        (document(host(1, user="[secret]")), "edge_inventory.hosts[0].user is a secret"),
+        (document(host(1, labels={"key": SECRET})), "edge_inventory.hosts[0].labels.key is a secret"),
+        (document(host(1, address="none")), "hosts[0].address 'none' is not an IP address"),
+        (document(host(1, name="-x")), "hosts[0].name '-x' is not a host's name"),
+        (document(host(1, groups=["a b"])), "are not names of groups"),
+        (document(host(1), host(1)), "edge-aws-us-east-1-1 is there more than once"),
+        (document(host(1, region="")), "hosts[0] has no region"),
+        ([], "is not an object but list"),
+    ],
+    ids=lambda value: value.replace(" ", "_")[:24] if isinstance(value, str) else "",
+)
+def test_what_is_no_inventory_of_ours_is_refused(stack, found, words):
+    """One sentence that names the place and the remedy; never an inventory with fewer hosts."""
+    with pytest.raises(stack.StackUnreadable) as refused:
+        stack.check(found)
+    assert words in str(refused.value)

@@ -1,0 +1,192 @@
+"""What every simulated cloud keeps to: nothing overlaps, nothing dangles, nothing is half made."""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from simcloud.aws import CLOUD as AWS
+from simcloud.cloud import Machines
+from simcloud.faults import BadFault, Counter, parse
+from simcloud.schema import Refused
+from simcloud.values import UNKNOWN, at, is_known, whole
+
+from tests.unit.simcloud.conftest import Aws
+
+CLOUDS = ("aws", "gcp", "azure")
+INSTANCE = "aws:ec2/instance:Instance"
+# Networks that meet, contain and miss one another.
+RANGES = st.builds(
+    lambda base, bits: str(
+        ipaddress.ip_network((int(ipaddress.ip_address("10.0.0.0")) + (base << 8), bits), strict=False)
+    ),
+    st.integers(0, 300),
+    st.integers(16, 28),
+)
+
+
+@given(st.lists(RANGES, max_size=12))
+def test_subnets_lie_inside_and_never_overlap(ranges: list[str]) -> None:
+    """Whatever is asked for in whatever order."""
+    with tempfile.TemporaryDirectory() as folder:
+        aws = Aws(Path(folder))
+        vpc, made = aws.vpc(), []
+        for number, range_ in enumerate(ranges):
+            wanted = ipaddress.ip_network(range_)
+            fits = wanted.subnet_of(ipaddress.ip_network("10.0.0.0/16"))  # type: ignore[arg-type]
+            free = not any(wanted.overlaps(other) for other in made)
+            try:
+                aws.subnet(vpc, range_, f"s{number}")
+            except Refused as no:
+                assert ("InvalidSubnet.Range" in str(no)) is (not fits)
+                assert not (fits and free)
+            else:
+                assert fits and free
+                made.append(wanted)
+
+
+@given(st.integers(1, 14))
+def test_addresses_are_of_the_subnet_free_and_never_kept_ones(hosts: int) -> None:
+    """A /28 has eleven addresses to give: AWS keeps the first four and the last."""
+    with tempfile.TemporaryDirectory() as folder:
+        aws = Aws(Path(folder))
+        subnet = aws.subnet(aws.vpc(), "10.0.1.0/28")
+        given_ = []
+        for number in range(hosts):
+            try:
+                given_.append(aws.instance(subnet, f"h{number}").outputs["privateIp"])
+            except Refused as no:
+                assert len(given_) == 11 and "InsufficientFreeAddresses" in str(no)
+        assert given_ == [f"10.0.1.{number}" for number in range(4, 4 + min(hosts, 11))]
+
+
+def test_what_is_in_use_stays(aws: Aws) -> None:
+    vpc = aws.vpc()
+    subnet = aws.subnet(vpc, "10.0.1.0/24")
+    aws.instance(subnet)
+    for record in (vpc, subnet):
+        with pytest.raises(Refused, match="DependencyViolation"):
+            aws.account.delete(record.token, record.id)
+    assert len(aws.held()) == 3
+
+
+def test_a_reference_that_dangles_is_refused(aws: Aws) -> None:
+    with pytest.raises(Refused, match=r"vpc-0123456789abcdef0 does not exist"):
+        aws.make("aws:ec2/internetGateway:InternetGateway", vpcId="vpc-0123456789abcdef0")
+    with pytest.raises(Refused, match="nobody does not exist"):
+        aws.instance(aws.subnet(aws.vpc(), "10.0.1.0/24"), iamInstanceProfile="nobody")
+
+
+def test_a_machine_that_does_not_boot_is_not_there(aws_with: Callable[..., Aws]) -> None:
+    """Its address is free again, and no trace is left for the next try to stumble over."""
+
+    def fails(machine: dict[str, Any]) -> None:
+        raise Refused(f"{machine['name']} does not boot")
+
+    aws = aws_with(machines=Machines(boot=fails))
+    subnet = aws.subnet(aws.vpc(), "10.0.1.0/24")
+    with pytest.raises(Refused, match="does not boot"):
+        aws.instance(subnet, tags={"edge-host": "edge1"})
+    assert [record.token for record in aws.held() if record.token == INSTANCE] == []
+    aws.account.machines = Machines()
+    assert aws.instance(subnet).outputs["privateIp"] == "10.0.1.4"
+
+
+def test_a_machine_that_cannot_be_removed_stays_known(aws_with: Callable[..., Aws]) -> None:
+    def fails(machine: dict[str, Any]) -> None:
+        raise Refused("still there")
+
+    aws = aws_with(machines=Machines(remove=fails))
+    host = aws.instance(aws.subnet(aws.vpc(), "10.0.1.0/24"))
+    with pytest.raises(Refused, match="still there"):
+        aws.account.delete(host.token, host.id)
+    assert aws.account.read(host.token, host.id) is not None
+
+
+def test_quotas_are_per_region(aws: Aws) -> None:
+    for _ in range(AWS.quotas["VPCs"]):
+        aws.vpc()
+    with pytest.raises(Refused, match="LimitExceeded: VPCs: 5 are allowed in us-east-1"):
+        aws.vpc()
+    aws.account.config["region"] = "eu-central-1"
+    aws.vpc()
+
+
+def test_an_update_keeps_what_the_cloud_computed(aws: Aws) -> None:
+    host = aws.instance(aws.subnet(aws.vpc(), "10.0.1.0/24"))
+    after = aws.account.update(INSTANCE, "one", "urn", host.id, {**host.inputs, "tags": {"team": "edge"}})
+    assert after.id == host.id and after.outputs["tags"] == {"team": "edge"}
+    assert {key: after.outputs[key] for key in ("arn", "privateIp")} == {
+        key: host.outputs[key] for key in ("arn", "privateIp")
+    }
+
+
+def test_faults_meet_the_call_they_were_asked_for(aws_with: Callable[..., Aws], tmp_path: Path) -> None:
+    aws = aws_with(
+        faults=parse(["create:Vpc:2:capacity", "create:Subnet:1:throttle"]), counter=Counter(tmp_path, "run")
+    )
+    vpc = aws.vpc()
+    with pytest.raises(Refused, match="InsufficientInstanceCapacity"):
+        aws.vpc("10.1.0.0/16")
+    aws.subnet(vpc, "10.0.1.0/24")
+    assert len(aws.paused_s) == 3, "a throttled call waits and asks again"
+    aws.account.counter = Counter(tmp_path, "another run")
+    aws.vpc("10.1.0.0/16")
+
+
+@pytest.mark.parametrize(
+    "text", ["create", "create:Vpc", "create:Vpc:x", "make:Vpc:1", "create:Vpc:1:boom", "create::1"]
+)
+def test_a_fault_nobody_can_mean_is_refused(text: str) -> None:
+    with pytest.raises(BadFault, match="create:Instance:2"):
+        parse([text])
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_declarations_are_whole(cloud: str) -> None:
+    """Every type is what its cloud's provider calls it, and no rule or output names a property twice."""
+    found = importlib.import_module(f"simcloud.{cloud}").CLOUD
+    for token, kind in found.types.items():
+        assert token.startswith(f"{found.name}:"), token
+        assert not kind.outputs.keys() & kind.fills.keys(), token
+        assert kind.quota is None or kind.quota in found.quotas, token
+        assert not set(kind.refers.values()) - found.types.keys(), token
+        preview = {**dict.fromkeys(kind.outputs, UNKNOWN)}
+        assert all(not is_known(value) for value in preview.values())
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_type_that_is_not_declared_is_refused_by_name(cloud: str, tmp_path: Path) -> None:
+    aws = Aws(tmp_path)
+    with pytest.raises(Refused, match="has no type aws:ec2/fleet:Fleet"):
+        aws.make("aws:ec2/fleet:Fleet")
+
+
+@given(
+    st.recursive(
+        st.integers() | st.text() | st.booleans() | st.none(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_whole_numbers_survive_the_protocol(value: Any) -> None:
+    def through(inner: Any) -> Any:
+        if isinstance(inner, int) and not isinstance(inner, bool):
+            return float(inner) if abs(inner) < 2**53 else inner
+        if isinstance(inner, dict):
+            return {key: through(each) for key, each in inner.items()}
+        return [through(each) for each in inner] if isinstance(inner, list) else inner
+
+    assert whole(through(value)) == value
+
+
+def test_values_at_a_path() -> None:
+    interfaces = {"nics": [{"subnet": {"id": "a"}}, {"subnet": None}, {"subnet": {"id": "b"}}]}
+    assert list(at(interfaces, "nics[].subnet.id")) == ["a", "b"]
+    assert list(at(interfaces, "nics[].nowhere.id")) == []
