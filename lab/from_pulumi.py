@@ -138,15 +138,19 @@ def run_playbook(playbook: str, here: Place, progress: Progress, *, verbose: boo
     began = progress.seconds
     log = (here.state / f"{Path(playbook).stem}.log").open("w")
     failed: list[str] = []
+    stats: dict[str, dict[str, int]] = {}
 
     def on_event(event: dict[str, Any]) -> bool:
         text = event.get("stdout") or ""
         if text:
             log.write(text + "\n")
+            log.flush()
         if verbose and text:
             err.print(text, markup=False)
         elif event["event"] == "playbook_on_play_start":
             progress.say(f"PLAY \\[{event['event_data'].get('name')}]")
+        if event["event"] == "playbook_on_stats":
+            stats.update(event["event_data"])
         if event["event"] in ("runner_on_failed", "runner_on_unreachable"):
             data = event["event_data"]
             if not data.get("ignore_errors"):
@@ -166,9 +170,8 @@ def run_playbook(playbook: str, here: Place, progress: Progress, *, verbose: boo
         log.close()
     if done.rc:
         raise LabError(f"{playbook} failed:\n" + "\n".join(failed[:10]), f"the whole output is in {log.name}")
-    stats = done.stats or {}
-    hosts_seen = {name for part in ("ok", "changed", "skipped") for name in stats.get(part, {})}
-    return site.Recap({name: stats["changed"].get(name, 0) for name in hosts_seen}, progress.seconds - began)
+    changed = {name: stats["changed"].get(name, 0) for name in sorted(stats["processed"])}
+    return site.Recap(changed, progress.seconds - began)
 
 
 def _words(result: dict[str, Any]) -> str:

@@ -36,11 +36,10 @@ def test_a_site_is_made_grows_and_goes(site: Stack) -> None:
     site.up()
     hosts = site.inventory()["hosts"]
     assert Counter(host["cloud"] for host in hosts) == {"aws": 2, "gcp": 1, "azure": 1}
-    assert {host["private_address"] for host in hosts if "ingress" in host["groups"]} == {
-        "10.101.0.4",
-        "10.102.0.2",
-        "10.103.0.4",
-    }, "each cloud keeps other addresses of a subnet"
+    edges = {host["cloud"]: host["private_address"] for host in hosts if "ingress" in host["groups"]}
+    # Each cloud keeps other addresses of a subnet; in AWS the NAT gateway may have taken the first.
+    assert edges["aws"] in ("10.101.0.4", "10.101.0.5")
+    assert (edges["gcp"], edges["azure"]) == ("10.102.0.2", "10.103.0.4")
     site.must("up", "--yes", "--expect-no-changes")
     site.must("refresh", "--yes", "--expect-no-changes")
     write(site, 5)
