@@ -37,7 +37,7 @@ class Checkout:
     @classmethod
     def copied_to(cls, folder: Path) -> Checkout:
         shutil.copytree(ROOT, folder, symlinks=True, ignore=LEFT_BEHIND)
-        for environment in (".venv", ".venv-envoy"):
+        for environment in (".venv", ".venv-envoy", "pulumi/.venv"):
             if (ROOT / environment).exists():
                 (folder / environment).symlink_to(ROOT / environment)
         return cls(folder)

@@ -18,7 +18,7 @@ from simcloud.faults import BadFault, Counter, parse
 from simcloud.schema import Refused
 from simcloud.values import UNKNOWN, at, is_known, whole
 
-from tests.unit.simcloud.conftest import Aws
+from tests.unit.simcloud.conftest import REGION, Aws
 
 CLOUDS = ("aws", "gcp", "azure")
 INSTANCE = "aws:ec2/instance:Instance"
@@ -82,6 +82,48 @@ def test_a_reference_that_dangles_is_refused(aws: Aws) -> None:
         aws.make("aws:ec2/internetGateway:InternetGateway", vpcId="vpc-0123456789abcdef0")
     with pytest.raises(Refused, match="nobody does not exist"):
         aws.instance(aws.subnet(aws.vpc(), "10.0.1.0/24"), iamInstanceProfile="nobody")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"ami": "ami-0000000000000dead"}, "InvalidAMIID.NotFound"),
+        ({"availabilityZone": f"{REGION}b"}, "is in us-east-1a, not in us-east-1b"),
+        ({"privateIp": "10.0.1.3"}, "cannot be used in 10.0.1.0/24"),
+        ({"privateIp": "10.9.9.9"}, "cannot be used in 10.0.1.0/24"),
+        ({"vpcSecurityGroupIds": ["sg-0123456789abcdef0"]}, "sg-0123456789abcdef0 does not exist"),
+    ],
+)
+def test_an_impossible_instance_is_refused(aws: Aws, inputs: dict[str, Any], words: str) -> None:
+    subnet = aws.subnet(aws.vpc(), "10.0.1.0/24")
+    with pytest.raises(Refused) as refused:
+        aws.instance(subnet, **inputs)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("token", "inputs", "words"),
+    [
+        ("aws:ec2/vpc:Vpc", {"cidrBlock": "10.0.0.0/29"}, "between /16 and /28"),
+        ("aws:ec2/vpc:Vpc", {"cidrBlock": "10.0.0.1/24"}, "is not a network"),
+        ("aws:ec2/vpc:Vpc", {}, "Vpc needs cidrBlock"),
+        ("aws:ec2/instance:Instance", {"ami": "debian", "instanceType": "t3.micro"}, "an image id is ami-"),
+        ("aws:ec2/instance:Instance", {"ami": "ami-01234567", "instanceType": "c9"}, "instance type of"),
+        ("aws:iam/role:Role", {"assumeRolePolicy": "{}"}, "MalformedPolicyDocument"),
+        ("aws:lb/targetGroup:TargetGroup", {"name": "x" * 33}, "1 to 32 letters"),
+        ("aws:lb/targetGroup:TargetGroup", {"port": 99999}, "is not a port"),
+    ],
+)
+def test_a_malformed_value_is_refused_before_anything_is_made(
+    aws: Aws, token: str, inputs: dict[str, Any], words: str
+) -> None:
+    _, wrong = aws.account.check(token, "one", inputs, {}, b"")
+    assert words in " ".join(reason for _, reason in wrong)
+
+
+def test_a_value_that_is_not_known_yet_is_not_judged(aws: Aws) -> None:
+    _, wrong = aws.account.check("aws:ec2/vpc:Vpc", "one", {"cidrBlock": UNKNOWN}, {}, b"")
+    assert wrong == []
 
 
 def test_a_machine_that_does_not_boot_is_not_there(aws_with: Callable[..., Aws]) -> None:
