@@ -131,7 +131,8 @@ class Account:
                 for key, value in known.outputs.items()
                 if key in kind.outputs and key not in inputs
             }
-            record = replace(fresh, id=known.id, outputs={**fresh.outputs, **kept}, names=known.names)
+            names = [*dict.fromkeys([*known.names, *fresh.names])]
+            record = replace(fresh, id=known.id, outputs={**fresh.outputs, **kept}, names=names)
             world.remove(known)
             world.add(record)
             return record
@@ -211,7 +212,7 @@ class Account:
             for text in (*outputs.values(), *parts)
             if isinstance(text, str) and self.cloud.reference.match(text)
         ]
-        names = [text for text in names if request.world.find(text) is None or request.before]
+        names = [text for text in names if request.world.find(text) is None]
         return Record(
             id=request.id,
             token=kind.token,

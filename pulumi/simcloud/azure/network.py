@@ -9,7 +9,7 @@ from simcloud import addresses, rules
 from simcloud.azure import facts
 from simcloud.schema import Refused, Request, Type, Values
 from simcloud.values import first
-from simcloud.world import Record
+from simcloud.world import Record, World
 
 GROUP = "azure-native:resources:ResourceGroup"
 NETWORK, SUBNET = "azure-native:network:VirtualNetwork", "azure-native:network:Subnet"
@@ -218,14 +218,16 @@ def type_(token: str, provider: str, kind: str, name: str, **more: Any) -> Type:
     )
 
 
-def _release_group(record: Record, world: Any) -> None:
+def _release_group(record: Record, world: World) -> None:
+    # Azure would take all of it along; refused, so that an order that is wrong shows.
+    name = record.outputs["name"]
     inside = [
-        other.id for other in world.records if other.inputs.get("resourceGroupName") == record.outputs["name"]
+        other.id
+        for other in world.records
+        if other.token != GROUP and other.inputs.get("resourceGroupName") == name
     ]
-    if len(inside) > 0:
-        raise Refused(
-            f"ResourceGroupDeletionBlocked: {record.outputs['name']} still contains {', '.join(inside[:3])}."
-        )
+    if inside:
+        raise Refused(f"ResourceGroupDeletionBlocked: {name} still contains {', '.join(inside[:3])}.")
 
 
 _NETWORKS = "virtualNetworks/{virtualNetworkName}/subnets"
