@@ -21,6 +21,7 @@ from lab.place import HostSpec, Network, Place
 
 # Ten at once on a small machine take their time.
 BOOT_S = 240
+REMOVALS = 3
 
 
 def network_of(here: Place, machine: Mapping[str, Any]) -> Network:
@@ -61,11 +62,22 @@ def boot(here: Place, machine: Mapping[str, Any]) -> None:
 def remove(here: Place, machine: Mapping[str, Any]) -> None:
     """Remove the host, and its subnet's network with the last host in it."""
     host = spec_of(here, machine)
-    hosts.remove(here, [host.container])
+    _remove(here, host.container)
     with _alone(here):
         users = podman_json("ps", "--all", "--format", "json", "--filter", f"network={host.network}")
         if not users:
             network.remove(here, {host.network})
+
+
+def _remove(here: Place, container: str) -> None:
+    """On a busy machine podman gives up before the last process is gone, and then it is gone."""
+    for attempt in range(REMOVALS):
+        try:
+            hosts.remove(here, [container])
+            return
+        except LabError:
+            if attempt == REMOVALS - 1:
+                raise
 
 
 @contextmanager
