@@ -122,10 +122,14 @@ class Needs:
 
 
 class CloudProgram(Protocol):
-    """A cloud: each method makes one component of a region, with an explicit provider of that region."""
+    """A cloud: each method makes one component of a region, with an explicit provider of that region.
 
-    def identity(self, regions: tuple[Region, ...]) -> Identity:
-        """Identities of all roles in the cloud, once for all regions."""
+    What belongs to no region (accounts of hosts, names) goes through a provider of its own: were it the first
+    region's, a region that comes before it would move all of it.
+    """
+
+    def identity(self, region: Region) -> Identity:
+        """Identities of the region's hosts; made once, where the cloud knows them in all regions."""
         ...
 
     def network(self, region: Region) -> Network:

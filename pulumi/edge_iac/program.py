@@ -73,8 +73,8 @@ def make(plan: Plan, *, authority: pulumi.Output[str]) -> None:
         module, name = _PROGRAMS[cloud]
         program: CloudProgram = getattr(_imported(cloud, module), name)(said[cloud], regions)
         programs[cloud] = program
-        identity = program.identity(regions)
         for region in regions:
+            identity = program.identity(region)
             network = program.network(region)
             reachability = program.reachability(region, network)
             addresses = program.addresses(region)
@@ -108,7 +108,7 @@ def _imported(cloud: str, module: str) -> ModuleType:
         if (error.name or "").startswith("pulumi_"):
             raise pulumi.RunError(
                 f"the SDK of {cloud} is not installed ({error.name}): "
-                f"pulumi/.venv/bin/pip install --require-hashes -r requirements/pulumi-{cloud}.txt"
+                f"script/pulumi makes pulumi/.venv with all, requirements/pulumi-{cloud}.txt has this one"
             ) from None
         raise
 

@@ -16,13 +16,20 @@ from edge_iac.plan import Region, roles_of
 from edge_iac.site import AwsSite
 from edge_iac.site.model import Dns
 
+GLOBAL_REGION = "us-east-1"
+
 
 class AwsProgram:
     """One provider per region: nothing ever lands in a region that the environment happened to name."""
 
     def __init__(self, said: AwsSite, regions: tuple[Region, ...]) -> None:
-        self._said = said
-        self._first = regions[0]
+        # IAM and Route 53 are the same from every region; this one holds their control plane.
+        self._global = aws.Provider(
+            "aws-global",
+            region=GLOBAL_REGION,
+            profile=said.profile,
+            allowed_account_ids=[said.account] if said.account else None,
+        )
         self._balancers: dict[str, BalancingPart] = {}
         self._providers = {
             region.name: aws.Provider(
@@ -33,18 +40,18 @@ class AwsProgram:
             )
             for region in regions
         }
-
-    def identity(self, regions: tuple[Region, ...]) -> Identity:
-        """IAM knows no regions: made once, through the first region's provider."""
-        roles = roles_of(regions)
-        provider = self._providers[self._first.name]
-        return IdentityPart(
-            site=self._first.site,
-            said=self._said,
-            roles=roles,
-            tags=dict(self._first.tags),
-            provider=provider,
+        self._tags = dict(regions[0].tags)
+        self._identity = IdentityPart(
+            site=regions[0].site,
+            said=said,
+            roles=roles_of(regions),
+            tags=self._tags,
+            provider=self._global,
         ).made
+
+    def identity(self, region: Region) -> Identity:
+        """IAM knows no regions: made once for all."""
+        return self._identity
 
     def network(self, region: Region) -> Network:
         """See CloudProgram."""
@@ -92,5 +99,4 @@ class AwsProgram:
 
     def dns(self, dns: Dns, vips: tuple[Vip, ...], *, port: int) -> None:
         """See CloudProgram."""
-        provider = self._providers[self._first.name]
-        DnsPart(dns, vips, port=port, tags=dict(self._first.tags), provider=provider)
+        DnsPart(dns, vips, port=port, tags=self._tags, provider=self._global)

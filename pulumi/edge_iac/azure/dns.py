@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import pulumi_azure_native as azure
 from pulumi_azure_native import dns as zones
 from pulumi_azure_native import trafficmanager
 
-from edge_iac.azure.place import Place
 from edge_iac.base import Vip
 from edge_iac.component import Part
 from edge_iac.dns_window import CHECKS
@@ -21,14 +21,25 @@ class DnsPart(Part):
 
     cloud, kind = "azure", "Dns"
 
-    def __init__(self, dns: Dns, vips: tuple[Vip, ...], *, place: Place, port: int) -> None:
-        super().__init__(dns.name, place.provider)
-        name = cloud_name(place.region.site, "edge")
+    def __init__(
+        self,
+        dns: Dns,
+        vips: tuple[Vip, ...],
+        *,
+        site: str,
+        tags: dict[str, str],
+        port: int,
+        provider: azure.Provider,
+    ) -> None:
+        super().__init__(dns.name, provider)
+        name = cloud_name(site, "edge")
+        group, zone = dns.zone.split("/")
         ttl = round(dns.ttl.total_seconds())
         nearest = azure_regions_for((vip.cloud, vip.region) for vip in vips)
         profile = trafficmanager.Profile(
             dns.name,
-            resource_group_name=place.kept_group,
+            # Beside the zone, which outlives every region.
+            resource_group_name=group,
             profile_name=name,
             location="global",
             traffic_routing_method="Performance" if dns.routing == "latency" else "Weighted",
@@ -50,10 +61,9 @@ class DnsPart(Part):
                 )
                 for vip in vips
             ],
-            tags=place.tags,
+            tags=tags,
             opts=self.kept(),
         )
-        group, zone = dns.zone.split("/")
         relative = dns.name.removesuffix(f".{zone}")
         apex = dns.name == zone
         zones.RecordSet(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pulumi_azure_native import authorization, managedidentity
 
 import pulumi
@@ -23,23 +21,24 @@ class IdentityPart(Part):
 
     cloud, kind = "azure", "Identity"
 
-    def __init__(self, *, place: Place, said: AzureSite, roles: Iterable[Role]) -> None:
-        super().__init__("azure", place.provider)
+    def __init__(self, *, place: Place, said: AzureSite) -> None:
+        super().__init__(place.region.name, place.provider)
         self._place = place
         self._said = said
-        self.made = Identity({role: self._identity(identity_name(place.region.site, role)) for role in roles})
+        self.made = Identity({role: self._identity(role) for role in place.region.roles})
         self.register_outputs({})
 
-    def _identity(self, name: str) -> pulumi.Output[str]:
+    def _identity(self, role: Role) -> pulumi.Output[str]:
+        name = f"{self._place.region.name}-{role}"
         made = managedidentity.UserAssignedIdentity(
             name,
-            resource_name_=name,
+            resource_name_=identity_name(self._place.region.site, role),
             resource_group_name=self._place.group,
             location=self._place.region.name,
             tags=self._place.tags,
             opts=self.child(),
         )
-        for what, scope, role in (
+        for what, scope, allowed in (
             ("secrets", self._said.vault, SECRETS_USER),
             ("artifacts", self._said.artifacts_container, BLOB_READER),
         ):
@@ -48,7 +47,7 @@ class IdentityPart(Part):
                     f"{name}-{what}",
                     scope=scope,
                     role_definition_id=self._place.group_id.apply(
-                        lambda group, role=role: _definition(group, role)
+                        lambda group, allowed=allowed: _definition(group, allowed)
                     ),
                     principal_id=made.principal_id,
                     principal_type="ServicePrincipal",

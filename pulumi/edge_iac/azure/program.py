@@ -13,7 +13,7 @@ from edge_iac.azure.network import NetworkPart
 from edge_iac.azure.place import PlacePart
 from edge_iac.azure.reachability import ReachabilityPart
 from edge_iac.base import Addresses, Front, Identity, Made, Needs, Network, Reachability, Vip
-from edge_iac.plan import Region, roles_of
+from edge_iac.plan import Region
 from edge_iac.site import AzureSite
 from edge_iac.site.model import Dns
 
@@ -23,7 +23,7 @@ class AzureProgram:
 
     def __init__(self, said: AzureSite, regions: tuple[Region, ...]) -> None:
         self._said = said
-        self._first = regions[0]
+        self._site, self._tags = regions[0].site, dict(regions[0].tags)
         self._balancers: dict[str, BalancingPart] = {}
         self._places = {
             region.name: PlacePart(
@@ -35,10 +35,9 @@ class AzureProgram:
             for region in regions
         }
 
-    def identity(self, regions: tuple[Region, ...]) -> Identity:
-        """Identities serve every region: made once, in the first region's group."""
-        roles = roles_of(regions)
-        return IdentityPart(place=self._places[self._first.name], said=self._said, roles=roles).made
+    def identity(self, region: Region) -> Identity:
+        """Identities lie in a place, so every region has its own."""
+        return IdentityPart(place=self._places[region.name], said=self._said).made
 
     def network(self, region: Region) -> Network:
         """See CloudProgram."""
@@ -80,4 +79,5 @@ class AzureProgram:
 
     def dns(self, dns: Dns, vips: tuple[Vip, ...], *, port: int) -> None:
         """See CloudProgram."""
-        DnsPart(dns, vips, place=self._places[self._first.name], port=port)
+        provider = azure.Provider("azure-global", subscription_id=self._said.subscription)
+        DnsPart(dns, vips, site=self._site, tags=self._tags, port=port, provider=provider)

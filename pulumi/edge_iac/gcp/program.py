@@ -21,8 +21,8 @@ class GcpProgram:
     """One provider per region, all of one project."""
 
     def __init__(self, said: GcpSite, regions: tuple[Region, ...]) -> None:
-        self._said = said
-        self._first = regions[0]
+        self._site = regions[0].site
+        self._global = gcp.Provider("gcp-global", project=said.project, default_labels=dict(regions[0].tags))
         self._balancers: dict[str, BalancingPart] = {}
         self._providers = {
             region.name: gcp.Provider(
@@ -33,12 +33,13 @@ class GcpProgram:
             )
             for region in regions
         }
+        self._identity = IdentityPart(
+            site=self._site, said=said, roles=roles_of(regions), provider=self._global
+        ).made
 
-    def identity(self, regions: tuple[Region, ...]) -> Identity:
-        """Accounts belong to the project: made once, through the first region's provider."""
-        roles = roles_of(regions)
-        provider = self._providers[self._first.name]
-        return IdentityPart(site=self._first.site, said=self._said, roles=roles, provider=provider).made
+    def identity(self, region: Region) -> Identity:
+        """Accounts belong to the project: made once for all regions."""
+        return self._identity
 
     def network(self, region: Region) -> Network:
         """See CloudProgram."""
@@ -80,5 +81,4 @@ class GcpProgram:
 
     def dns(self, dns: Dns, vips: tuple[Vip, ...], *, port: int) -> None:
         """See CloudProgram."""
-        provider = self._providers[self._first.name]
-        DnsPart(dns, vips, site=self._first.site, port=port, provider=provider)
+        DnsPart(dns, vips, site=self._site, port=port, provider=self._global)

@@ -26,10 +26,10 @@ from xds_agent.model import Edge
 from xds_agent.steering.regions import REGIONS
 
 
-def edited(name: str, **replaced: str) -> Plan:
+def edited(name: str, **replaced: tuple[str, str]) -> Plan:
     """The plan of a site that comes along, with texts of its file replaced."""
     text = (SITES / f"{name}.yaml").read_text()
-    for old, new in replaced.values():  # type: ignore[misc]
+    for old, new in replaced.values():
         assert old in text
         text = text.replace(old, new, 1)
     return plan_site(parse_site(text, shown=f"{name}.yaml", stem=name))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.unit.pulumi.support.answers import SUBSCRIPTION
 from tests.unit.pulumi.support.graph import Graph, Node
 
 
@@ -112,8 +113,6 @@ def azure_lets(graph: Graph, attempt: Attempt) -> bool:
 
 
 def _azure_id(node: Node) -> str:
-    from tests.unit.pulumi.support.answers import SUBSCRIPTION
-
     return f"{SUBSCRIPTION}/{node.type.rpartition(':')[2]}/{node.name}"
 
 
