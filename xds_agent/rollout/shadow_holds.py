@@ -17,7 +17,7 @@ from xds_agent.snapshot.diff import Diff
 from xds_agent.snapshot.resource import SHORT, Snapshot
 
 # An Envoy that has acknowledged everything may still be handing listeners to its workers.
-SETTLED_WITHIN_S = 5.0
+SETTLED_WITHIN_S = 20.0
 _AGAIN_S = 0.02
 # Envoy refuses expressions that compile to more than about 100 steps: then all of it is asked for.
 _EXPRESSION_MOST = 80
