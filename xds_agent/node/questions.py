@@ -16,9 +16,9 @@ from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SE
 # Envoy's main thread needs seconds for the configuration of thousands of clusters.
 PATIENCE_S = 20.0
 OPEN_CONNECTIONS = r"^listener\..*\.downstream_cx_active$"
-# Each worker counts on its own too; the sum is enough.
+# Each worker counts on its own too; the sum is enough. The admin's own listener counts whoever asks.
 _OPEN = re.compile(r"^listener\.(?P<prefix>.+?)\.downstream_cx_active$")
-_WORKER = re.compile(r"\.worker_\d+$")
+_NO_SUM = re.compile(r"\.(worker_\d+|main_thread)$|^admin$")
 _CONFIGURATION = "/config_dump?include_eds"
 
 
@@ -107,10 +107,5 @@ def by_listener(gauges: Mapping[str, int]) -> dict[str, int]:
 
 def _named(items: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
     for name, value in items:
-        # Envoy's admin counts the very connection that asks.
-        if (
-            (found := _OPEN.match(name))
-            and found["prefix"] != "admin"
-            and not _WORKER.search(found["prefix"])
-        ):
+        if (found := _OPEN.match(name)) and not _NO_SUM.search(found["prefix"]):
             yield found["prefix"], value

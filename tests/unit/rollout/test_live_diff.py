@@ -3,7 +3,7 @@
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 
-from xds_agent.node.questions import held_resources
+from xds_agent.node.questions import by_listener, held_resources
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.rollout.live_diff import differences
 from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, Resource, Snapshot
@@ -91,3 +91,14 @@ def test_endpoints_that_a_cluster_finds_by_dns_are_its_own():
     assert texts([named], in_envoy(named), found) == []
     given = Resource.of(CLUSTER, "named", cluster_pb2.Cluster(name="named", type=cluster_pb2.Cluster.EDS))
     assert texts([given], in_envoy(given), found) == [("named", "Envoy has it, control wants it gone")]
+
+
+def test_open_connections_are_counted_once_per_listener_and_those_of_the_admin_not_at_all():
+    gauges = {
+        "listener.https.downstream_cx_active": 40,
+        "listener.https.worker_0.downstream_cx_active": 25,
+        "listener.tcp-7000.downstream_cx_active": 2,
+        "listener.admin.downstream_cx_active": 1,
+        "listener.admin.main_thread.downstream_cx_active": 1,
+    }
+    assert by_listener(gauges) == {"https": 40, "tcp-7000": 2}
