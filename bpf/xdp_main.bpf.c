@@ -98,6 +98,7 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *pa
     count_real(number, packet);
     if (service->flags & SERVICE_MARK)
         mark(ctx, packet, service->dscp);
+    packet->ring = service->ring;
     if (features.nat && service->forward == FORWARD_NAT)
         return forward_nat(ctx, packet, number, hash, service->id);
     return service->forward == FORWARD_DSR ? forward_dsr(ctx, real)

@@ -1,5 +1,5 @@
-/* Lets everything pass. On the far end of a veth pair it makes XDP_TX of the near end arrive: without a program
- * of its own the far end takes no frames, and nobody counts them. */
+/* Lets everything pass. On the far end of a veth pair it makes XDP_TX of the near end arrive: without a
+ * program of its own the far end takes no frames, and nobody counts them. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 

@@ -16,7 +16,7 @@ static __always_inline void nat_source(union address *source, const struct setti
 
 /* Writes the flow into the slot that was claimed for it. */
 static __always_inline bool nat_open(struct nat_entry *entry, const struct packet *packet, __u32 slot,
-                                     __u32 number, const struct real *real, __u32 id,
+                                     __u32 number, const struct real *real, __u32 hash, __u32 id,
                                      const struct ethhdr *ethernet) {
     __u32 row = slot / NAT_WAYS;
     struct nat_flow *flow = bpf_map_lookup_elem(&nat_flows, &slot);
@@ -33,6 +33,8 @@ static __always_inline bool nat_open(struct nat_entry *entry, const struct packe
     flow->protocol = packet->protocol;
     flow->version = packet->version;
     flow->expected = 0;
+    flow->ring = packet->ring;
+    flow->slot = slot_of(hash);
     copy_mac(flow->client_mac, ethernet->h_source);
     entry->flow = flow;
     entry->place = &set->tags[slot & (NAT_WAYS - 1)];
@@ -106,7 +108,7 @@ __attribute__((noinline)) int forward_nat(struct xdp_md *ctx, struct packet *pac
         __u32 slot = nat_claim(&key, now_s);
         if (slot == NAT_NONE)
             return DROP_NAT_FULL;
-        if (!nat_open(&entry, packet, slot, number, real, id, ethernet))
+        if (!nat_open(&entry, packet, slot, number, real, hash, id, ethernet))
             return DROP_INTERNAL;
         *(volatile __u64 *)entry.place = tag_of(key.fingerprint, now_s, state);
         count(id, NOTE_NAT_NEW, packet);

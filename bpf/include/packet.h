@@ -33,6 +33,7 @@ struct packet {
     __u16 l3_offset, l4_offset;
     __u16 l3_length; /* by its own header: Ethernet pads short packets */
     __u16 frame_length;
+    __u16 ring; /* by which it is balanced */
 };
 
 #define TCP_FIN 0x01

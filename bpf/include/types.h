@@ -251,7 +251,8 @@ struct nat_flow {
     __u8 version;
     __u32 expected;     /* the number the client must acknowledge to confirm the flow */
     __u8 client_mac[6]; /* of the hop the client's packets come from: answers go back there */
-    __u8 padding[6];
+    __u16 ring;         /* the slot of its ring that it came by stays moved while the flow lives elsewhere */
+    __u32 slot;
 };
 
 struct counter {

@@ -9,6 +9,7 @@ import pytest
 from tests.bpf.conftest import Loader
 from tests.bpf.support.bench import (
     BACKENDS,
+    BALANCE_SEED,
     GAME,
     NAT4,
     NAT_RINGS,
@@ -18,6 +19,7 @@ from tests.bpf.support.bench import (
     Backend,
     Bench,
 )
+from tests.bpf.support.hashing import flow_hash, slot
 from tests.bpf.support.packets import (
     ACK,
     FIN,
@@ -29,6 +31,7 @@ from tests.bpf.support.packets import (
     Packet,
     error,
 )
+from xds_agent.datapath.drain import pinned_reals, pinned_slots
 from xds_agent.datapath.limit import Rate
 from xds_agent.datapath.program import Sizes
 from xds_agent.datapath.services import Real, Service
@@ -254,6 +257,29 @@ def test_a_flow_stays_while_the_ring_moves(bench: Bench, opening: Packet) -> Non
     bench.expect(onward, "send_nat", service=SHOP, frame=bytes_to(bench, onward, sent))
     answer = bench.answer(sent, flags=ACK)
     bench.expect(answer, "send_answer", service=SHOP, frame=back(opening, answer).bytes())
+
+
+@BOTH
+def test_a_silent_connection_keeps_its_slot_from_being_finalised(bench: Bench, opening: Packet) -> None:
+    """Nothing was sent since the ring moved, and the flow is known all the same; until it ends."""
+    number, (first, second) = NAT_RINGS[opening.version], (1, 2) if opening.version == 4 else (3, 4)
+    ring = bench.ring(number, [first] * 65537)
+    sent = establish(bench, opening)
+    assert pinned_slots(bench.generation) == {}
+    ring.step([second] * 65537)
+    bench.tables.put_ring(number, ring)
+    here = slot(flow_hash(opening.source, opening.sport, opening.dport, BALANCE_SEED))
+    assert pinned_slots(bench.generation) == {number: {here}}
+    assert pinned_reals(bench.generation) == {first}
+    ring.finalise(sorted(ring.moved_slots() - {here}))
+    bench.tables.put_ring(number, ring)
+    onward = opening.but(flags=ACK)
+    bench.expect(onward, "send_nat", service=SHOP, frame=bytes_to(bench, onward, sent))
+    bench.run(opening.but(flags=RST))
+    for table in (bench.generation.maps[name] for name in ("flows", "flows_new")):
+        for key in list(table.keys()):
+            table.delete(key)
+    assert pinned_slots(bench.generation) == {} and pinned_reals(bench.generation) == set()
 
 
 TIGHT = Sizes(services=64, reals=64, limit_blocks=1024, flows=4096, nat_ports=64, nat_banks=1)

@@ -1,32 +1,77 @@
-"""Which ring slots still have live flows: what a step of a ring waits for before it is finalised."""
+"""Which ring slots have live flows elsewhere: what a step of a ring waits for before it is finalised.
+
+A flow that goes where its slot goes now needs no mark. What `nat` translates is known from its own table,
+seen since the step or not; of other flows only those that sent a packet since: give the silent ones their
+time (`flow_idle_s`, or as long as connections may be silent) between a step and the question.
+"""
 
 from __future__ import annotations
 
 import time
+from array import array
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from xds_agent.datapath.program import Generation
+from xds_agent.datapath.maps import mapped
+from xds_agent.datapath.program import NAT_WAYS, Generation
+from xds_agent.datapath.services import Tables
+
+_PENDING_S = 10  # a translated flow that nobody confirmed for so long is no flow
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    ring: int
+    slot: int
+    real: int
 
 
 def pinned_slots(generation: Generation, *, idle_s: int = 900) -> dict[int, set[int]]:
-    """Slots by number of their ring, each with a flow seen within `idle_s` seconds. Raises OSError.
+    """Slots by number of their ring, each with a flow that goes to another real than the slot does now.
 
-    A slot that is in none of these may be finalised; a real that no slot's flow holds may be deleted.
+    Flows not seen for `idle_s` seconds do not count. All other slots may be finalised. Raises OSError.
     """
     pinned: dict[int, set[int]] = defaultdict(set)
-    now_s = int(time.clock_gettime(time.CLOCK_MONOTONIC))
-    for _, flow in _flows(generation):
-        if now_s - flow["seen_s"] <= idle_s:
-            pinned[flow["ring"]].add(flow["slot"])
+    current: dict[int, list[int]] = {}
+    tables = Tables(generation)
+    for flow in _live(generation, idle_s):
+        if flow.ring not in current:
+            ring = tables.ring(flow.ring)
+            current[flow.ring] = ring.current if ring else []
+        reals = current[flow.ring]
+        if flow.slot < len(reals) and reals[flow.slot] != flow.real:
+            pinned[flow.ring].add(flow.slot)
     return dict(pinned)
 
 
 def pinned_reals(generation: Generation, *, idle_s: int = 900) -> set[int]:
-    """Numbers of reals that live flows of moved slots go to. Raises OSError."""
+    """Numbers of reals that live flows go to, as far as a table knows of them. Raises OSError."""
+    return {flow.real for flow in _live(generation, idle_s)}
+
+
+def _live(generation: Generation, idle_s: int) -> Iterator[_Flow]:
     now_s = int(time.clock_gettime(time.CLOCK_MONOTONIC))
-    return {flow["real"] for _, flow in _flows(generation) if now_s - flow["seen_s"] <= idle_s}
+    for table in (generation.maps[name] for name in ("flows", "flows_new")):
+        for _, value in table.entries():
+            flow = table.value.unpack(value)
+            if now_s - flow["seen_s"] <= idle_s:
+                yield _Flow(flow["ring"], flow["slot"], flow["real"])
+    yield from _translated(generation, now_s, idle_s)
 
 
-def _flows(generation: Generation) -> list[tuple[bytes, dict[str, int]]]:
-    tables = [generation.maps[name] for name in ("flows", "flows_new")]
-    return [(key, table.value.unpack(value)) for table in tables for key, value in table.entries()]
+def _translated(generation: Generation, now_s: int, idle_s: int) -> Iterator[_Flow]:
+    states, count = generation.enum("nat_state"), generation.sizes.nat_flows
+    ends = states["NAT_FIN_CLIENT"] | states["NAT_FIN_REAL"]
+    flows, size = generation.maps["nat_flows"], generation.maps["nat_flows"].value.size
+    with mapped(generation.maps["nat_sets"], count * 8) as memory:
+        tags = array("Q", bytes(memory))
+    assert len(tags) % NAT_WAYS == 0
+    with mapped(flows, count * size) as memory:
+        for slot, tag in enumerate(tags):
+            stage, age_s = tag & states["NAT_STAGE"], now_s - (tag >> 8 & 0xFFFFFF) & 0xFFFFFF
+            if stage < states["NAT_NEW"] or tag & states["NAT_RESET"] or tag & ends == ends:
+                continue
+            if age_s <= (idle_s if stage == states["NAT_OPEN"] else min(idle_s, _PENDING_S)):
+                flow = flows.value.unpack(memory[slot * size : (slot + 1) * size])
+                yield _Flow(flow["ring"], flow["slot"], flow["real"])
