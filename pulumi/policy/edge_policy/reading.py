@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Props = Mapping[str, Any]
@@ -13,8 +13,8 @@ _EVERYBODY = ("*", "internet", "any")
 
 
 def items(value: Any) -> list[Any]:
-    """``value`` as a list: itself, or empty."""
-    return list(value) if isinstance(value, list | tuple) else []
+    """``value`` as a list: itself, or empty. The engine's lists are sequences of Pulumi's own."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
 
 
 def mapping(value: Any) -> Props:
