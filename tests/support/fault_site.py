@@ -3,7 +3,7 @@
     async with FaultSite(folder, pki) as site:
         async with site.load():                       # nothing may be lost meanwhile
             applying = site.change()                  # a task; every service is swapped for a new one
-            await site.phase(1, "soaking")
+            await site.phase(1, "soaking", applying)
             await site.control_dies()
             await site.control_returns()
             assert await site.settled() == site.before
@@ -37,6 +37,10 @@ NAMES = ["edge1", "edge2", "edge3"]
 CANARY = "edge1"
 WEB, RPC, TCP_PORT = "web.example.com", "rpc.example.com", 7000
 SOAK_S = 2.0
+
+
+class Missed(Exception):
+    """A phase was over before anybody saw it."""
 
 
 class FaultSite:
@@ -170,15 +174,20 @@ class FaultSite:
 
     def _connected(self) -> httpx.AsyncClient:
         transport = httpx.AsyncHTTPTransport(uds=str(self.serve.socket))
-        return httpx.AsyncClient(transport=transport, base_url="http://control", timeout=60)
+        return httpx.AsyncClient(transport=transport, base_url="http://control", timeout=240)
 
-    async def phase(self, wave: int, name: str, patience_s: float = 30.0) -> None:
-        """Until the change that is being applied is there."""
+    async def phase(
+        self, wave: int, name: str, applying: asyncio.Task[httpx.Response], patience_s: float = 60.0
+    ) -> None:
+        """Until the change is there. Raises Missed when it has come to its end unseen."""
         async with asyncio.timeout(patience_s):
             while True:
+                ended = applying.done()
                 rollout = (await self.status())["rollout"]
                 if rollout and (rollout["wave"], rollout["phase"]) == (wave, name):
                     return
+                if ended:
+                    raise Missed(f"{name} of wave {wave}: {applying.result().text}")
                 await asyncio.sleep(0.01)
 
     async def newest(self) -> dict[str, Any]:

@@ -50,7 +50,9 @@ class Segment:
 
     def _remove(self) -> None:
         """Also what a killed run left behind."""
-        for name in self.hosts:
+        for number, name in enumerate(self.hosts):
+            # A namespace ends in its own time; its link would be in the way until then.
+            _ip("link", "del", f"{self._label}o{number}", check=False)
             _ip("netns", "del", self._space(name), check=False)
         _ip("link", "del", self._label, check=False)
 

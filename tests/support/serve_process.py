@@ -125,7 +125,7 @@ class ServeProcess:
 
     def client(self, socket: Path | None = None) -> httpx.Client:
         transport = httpx.HTTPTransport(uds=str(socket or self.socket))
-        return httpx.Client(transport=transport, base_url="http://control", timeout=60)
+        return httpx.Client(transport=transport, base_url="http://control", timeout=240)
 
     def get(self, path: str, **query: Any) -> httpx.Response:
         with self.client() as client:
