@@ -54,7 +54,7 @@ def measure(*, quick: bool = False) -> dict[str, float]:
 
 def _mock(place: Path) -> float:
     files = []
-    for hosts in (3, 200):
+    for hosts in (4, 200):
         file = place / f"site{hosts}.yaml"
         file.write_text(site_of(hosts))
         files.append(file)
