@@ -13,7 +13,8 @@ from lab.demos.stage import Demo, Shown, Stage
 from lab.errors import LabError
 
 STORY = """\
-Sends requests through every proxy, one after another, and meanwhile brings edits to them that would hurt:
+Brings the inventory live as it is, then sends requests through every proxy, one after another, and meanwhile
+brings edits to them that would hurt:
 
   1. a route with a regular expression that the inventory's checks cannot fault and a real Envoy refuses:
      the shadow on the control host refuses it, and no proxy sees it
@@ -58,6 +59,11 @@ EDITS = (
 def play(stage: Stage) -> Iterable[Shown]:
     """Apply each edit under traffic; a row per edit, one for the traffic, one for what is left."""
     path = stage.inventory.parent / FILE
+    path.unlink(missing_ok=True)
+    stage.say("bringing the inventory live as it is")
+    before = playbooks.run("routes.yml", stage.place)
+    if not before.succeeded:
+        raise LabError(f"routes.yml fails without any edit: {before.message}")
     watches = [
         steady.Watch(proxy, asked) for proxy in stage.place.in_group("ingress") for asked in ("/", "/api")
     ]
