@@ -10,7 +10,7 @@ from typing import Any
 
 import ansible_runner
 
-from lab import cloud_site, hosts, image, network, place, site
+from lab import cloud_site, hosts, image, network, place, site, wires
 from lab.commands import ENVIRONMENT, attempt, run
 from lab.errors import LabError
 from lab.place import ROOT, HostSpec, Place
@@ -67,6 +67,7 @@ def make_hosts(progress: Progress) -> Place:
         progress.say(f"starting {host.name}")
         hosts.start(host)
     hosts.wait_until_booted(made.hosts, progress.say)
+    wires.ensure(made, progress.say)
     return made
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import hosts, image, network, partners, place
+from lab import hosts, image, network, partners, place, wires
 from lab.commands import ENVIRONMENT, podman_json
 from lab.errors import LabError
 from lab.place import ROOT, Place
@@ -44,6 +44,7 @@ def make_hosts(inventory: Path, progress: Progress) -> Place:
     if not network.routing_is_set(here):
         network.set_routing(here)
     hosts.wait_until_booted(here.hosts, progress.say)
+    wires.ensure(here, progress.say)
     old = [
         host.name
         for host in here.hosts
@@ -125,6 +126,7 @@ def keys(here: Place) -> None:
 def tear_down(here: Place, *, forget: bool) -> dict[str, Any]:
     """Remove all this checkout holds on the machine; with ``forget`` also certificates and image."""
     containers = hosts.remove(here, hosts.states(here))
+    wires.remove(here)
     networks = network.remove(here)
     rules = network.clear_routing(here)
     _remove(here.state / "pki")

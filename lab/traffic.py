@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from websockets.exceptions import WebSocketException
 
-from lab import checks, failover
+from lab import checks, datapath, failover, wires
 from lab.checks import Check, Met, Site
 from lab.errors import LabError
 from lab.place import HostSpec, Place
@@ -45,6 +45,13 @@ def measure(here: Place, say: Callable[[str], None], *, only: tuple[str, ...] = 
     for check in (check for check in checks.EVERY_PROXY if _asked(check, only)):
         say(f"asking {len(proxies)} proxies: {check.name}")
         rows += [_row(check, proxy, _ask(check, proxy, site)) for proxy in proxies]
+    edges = here.in_group("l4")
+    of_datapath = [check for check in datapath.EVERY_EDGE if edges and _asked(check, only)]
+    if of_datapath:
+        wires.ensure(here, say)
+    for check in of_datapath:
+        say(f"asking {len(edges)} edges: {check.name}")
+        rows += [_row(check, edge, _ask(check, edge, site)) for edge in edges]
     if _asked(FAILOVER, only):
         met = failover.measure(proxies, site, say)
         rows += [_row(FAILOVER, proxy, met[proxy.name]) for proxy in proxies]

@@ -30,7 +30,7 @@ from xds_agent.node.datapath.ways import Ways
 from xds_agent.node.datapath.writer import Writer, settings_of
 from xds_agent.node.envoy_link import Refusal
 from xds_agent.node.probing import OverBudget, Prober, Target
-from xds_agent.snapshot.resource import DATAPATH_SERVICE, Snapshot
+from xds_agent.snapshot.resource import DATAPATH_SERVICE, EMPTY, Snapshot
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -38,6 +38,8 @@ T = TypeVar("T")
 ASKER = "xdp"
 # Next hops are looked at this often; health acts at once.
 LOOK_S = 1.0
+# An interface that was not there at boot may come.
+TRY_AGAIN_S = 5.0
 # Flows of moved slots are counted this often: it walks the flow table.
 SETTLE_S = 15.0
 _FAILURES = (AttachError, NetworkError, DecodeError, ValueError, OSError)
@@ -68,26 +70,32 @@ class DatapathLink:
         self._seen: object = None
         self._macs: dict[Address, bytes] = {}
         self._down: frozenset[RealKey] = frozenset()
-        self._settled = 0.0
+        self._settled = self._tried = 0.0
+        self._held = EMPTY
 
     @property
     def state_file(self) -> Path:
         return self._runtime / "datapath.json"
 
     async def start(self, held: Snapshot) -> None:
-        """Load, bring the maps to `held`, attach. What is in the way becomes `problem`; L7 is served."""
+        """Load, bring the maps to `held`, attach. What is in the way becomes `problem`; L7 is served, and
+        `run` tries again."""
+        self._held = held
         async with self._turn:
-            try:
-                await self._in_thread(self._start, held)
-                self.problem = ""
-                self._prober.watch(ASKER, self.wanted.checks())
-            except OverBudget as error:
-                self.problem = str(error)
-            except _FAILURES as error:
-                self.problem = str(error)
-        if self.problem:
-            log.error("no datapath: %s", self.problem)
+            await self._try_to_start()
         self._prober.listen(self._on_health)
+
+    async def _try_to_start(self) -> None:
+        before, self._tried = self.problem, time.monotonic()
+        try:
+            await self._in_thread(self._start, self._held)
+            self.problem = ""
+            self._prober.watch(ASKER, self.wanted.checks())
+        except _FAILURES as error:
+            # OverBudget is a ValueError: the maps are right then, and nobody looks after their reals.
+            self.problem = str(error)
+        if self.problem and self.problem != before:
+            log.error("no datapath: %s", self.problem)
         self._describe()
 
     async def apply(self, target: Snapshot) -> Refusal | None:
@@ -105,7 +113,7 @@ class DatapathLink:
             if refusal is not None:
                 await self._go_back(before)
             else:
-                self._revision = target.revision
+                self._revision, self.problem = target.revision, ""
             self._describe()
             return refusal
 
@@ -128,6 +136,8 @@ class DatapathLink:
             self._look.clear()
             async with self._turn:
                 if self.writer is None:
+                    if time.monotonic() - self._tried > TRY_AGAIN_S:
+                        await self._try_to_start()
                     continue
                 try:
                     if await self._in_thread(self._follow) or await self._in_thread(self._settle):
