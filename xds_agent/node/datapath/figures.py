@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from xds_agent.datapath.counters import Count, Counters
-from xds_agent.datapath.fill import fills
+from xds_agent.datapath.fill import Fill
 from xds_agent.datapath.info import run_time
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class DatapathFigures(Collector):
         try:
             yield from _packets(writer)
             yield from _reals(writer)
-            yield from _fill(writer)
+            yield from _fill(writer, self._link.fills)
             yield from _program(writer)
         except OSError:
             return
@@ -86,11 +86,11 @@ def _reals(writer: Writer) -> Iterator[Metric]:
     yield from (packets, up, served)
 
 
-def _fill(writer: Writer) -> Iterator[Metric]:
+def _fill(writer: Writer, walked: dict[str, Fill]) -> Iterator[Metric]:
     used = GaugeMetricFamily("marchproxy_datapath_map_entries", "Rows of a map in use", labels=["map"])
     most = GaugeMetricFamily("marchproxy_datapath_map_capacity", "Rows a map has", labels=["map"])
     sizes = writer.generation.sizes
-    for name, one in fills(writer.generation).items():
+    for name, one in walked.items():
         used.add_metric([name], one.used)
         most.add_metric([name], one.capacity)
     for name, count, capacity in (

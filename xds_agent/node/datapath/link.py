@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
+from xds_agent.datapath.fill import Fill, fills
 from xds_agent.datapath.link import Link
 from xds_agent.datapath.program import Sizes
 from xds_agent.node.config import DatapathConfig
@@ -58,6 +59,7 @@ class DatapathLink:
         self.wanted = Wanted()
         self.writer: Writer | None = None
         self.interfaces: tuple[Interface, ...] = ()
+        self.fills: dict[str, Fill] = {}
         self._revision = ""
         self._prober = prober
         self._lockout = Lockout(control_answers, patience_s=config.confirm_s)
@@ -244,6 +246,8 @@ class DatapathLink:
         if time.monotonic() - self._settled < SETTLE_S:
             return False
         self._settled = time.monotonic()
+        # Walks whole tables, so it is done here and not whenever somebody asks for figures.
+        self.fills = fills(self.writer.generation)
         return self.writer.settle(self.wanted)
 
     def _inputs(self, wanted: Wanted, down: frozenset[RealKey]) -> object:
