@@ -14,6 +14,8 @@ from edge_iac.plan import Host, Region
 from edge_iac.site import CloudName, Role
 from edge_iac.site.model import Dns
 
+HEALTH_PATH = "/healthz"
+"""Where the node agent answers the balancer's question after health."""
 SEEN_AS_OWN = "private_address"
 """`seen_as` of a VIP whose packets arrive under each host's own private address."""
 

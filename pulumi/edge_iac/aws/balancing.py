@@ -8,12 +8,11 @@ from __future__ import annotations
 import pulumi_aws as aws
 
 from edge_iac.aws.tags import named
-from edge_iac.base import SEEN_AS_OWN, Addresses, Front, Made, Network, Reachability, Vip
+from edge_iac.base import HEALTH_PATH, SEEN_AS_OWN, Addresses, Front, Made, Network, Reachability, Vip
 from edge_iac.component import Part
 from edge_iac.plan import Region
 from edge_iac.site.names import balancer_name
 
-HEALTH_PATH = "/healthz"
 INTERVAL_S = 10
 THRESHOLD = 2
 

@@ -10,11 +10,10 @@ from pulumi_azure_native import network
 
 import pulumi
 from edge_iac.azure.place import Place
-from edge_iac.base import SEEN_AS_OWN, Addresses, Front, Vip
+from edge_iac.base import HEALTH_PATH, SEEN_AS_OWN, Addresses, Front, Vip
 from edge_iac.component import Part
 from edge_iac.site.names import balancer_name
 
-HEALTH_PATH = "/healthz"
 INTERVAL_S = 5
 THRESHOLD = 2
 _FRONT, _POOL, _PROBE = "front", "edges", "healthz"

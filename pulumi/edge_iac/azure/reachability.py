@@ -12,7 +12,7 @@ from edge_iac.azure.place import Place
 from edge_iac.base import Guard, Reachability
 from edge_iac.component import Part
 from edge_iac.plan import Networks, Roles, Rule
-from edge_iac.plan.reachability import EVERYWHERE
+from edge_iac.plan.reachability import EVERYWHERE, span_text
 from edge_iac.site import Role
 
 FIRST_PRIORITY = 100
@@ -89,7 +89,7 @@ class ReachabilityPart(Part):
             else None,
             source_port_range="*",
             destination_address_prefix="*",
-            destination_port_ranges=[_span(span) for span in rule.ports] or ["*"],
+            destination_port_ranges=[span_text(span) for span in rule.ports] or ["*"],
             description=rule.why,
             opts=self.child(),
         )
@@ -111,7 +111,3 @@ class ReachabilityPart(Part):
             description="what no rule allows",
             opts=self.child(),
         )
-
-
-def _span(span: tuple[int, int]) -> str:
-    return str(span[0]) if span[0] == span[1] else f"{span[0]}-{span[1]}"

@@ -9,12 +9,11 @@ from __future__ import annotations
 import pulumi_gcp as gcp
 
 import pulumi
-from edge_iac.base import Addresses, Front, Made, Network, Vip
+from edge_iac.base import HEALTH_PATH, Addresses, Front, Made, Network, Vip
 from edge_iac.component import Part
 from edge_iac.plan import Region
 from edge_iac.site.names import balancer_name
 
-HEALTH_PATH = "/healthz"
 INTERVAL_S = 5
 TIMEOUT_S = 2
 THRESHOLD = 2

@@ -10,6 +10,7 @@ import pulumi_gcp as gcp
 from edge_iac.base import Guard, Network, Reachability
 from edge_iac.component import Part
 from edge_iac.plan import Networks, Region, Roles, Rule
+from edge_iac.plan.reachability import span_text
 from edge_iac.site import Role
 from edge_iac.site.names import cloud_name
 
@@ -49,7 +50,7 @@ class ReachabilityPart(Part):
             allows=[
                 gcp.compute.FirewallAllowArgs(
                     protocol=_ICMP6 if rule.protocol == "icmp" and six else rule.protocol,
-                    ports=[_span(span) for span in rule.ports] or None,
+                    ports=[span_text(span) for span in rule.ports] or None,
                 )
             ],
             source_ranges=None if roles else list(ranges),
@@ -58,7 +59,3 @@ class ReachabilityPart(Part):
             description=rule.why,
             opts=self.child(),
         )
-
-
-def _span(span: tuple[int, int]) -> str:
-    return str(span[0]) if span[0] == span[1] else f"{span[0]}-{span[1]}"

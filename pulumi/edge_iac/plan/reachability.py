@@ -23,6 +23,12 @@ TIER_OF: Mapping[Role, Tier] = {
 }
 
 
+def span_text(span: Span) -> str:
+    """(443, 443) -> '443', (9000, 9010) -> '9000-9010': as Google Cloud and Azure write ports."""
+    first, last = span
+    return str(first) if first == last else f"{first}-{last}"
+
+
 class Elsewhere:
     """The other regions of the site: their ranges stand for roles, which no cloud knows of another."""
 
