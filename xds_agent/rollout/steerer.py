@@ -24,7 +24,7 @@ from xds_agent.steering.deciding import (
     Drained,
     Kept,
     Seat,
-    decide_all,
+    decide_edited,
     decide_some,
     is_restless,
     moves,
@@ -41,7 +41,9 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.5
 """Between looks: at most two placements a second are published, each with all moves of that look."""
 SWEEP_S = 10.0
-"""Everything is looked at so often, whether or not something was heard."""
+"""Everything is looked at so often, or as often as its slices allow, whether or not something was heard."""
+SLICE = 200
+"""Seats of a sweep in one look: a large site must not keep control from everything else."""
 REFUSED_S = 60.0
 """After proxies refused a placement nothing is tried for so long."""
 _AUDITED_MOST = 20
@@ -68,6 +70,7 @@ class Steerer:
         self._site: Site | None = None
         self._assigned: Mapping[str, Assignment] = {}
         self._swept_s = float("-inf")
+        self._sweep: list[Seat] = []
         self._not_before_s = float("-inf")
         pipeline.builder.decide = self.decide
         pipeline.steerer = self
@@ -85,8 +88,11 @@ class Steerer:
     def decide(self, site: Site, now: dt.datetime) -> tuple[Scene, Decisions]:
         """Decisions for a site that may become live. Pure but for what is known; any thread."""
         scene = scene_of(site)
-        known = self.evidence.known
-        return scene, decide_all(scene, self.decisions, known, now.timestamp(), drained_in(active(site, now)))
+        live = self._pipeline.live
+        return scene, decide_edited(
+            self.scene or (live.scene if live is not None else None), scene, self.decisions,
+            self.evidence.known, now.timestamp(), drained_in(active(site, now)),
+        )  # fmt: skip
 
     def heard(self, name: str, report: object) -> None:
         """What a node says of itself; a Hello is one that has just come and knows no assignment."""
@@ -154,10 +160,11 @@ class Steerer:
         scene = self.scene
         self.evidence.grow_old(now_s)
         health, rtts = self.evidence.settle(now_s)
-        if now_s - self._swept_s >= SWEEP_S:
+        if not self._sweep and now_s - self._swept_s >= SWEEP_S:
             self._swept_s = now_s
             self.evidence.loads(self.loads.rates(now_s))
-            return list(scene.seats())
+            self._sweep = list(scene.seats())
+        self._sweep, due = self._sweep[SLICE:], self._sweep[:SLICE]
         seats = {
             (place, name)
             for place, ask in health | rtts
@@ -167,7 +174,7 @@ class Steerer:
         }
         for place, named in self.decisions.items():
             seats.update((place, name) for name, kept in named.items() if is_restless(kept, wall_s))
-        return sorted(seats)
+        return sorted({*seats, *due})
 
     def _follow(self, site: Site, scene: Scene) -> None:
         self.scene, self._site = scene, site
@@ -176,7 +183,7 @@ class Steerer:
         before, self._assigned = self._assigned, scene.assignments
         nodes = {*before, *self._assigned}
         self._assign({node for node in nodes if before.get(node) != self._assigned.get(node)})
-        self._swept_s = float("-inf")
+        self._swept_s, self._sweep = float("-inf"), []
 
     def _assign(self, nodes: Collection[str]) -> None:
         if self.scene is None:

@@ -52,7 +52,6 @@ class Pace(NamedTuple):
 Assignment = Mapping[Ask, Pace]
 Assignments = Mapping[str, Assignment]
 """Node -> what it is to measure."""
-Measured = tuple[str, Mapping[str, Sequence[str]]]
 
 
 def ask_of(service: Service, endpoint: ResolvedEndpoint) -> Ask:
@@ -95,15 +94,18 @@ def assign(wanted: Iterable[tuple[Ask, Pace, Sequence[str]]]) -> dict[str, dict[
     A node that comes or goes changes only what it had, or gets.
     """
     found: dict[str, dict[Ask, Pace]] = {}
-    chosen: dict[tuple[Ask, tuple[str, ...]], list[str]] = {}
     for ask, pace, nodes in wanted:
-        key = (ask, tuple(nodes))
-        if key not in chosen:
-            chosen[key] = sorted(nodes, key=lambda node, a=ask: (_turn(node, a), node))[:PER_PAIR]  # type: ignore[misc]
-        for node in chosen[key]:
+        for node in _chosen(ask, nodes):
             own = found.setdefault(node, {})
-            own[ask] = own[ask].with_(pace) if ask in own else pace
+            known = own.get(ask)
+            own[ask] = pace if known is None or known == pace else known.with_(pace)
     return found
+
+
+def _chosen(ask: Ask, nodes: Sequence[str]) -> Sequence[str]:
+    if len(nodes) <= PER_PAIR:
+        return nodes
+    return sorted(nodes, key=lambda node: (_turn(node, ask), node))[:PER_PAIR]
 
 
 def _turn(node: str, ask: Ask) -> int:

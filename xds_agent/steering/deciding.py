@@ -78,12 +78,43 @@ def decide_all(
 ) -> Decisions:
     """The next decisions for every seat of the scene."""
     wanted = set(scene.seats())
+    return decide_some(scene, _cut(before, wanted), known, now_s, sorted(wanted), drained)
+
+
+def decide_edited(
+    old: Scene | None, scene: Scene, before: Decisions, known: Known, now_s: float, drained: Drained = never
+) -> Decisions:  # fmt: skip
+    """The next decisions where the inventory changed from `old`, a service is new, or something is drained.
+
+    Without `old` what was decided before is taken to be of this very inventory.
+    """
+    wanted = set(scene.seats())
+    all_anew = old is not None and old.world != scene.world
+    edited = {
+        name
+        for name, one in scene.services.items()
+        if all_anew
+        or (old is not None and not _same(old.services.get(name), one))
+        or any(drained(seen.endpoint) for group in one.groups.values() for seen in group)
+    }
+    seats = sorted(
+        (place, name) for place, name in wanted if name in edited or name not in before.get(place, {})
+    )
+    return decide_some(scene, _cut(before, wanted), known, now_s, seats, drained)
+
+
+def _same(one: Steered | None, other: Steered) -> bool:
+    return one is not None and one.policy == other.policy and one.groups == other.groups
+
+
+def _cut(before: Decisions, wanted: set[Seat]) -> Decisions:
+    """Without the seats that are gone; what stays whole is the object of before."""
     cut: dict[Region, Mapping[str, Kept]] = {}
     for place in dict.fromkeys(place for place, _ in wanted):
         named = before.get(place, {})
         mine = {name: one for name, one in named.items() if (place, name) in wanted}
         cut[place] = named if len(mine) == len(named) else mine
-    return decide_some(scene, cut, known, now_s, sorted(wanted), drained)
+    return cut
 
 
 def decide_some(

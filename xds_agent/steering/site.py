@@ -93,12 +93,19 @@ class Scene:
         return [Problem(one.path, one.message, one.fix, self.site.origin(one.path)) for one in found]
 
     def _wanted(self) -> Iterator[tuple[Ask, Pace, tuple[str, ...]]]:
+        # Services of one tenant that share an endpoint are one question, before any place is looked at.
+        asked: dict[str, dict[Ask, Pace]] = {}
         for steered in self.services.values():
             pace = pace_of(steered.service)
-            for names in self.proxies.get(steered.service.tenant, {}).values():
-                for group in steered.groups.values():
-                    for one in group:
-                        yield one.ask, pace, names
+            own = asked.setdefault(steered.service.tenant, {})
+            for group in steered.groups.values():
+                for one in group:
+                    known = own.get(one.ask)
+                    own[one.ask] = pace if known is None or known == pace else known.with_(pace)
+        for tenant, asks in asked.items():
+            for names in self.proxies.get(tenant, {}).values():
+                for ask, pace in asks.items():
+                    yield ask, pace, names
 
 
 def region_of(one: ResolvedEndpoint) -> Region:

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from xds_agent.model import load_site
 from xds_agent.steering import Region
-from xds_agent.steering.deciding import NOTHING, UNDECIDED, Known, decide_all, decide_some, is_restless, moves
+from xds_agent.steering.deciding import (
+    NOTHING,
+    UNDECIDED,
+    Known,
+    decide_all,
+    decide_edited,
+    decide_some,
+    is_restless,
+    moves,
+)
 from xds_agent.steering.evidence import STALE_S, Evidence, majority
 from xds_agent.steering.site import Scene, scene_of
 from xds_agent.steering.whatif import Suppose, settled, usd_per_day
@@ -115,3 +124,15 @@ def test_what_if_moves_by_the_same_rules_and_prices_it() -> None:
     slow = settled(of, NOTHING, lambda _: False, Suppose(more_ms={"aws": 500.0}))
     assert slow[AWS]["s"].placement.shares() == {GCP: 1.0}
     assert settled(of, NOTHING, lambda _: False, Suppose())[AWS]["s"].placement.shares() == {AWS: 1.0}
+
+
+def test_an_edit_decides_anew_what_it_touches_and_nothing_else() -> None:
+    of = scene()
+    first = decide_all(of, UNDECIDED, NOTHING, 0.0)
+    assert decide_edited(of, scene(), first, NOTHING, 1000.0) == first
+    assert decide_edited(None, of, UNDECIDED, NOTHING, 0.0) == first
+    turned = decide_edited(of, scene(order=["gcp"]), first, NOTHING, 1000.0)
+    assert turned[AWS]["s"].placement.shares() == {GCP: 1.0}
+    assert [region for region, _, _ in turned[AWS]["s"].shares] == [GCP]
+    out = decide_edited(of, of, first, NOTHING, 1000.0, lambda one: one.cloud == "aws")
+    assert out[AWS]["s"].placement.shares() == {GCP: 1.0}
