@@ -72,3 +72,13 @@ def test_rates_become_intervals() -> None:
 def test_rates_that_cannot_be(rate: Rate) -> None:
     with pytest.raises(ValueError, match=r"rate of|burst of"):
         rate.parameters()
+
+
+def test_a_slot_that_went_and_came_back_still_knows_whose_its_old_flows_are() -> None:
+    """A flaps: a connection to A that was silent meanwhile is in no table, and is A's, not B's."""
+    ring = Ring([1, 1])
+    ring.step([2, 1])
+    ring.step([1, 3])
+    assert (ring.current, ring.previous, list(ring.moved)) == ([1, 3], [1, 1], [1, 1])
+    ring.step([4, 3])
+    assert ring.previous == [1, 1]

@@ -10,13 +10,15 @@ from __future__ import annotations
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from xds_agent.datapath.maglev import Ring
 from xds_agent.datapath.maps import mapped
 from xds_agent.datapath.program import NAT_WAYS, Generation
 from xds_agent.datapath.services import Tables
 
+IDLE_S = 900  # a connection that was silent for so long is over
 _PENDING_S = 10  # a translated flow that nobody confirmed for so long is no flow
 
 
@@ -27,25 +29,29 @@ class _Flow:
     real: int
 
 
-def pinned_slots(generation: Generation, *, idle_s: int = 900) -> dict[int, set[int]]:
+def pinned_slots(
+    generation: Generation, *, idle_s: int = IDLE_S, rings: Mapping[int, Ring] | None = None
+) -> dict[int, set[int]]:
     """Slots by number of their ring, each with a flow that goes to another real than the slot does now.
 
-    Flows not seen for `idle_s` seconds do not count. All other slots may be finalised. Raises OSError.
+    Flows not seen for `idle_s` seconds do not count. All other slots may be finalised. `rings`: those in
+    question, as they are in place; None reads them from the kernel, which needs CAP_SYS_ADMIN.
+    Raises OSError.
     """
     pinned: dict[int, set[int]] = defaultdict(set)
-    current: dict[int, list[int]] = {}
+    current: dict[int, list[int]] = {number: ring.current for number, ring in (rings or {}).items()}
     tables = Tables(generation)
     for flow in _live(generation, idle_s):
-        if flow.ring not in current:
+        if rings is None and flow.ring not in current:
             ring = tables.ring(flow.ring)
             current[flow.ring] = ring.current if ring else []
-        reals = current[flow.ring]
+        reals = current.get(flow.ring, [])
         if flow.slot < len(reals) and reals[flow.slot] != flow.real:
             pinned[flow.ring].add(flow.slot)
     return dict(pinned)
 
 
-def pinned_reals(generation: Generation, *, idle_s: int = 900) -> set[int]:
+def pinned_reals(generation: Generation, *, idle_s: int = IDLE_S) -> set[int]:
     """Numbers of reals that live flows go to, as far as a table knows of them. Raises OSError."""
     return {flow.real for flow in _live(generation, idle_s)}
 

@@ -61,7 +61,10 @@ class Ring:
         changed = 0
         for slot, real in enumerate(target):
             if real != self.current[slot]:
-                self.previous[slot] = self.current[slot]
+                # Of a slot on the move it stays: whoever came since its first step is in the flow table, so
+                # an unknown flow is of the real before, wherever the slot has been meanwhile.
+                if not self.moved[slot]:
+                    self.previous[slot] = self.current[slot]
                 self.current[slot] = real
                 self.moved[slot] = 1
                 changed += 1

@@ -12,12 +12,12 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from xds_agent.datapath.acl import AccessLists, Rule
-from xds_agent.datapath.drain import pinned_reals, pinned_slots
+from xds_agent.datapath.drain import IDLE_S, pinned_reals, pinned_slots
 from xds_agent.datapath.layout import Value
 from xds_agent.datapath.limit import Rate
 from xds_agent.datapath.maglev import Ring
 from xds_agent.datapath.program import Generation
-from xds_agent.datapath.services import Real, Service, Settings, State, Tables
+from xds_agent.datapath.services import UDP, Real, Service, Settings, State, Tables
 from xds_agent.node.datapath.numbers import Numbers
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
 from xds_agent.node.datapath.wanted import Address, Front, Limits, RealKey, Wanted, WantedReal, WantedService
@@ -45,6 +45,8 @@ class Writer:
         self.rings: dict[RingKey, Ring] = {}
         # What each ring that this process has put in place was made of.
         self._placed: dict[RingKey, tuple[WantedReal, ...]] = {}
+        # When each last moved, by the clock of `time.monotonic`.
+        self._moved_s: dict[RingKey, float] = {}
         self._files = rings
         self._mtu = mtu
         self._written: dict[Front, Service | None] = {}
@@ -71,6 +73,8 @@ class Writer:
         for key, number in rings.items():
             if (ring_found := self._files.read(number)) is not None:
                 self.rings[key] = ring_found
+                # Nobody knows when; the time begins anew.
+                self._moved_s[key] = time.monotonic()
 
     def apply(
         self, wanted: Wanted, settings: Settings, macs: Mapping[Address, bytes], healthy: Healthy
@@ -157,12 +161,15 @@ class Writer:
         self.ring_numbers.take(key)
         if self._placed.get(key) == chosen:
             return
+        # Until it is in place nobody knows which it is.
+        self._placed.pop(key, None)
         table = table_of(chosen, self.reals.__getitem__)
         ring = self.rings.get(key)
         if ring is None:
             self.rings[key] = Ring(table)
         else:
             ring.step(table)
+            self._moved_s[key] = time.monotonic()
         self.write_ring(key)
         self._placed[key] = chosen
 
@@ -199,6 +206,7 @@ class Writer:
             number = self.ring_numbers.give_back(key)
             self.rings.pop(key, None)
             self._placed.pop(key, None)
+            self._moved_s.pop(key, None)
             if number is not None:
                 self._files.forget(number)
         kept = {real.key for one in wanted.services.values() for real in one.reals}
@@ -215,11 +223,16 @@ class Writer:
 
         Only then may a number be given to another real. Raises OSError.
         """
-        moved = {key: ring.moved_slots() for key, ring in self.rings.items() if any(ring.moved)}
+        moved = {
+            key: ring.moved_slots()
+            for key, ring in self.rings.items()
+            if any(ring.moved) and self._silent_ones_had_their_time(key, wanted)
+        }
         leaving = self.leaving(wanted)
         if not moved and not leaving:
             return False
-        pinned, changed = pinned_slots(self.generation), False
+        asked = {self.ring_numbers[key]: self.rings[key] for key in moved}
+        pinned, changed = pinned_slots(self.generation, rings=asked) if asked else {}, False
         for key, slots in moved.items():
             done = slots - pinned.get(self.ring_numbers[key], set())
             if done:
@@ -233,6 +246,15 @@ class Writer:
                 self._release(gone)
                 changed = True
         return changed
+
+    def _silent_ones_had_their_time(self, key: RingKey, wanted: Wanted) -> bool:
+        """NAT knows its flows; another flow is known only once it sent a packet since the ring moved."""
+        one = wanted.services.get(key[0])
+        if one is None or one.forward in ("nat", "echo"):
+            return True
+        datagrams = all(front.protocol == UDP for front in one.fronts)
+        idle_s = (self._settings or Settings()).flow_idle_s if datagrams else IDLE_S
+        return time.monotonic() - self._moved_s.get(key, 0.0) > idle_s
 
     def _release(self, key: RealKey) -> None:
         if (number := self.reals.give_back(key)) is not None:

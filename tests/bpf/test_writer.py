@@ -1,0 +1,110 @@
+"""The node agent's writer on a loaded program: what it may forget, and when."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bpf.conftest import Loader
+from xds_agent.datapath import services
+from xds_agent.datapath.drain import IDLE_S
+from xds_agent.datapath.maglev import Ring
+from xds_agent.datapath.services import Settings
+from xds_agent.node.datapath.rings import RingFiles
+from xds_agent.node.datapath.wanted import Forward, Front, RealKey, Wanted, WantedReal, WantedService
+from xds_agent.node.datapath.writer import Writer
+
+A, B = (RealKey(ip_address(f"10.1.0.{number}"), 0) for number in (1, 2))
+MACS = {key.address: bytes([2, 0, 0, 0, 0, number]) for number, key in ((1, A), (2, B))}
+TCP, UDP = 6, 17
+
+
+def wanted(*keys: RealKey, forward: Forward = "gue", protocol: int = TCP) -> Wanted:
+    reals = tuple(WantedReal(key, 1, 0) for key in keys)
+    front = Front(ip_address("203.0.114.1"), 7000, protocol)
+    return Wanted({"db": WantedService("db", forward, (front,), reals)})
+
+
+def write(writer: Writer, target: Wanted) -> None:
+    writer.apply(target, Settings(), MACS, lambda key: True)
+
+
+@pytest.fixture
+def writer(loaded: Loader, tmp_path: Path) -> Writer:
+    return Writer(loaded(), rings=RingFiles(tmp_path), mtu=1500)
+
+
+def moved(writer: Writer) -> int:
+    return sum(sum(ring.moved) for ring in writer.rings.values())
+
+
+@pytest.mark.parametrize(("protocol", "idle_s"), [(TCP, IDLE_S), (UDP, Settings().flow_idle_s)])
+def test_a_moved_ring_waits_for_flows_that_are_silent(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, protocol: int, idle_s: int
+) -> None:
+    """The flow table of `gue` and `dsr` knows nobody who sent nothing since the step."""
+    before, after = wanted(A, protocol=protocol), wanted(B, protocol=protocol)
+    write(writer, before)
+    write(writer, after)
+    at = time.monotonic()
+    assert not writer.settle(after)
+    assert moved(writer) == 65537 and writer.leaving(after) == [A]
+    monkeypatch.setattr(time, "monotonic", lambda: at + idle_s + 1)
+    assert writer.settle(after)
+    assert moved(writer) == 0 and writer.leaving(after) == []
+
+
+def test_a_successor_gives_silent_flows_their_time_anew(writer: Writer, tmp_path: Path) -> None:
+    write(writer, wanted(A))
+    write(writer, wanted(B))
+    successor = Writer(writer.generation, rings=RingFiles(tmp_path), mtu=1500)
+    successor.take_over(wanted(B))
+    assert not successor.settle(wanted(B))
+    assert moved(successor) == 65537
+
+
+def test_settling_needs_no_more_rights_than_the_unit_has(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening a map within a map needs CAP_SYS_ADMIN, which the agent has not."""
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise PermissionError(1, "opening inner map")
+
+    before, after = wanted(A, forward="nat"), wanted(B, forward="nat")
+    write(writer, before)
+    write(writer, after)
+    number = writer.ring_numbers["db", 4]
+    flow = {"real": writer.reals[B], "seen_s": int(time.clock_gettime(time.CLOCK_MONOTONIC)),
+            "ring": number, "slot": 5}  # fmt: skip
+    table = writer.generation.maps["flows"]
+    table.put({"source_port": 1, "protocol": TCP, "version": 4}, flow)
+    table.put({"source_port": 2, "protocol": TCP, "version": 4}, {**flow, "real": writer.reals[A], "slot": 6})
+    monkeypatch.setattr(services, "open_map", refused)
+    assert writer.settle(after)
+    assert writer.rings["db", 4].moved_slots() == {6}
+
+
+def test_a_ring_that_could_not_be_put_in_place_is_put_again(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failure midway the set before is written again, and the ring is among it."""
+    write(writer, wanted(A))
+    put: list[list[int]] = []
+
+    def fails(number: int, ring: Ring) -> None:
+        raise OSError(12, "creating map ring")
+
+    def puts(number: int, ring: Ring) -> None:
+        put.append(ring.current)
+
+    monkeypatch.setattr(writer.tables, "put_ring", fails)
+    with pytest.raises(OSError, match="creating map ring"):
+        write(writer, wanted(B))
+    monkeypatch.setattr(writer.tables, "put_ring", puts)
+    write(writer, wanted(A))
+    assert [set(one) for one in put] == [{writer.reals[A]}]
