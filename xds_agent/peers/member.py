@@ -40,6 +40,7 @@ class Member:
         self._said = ""
         self._reloading: asyncio.Task[None] | None = None
         pipeline.ledger.fence = leadership.fence
+        pipeline.deposed = self._lost
 
     @property
     def leading(self) -> bool:

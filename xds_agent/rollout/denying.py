@@ -42,6 +42,7 @@ async def lift(pipeline: Pipeline, network: str, author: str) -> bool:
 
     def gone() -> bool:
         with pipeline.store.write() as session:
+            pipeline.ledger.fence(session)
             found = denials.lift(session, network)
             if found:
                 audit.append(
@@ -83,6 +84,7 @@ def forget_ended(pipeline: Pipeline, now: dt.datetime) -> bool:
 
 def _keep(pipeline: Pipeline, denial: Denial) -> None:
     with pipeline.store.write() as session:
+        pipeline.ledger.fence(session)
         denials.put(session, denial)
         detail = {"until": denial.until.isoformat(timespec="seconds"), "reason": denial.reason}
         audit.append(

@@ -75,6 +75,7 @@ class Ledger:
     def move_lines(self, number: int, document: Mapping[str, Any]) -> None:
         """The same content stands on other lines now, or beside other parts that were left out."""
         with self.store.write() as session:
+            self.fence(session)
             revisions.update_origins(session, number, document)
 
     def keep_certificates(self, issued: Iterable[Issued]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 REVERT_TIMEOUT_S = 10.0
 # A placement waits for connected proxies so long; who is slower gets it all the same.
 PLACE_TIMEOUT_S = 5.0
+_DEPOSED = "another control host leads by now, and serves what was live before; `xds-agent history` says so"
 # How operational updates go out.
 _AT_ONCE = Rollout(waves=("100%",))
 
@@ -83,6 +84,8 @@ class Pipeline:
         self.questions = Questions()
         # Decides where requests go; it puts itself here.
         self.steerer: Steerer | None = None
+        # Set while another control host may lead: what is published here is its word then, not ours.
+        self.deposed = asyncio.Event()
         # Why nothing is served although a revision is stored; empty when all is well.
         self.trouble = ""
         self.ledger = Ledger(store, now)
@@ -99,9 +102,11 @@ class Pipeline:
 
     async def read_live(self) -> None:
         """Know what is live, without publishing it: the one that leads does that."""
-        stored = await asyncio.to_thread(self.ledger.last_good, leading=False)
-        if stored is not None:
-            await self._serve_again(stored, leading=False, publish=False)
+        # In turn: who has come to lead meanwhile must not be set back to what was live before.
+        async with self._turn:
+            stored = await asyncio.to_thread(self.ledger.last_good, leading=False)
+            if stored is not None and (self.live is None or stored.number != self.live.number):
+                await self._serve_again(stored, leading=False, publish=False)
 
     async def _boot(self, *, leading: bool) -> None:
         stored = await asyncio.to_thread(self.ledger.last_good, leading=leading)
@@ -197,6 +202,8 @@ class Pipeline:
             return False
         async with self._turn:
             live = self.live
+            if self.deposed.is_set():
+                return False
             values = await asyncio.to_thread(self.ledger.values, live.fingerprints)
             built = await self._build(join_secrets(live.document, values), serving=True)
             if _same(built.snapshots, live.snapshots):
@@ -224,12 +231,15 @@ class Pipeline:
             async with self._compiling:
                 compiled = await asyncio.to_thread(self.builder.place, live, decisions)
             snapshots = compiled.snapshots()
-            touched = placing.touched(live.snapshots, snapshots)
+            # Who refuses what is live has no say in where the requests of all the others go.
+            asked = set(placing.touched(live.snapshots, snapshots)) - self.publisher.refusals.keys()
+            if self.deposed.is_set():
+                return None
             self.publisher.publish(snapshots, live.number)
-            await self.publisher.settle(timeout_s=PLACE_TIMEOUT_S, names=touched)
-            refused = [self.words_of(one) for name, one in self.publisher.refusals.items() if name in touched]
+            await self.publisher.settle(timeout_s=PLACE_TIMEOUT_S, names=asked)
+            refused = [self.words_of(one) for name, one in self.publisher.refusals.items() if name in asked]
             if refused:
-                self.publisher.publish(live.snapshots, live.number)
+                self._publish_whole(live.snapshots, live.number)
                 return "; ".join(refused)
             self.live = replace(live, compiled=compiled, snapshots=snapshots, decisions=decisions)
             return ""
@@ -318,7 +328,7 @@ class Pipeline:
         )  # fmt: skip
         self._releasing = built
         try:
-            failures = await release.run()
+            failures = await self._while_leading(release.run())
             if failures:
                 nodes = self.publisher.nodes()
                 await self._put_back(change, touched)
@@ -329,13 +339,17 @@ class Pipeline:
                 # What cannot be remembered as live must not stay so: the next boot serves the one before.
                 await self._put_back(change, touched)
                 raise
+        except BaseException:
+            # Whatever went wrong on the way, no proxy stays between two revisions.
+            self._publish_before()
+            raise
         finally:
             self.progress = self._releasing = None
         self.live = built.live(number)
         self.left_out = {**plan.left_out, **release.tolerated}
         self.trouble = ""
         # Now also those that were left out, and without those that are gone.
-        self.publisher.publish(built.snapshots, number)
+        self._publish_whole(built.snapshots, number)
         tolerated = [f"{words}; tolerated (rollout.tolerate)" for words in release.tolerated.values()]
         return Answer(
             outcome="live", revision=built.id, number=number, changed=True, lines=built.lines,
@@ -373,12 +387,33 @@ class Pipeline:
 
     async def _put_back(self, change: Change, touched: Collection[str]) -> None:
         """Publish again what was live before, and wait for those that may hold something else."""
+        self._publish_before()
+        if self.live is not None:
+            await self.publisher.settle(timeout_s=min(change.timeout_s, REVERT_TIMEOUT_S), names=touched)
+
+    def _publish_before(self) -> None:
         before = self.live
-        if before is None:
-            self.publisher.publish({}, 0)
-            return
-        self.publisher.publish(before.snapshots, before.number)
-        await self.publisher.settle(timeout_s=min(change.timeout_s, REVERT_TIMEOUT_S), names=touched)
+        self._publish_whole(before.snapshots if before else {}, before.number if before else 0)
+
+    def _publish_whole(self, snapshots: Mapping[str, Snapshot], number: int) -> None:
+        if not self.deposed.is_set():
+            self.publisher.publish(snapshots, number)
+
+    async def _while_leading(self, running: Coroutine[Any, Any, list[Failure]]) -> list[Failure]:
+        """Raises StoreError as soon as another control host may lead."""
+        if self.deposed.is_set():
+            running.close()
+            raise StoreError(_DEPOSED)
+        task, deposed = asyncio.create_task(running), asyncio.create_task(self.deposed.wait())
+        try:
+            await asyncio.wait([task, deposed], return_when=asyncio.FIRST_COMPLETED)
+            if deposed.done():
+                raise StoreError(_DEPOSED)
+            return task.result()
+        finally:
+            task.cancel()
+            deposed.cancel()
+            await asyncio.gather(task, deposed, return_exceptions=True)
 
     def _dry(self, built: Built) -> Answer:
         return Answer(

@@ -210,6 +210,7 @@ class Steerer:
 
     def _keep(self, moving: Mapping[Seat, Kept], gone: Collection[Seat]) -> None:
         with self._pipeline.store.write() as session:
+            self._pipeline.ledger.fence(session)
             placements.keep(session, moving, gone)
         if moving:
             self._note("placement.changed", moving)

@@ -77,6 +77,7 @@ class Windows:
         def write() -> None:
             now = self._pipeline.now()
             with self._pipeline.store.write() as session:
+                self._pipeline.ledger.fence(session)
                 detail: dict[str, Any] = {}
                 if window is None:
                     windows.remove(session, name)

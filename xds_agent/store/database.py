@@ -21,6 +21,15 @@ log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 5_000
+# A PostgreSQL that is cut off is noticed within this (libpq's settings): its leader must step down as soon as
+# PostgreSQL has freed its lock (peers/leadership.py), not after the kernel's quarter of an hour.
+_NOTICE: dict[str, int] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 class StoreError(Exception):
@@ -40,9 +49,9 @@ def open_database(url: str, *, migrated: bool = True) -> Engine:
         raise StoreError(f"database {parsed.render_as_string()}: use sqlite:///PATH or postgresql://...")
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        parsed, hide_parameters=True, pool_pre_ping=parsed.get_backend_name() == "postgresql"
-    )
+    remote = parsed.get_backend_name() == "postgresql"
+    notice = {key: value for key, value in _NOTICE.items() if remote and key not in parsed.query}
+    engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=remote, connect_args=notice)
     if engine.dialect.name == "sqlite":
         _make_durable(engine)
     if not migrated:

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import datetime as dt
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,8 @@ from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.snapshot.resource import CLUSTER, SECRET
-from xds_agent.store import Store, StoreFull, audit, revisions
+from xds_agent.steering.deciding import UNDECIDED
+from xds_agent.store import Store, StoreError, StoreFull, audit, revisions
 
 
 @pytest.fixture(scope="module")
@@ -374,3 +376,97 @@ async def test_everything_is_audited_and_no_secret_is(pipeline, fleet, document,
     assert actions == ["revision.change", "revision.live"]
     for file in tmp_path.glob("control.db*"):
         assert line.encode() not in file.read_bytes()
+
+
+async def test_whatever_breaks_a_rollout_no_proxy_stays_between_two_revisions(
+    pipeline, fleet, document, monkeypatch
+):
+    node = fleet.connect("edge1")
+    await pipeline.apply(change(document))
+    before = node.holds
+
+    async def broken(*_args, **_more):
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(release.Release, "_acknowledged", broken)
+    with pytest.raises(RuntimeError, match="nobody thought"):
+        await pipeline.apply(change(edited(document)))
+    assert await settled(pipeline) == {"edge1": "active", "edge2": "offline"}
+    assert (node.holds, pipeline.publisher.number) == (before, 1)
+
+
+async def test_who_leads_no_more_publishes_nothing_over_the_new_leader(pipeline, fleet, document):
+    node = fleet.connect("edge1")
+    await pipeline.apply(change(document))
+    published, held = asyncio.Event(), node.holds
+
+    def silent(complete):
+        published.set()
+        return None if complete.snapshot.revision == held else "silent"
+
+    node.decide = silent
+    under_way = asyncio.create_task(pipeline.apply(change(edited(document))))
+    await published.wait()
+    pipeline.deposed.set()
+    pipeline.publisher.publish(pipeline.live.snapshots, 7)  # as the new leader says
+    with pytest.raises(StoreError, match="another control host leads by now"):
+        await under_way
+    assert await pipeline.place(UNDECIDED) is None
+    assert await pipeline.refresh("due") is False
+    assert pipeline.publisher.number == 7
+
+
+async def test_reading_what_is_live_never_sets_a_leader_back(control, pipeline, document, monkeypatch):
+    await pipeline.apply(change(document))
+    other = control()
+    others = FakeFleet(other.publisher)
+    for name in ("edge1", "edge2"):
+        others.connect(name)
+    build, reading, gate = other._build, asyncio.Event(), asyncio.Event()
+
+    async def slow(document, **more):
+        if not reading.is_set():
+            reading.set()
+            await gate.wait()
+        return await build(document, **more)
+
+    monkeypatch.setattr(other, "_build", slow)
+    follower = asyncio.create_task(other.read_live())
+    await reading.wait()
+    leader = asyncio.create_task(other.apply(change(edited(document))))
+    # In turn it waits; before, it went ahead and was overwritten.
+    await asyncio.wait([leader], timeout=1.0)
+    gate.set()
+    await asyncio.gather(leader, follower)
+    assert other.live.number == 2
+
+
+async def test_a_proxy_that_refuses_what_is_live_does_not_stop_placements(
+    pipeline, fleet, document, monkeypatch
+):
+    good = fleet.connect("edge1")
+    await pipeline.apply(change(document))
+    fleet.connect("edge2", lambda complete: Refuse("no room"))
+    await asyncio.sleep(0)
+    assert (await settled(pipeline))["edge2"] == "refused"
+    moved = pipeline.builder.build(edited(document), pipeline.live).snapshots
+    monkeypatch.setattr(
+        pipeline.builder, "place", lambda live, decisions: SimpleNamespace(snapshots=lambda: moved)
+    )
+    assert await pipeline.place(UNDECIDED) == ""
+    assert good.holds == moved["edge1"].revision
+
+
+async def test_who_leads_no_more_opens_no_window(pipeline, fleet, document, clock):
+    fleet.connect("edge1")
+    await pipeline.apply(change(document))
+
+    def fenced(session):
+        raise StoreError("control2 leads now")
+
+    pipeline.ledger.fence = fenced
+    given = {"cloud": "gcp", "until": (clock() + dt.timedelta(hours=1)).isoformat(), "reason": "CHG-1"}
+    with pytest.raises(StoreError, match="control2 leads now"):
+        await pipeline.windows.open(given, "ada")
+    await pipeline.windows.load()
+    assert not pipeline.windows.named

@@ -8,7 +8,7 @@ import threading
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from xds_agent.store import Sealer, SealError, Store, StoreError, audit, nodes, revisions, secrets
 from xds_agent.store.database import open_database
@@ -222,3 +222,25 @@ def test_damaged_file_is_one_sentence(tmp_path):
     (tmp_path / "control.db").write_bytes(b"this is no database at all" * 100)
     with pytest.raises(StoreError, match="not a database"):
         Store.open(f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key")
+
+
+def test_a_postgresql_that_is_cut_off_is_noticed_long_before_the_kernel_would():
+    """Else a leader whose lock is gone would believe for a quarter of an hour that it leads."""
+    given = []
+
+    class Enough(Exception):
+        pass
+
+    def connecting(_dialect, _record, _arguments, parameters):
+        given.append(parameters)
+        raise Enough
+
+    for more in ("", "?tcp_user_timeout=3000"):
+        engine = open_database(f"postgresql://marchproxy@db.internal/marchproxy{more}", migrated=False)
+        event.listen(engine, "do_connect", connecting)
+        with pytest.raises(Enough):
+            engine.connect()
+        engine.dispose()
+    assert given[0]["tcp_user_timeout"] == 10_000
+    assert given[0]["connect_timeout"] == 10
+    assert given[1]["tcp_user_timeout"] == "3000"
