@@ -109,6 +109,14 @@ def remove(folder: Path) -> None:
     folder.rmdir()
 
 
+def keep_only(folder: Path, layout: str) -> None:
+    """Take away the pins of every other layout: their maps end with the last program that uses them."""
+    for place in (path for path in folder.glob("*") if path.is_dir() and path.name != layout):
+        for path in place.iterdir():
+            path.unlink()
+        place.rmdir()
+
+
 def close(kept: Kept) -> None:
     """Close the descriptors of `reopen`; a program that was loaded with them has its own."""
     for fd in kept.fds.values():

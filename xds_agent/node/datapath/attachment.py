@@ -16,6 +16,7 @@ from pathlib import Path
 from xds_agent.datapath import pins
 from xds_agent.datapath.libbpf import Unavailable, library
 from xds_agent.datapath.link import Link
+from xds_agent.datapath.maps import Map
 from xds_agent.datapath.objects import Kept
 from xds_agent.datapath.program import Features, Generation, Sizes, load
 from xds_agent.node.datapath.network import Interface
@@ -36,7 +37,7 @@ class Loaded:
 
     generation: Generation
     taken_over: bool
-    """True where the tables of a program that was running before are in use."""
+    """True where tables of a program that was running before are in use, or their rows."""
 
 
 def load_beside(program: Path, *, folder: Path, sizes: Sizes, balance_seed: int, host_seed: int) -> Loaded:
@@ -44,11 +45,16 @@ def load_beside(program: Path, *, folder: Path, sizes: Sizes, balance_seed: int,
     _check_bpffs(folder)
     kept = _kept(folder)
     try:
-        generation = _loaded(program, sizes, (host_seed, balance_seed), kept)
+        generation, predecessor = _loaded(program, sizes, (host_seed, balance_seed), kept)
+        if predecessor is not None:
+            _carry(generation, predecessor)
+    except OSError as error:
+        generation.close()
+        raise AttachError(f"the rows of the running program cannot be taken over: {error}") from error
     finally:
         for one in kept:
             pins.close(one)
-    return Loaded(generation, bool(kept) and "services4" not in generation.fresh)
+    return Loaded(generation, predecessor is not None)
 
 
 def host_seed(runtime: Path) -> int:
@@ -63,6 +69,7 @@ def host_seed(runtime: Path) -> int:
             fresh = path.with_suffix(".new")
             fresh.touch(mode=0o600)
             fresh.write_text(str(secrets.randbits(32)), encoding="ascii")
+            _give(fresh, to_owner_of=runtime)
             fresh.replace(path)
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
@@ -85,7 +92,13 @@ def attach(
         for link in links.values():
             link.close()
         raise error if isinstance(error, AttachError) else AttachError(str(error)) from error
+    finally:
+        for pinned in folder.rglob("*"):
+            _give(pinned, to_owner_of=folder)
     _forget_others(folder / LINKS, {interface.name for interface in interfaces})
+    # Rows of another layout are of a program that runs nowhere now: coming back to it would find them stale.
+    with contextlib.suppress(OSError):
+        pins.keep_only(folder / MAPS, generation.layout)
     return links
 
 
@@ -138,7 +151,17 @@ def _kept(folder: Path) -> list[Kept]:
         raise AttachError(f"the pinned maps cannot be opened: {error}") from error
 
 
-def _loaded(program: Path, sizes: Sizes, seeds: tuple[int, int], kept: Sequence[Kept]) -> Generation:
+def _give(path: Path, *, to_owner_of: Path) -> None:
+    """What root has made by hand (`datapath attach`) is the agent's all the same."""
+    if os.geteuid() == 0:
+        owner = to_owner_of.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _loaded(
+    program: Path, sizes: Sizes, seeds: tuple[int, int], kept: Sequence[Kept]
+) -> tuple[Generation, Kept | None]:
+    """The program, and whose maps it shares. Raises AttachError."""
     host_seed, balance_seed = seeds
     features = Features(local_sockets=True, limit_seed=host_seed, balance_seed=balance_seed & 0xFFFFFFFF)
     problem: Exception | None = None
@@ -150,12 +173,32 @@ def _loaded(program: Path, sizes: Sizes, seeds: tuple[int, int], kept: Sequence[
             problem = error
             break
         if predecessor is None or generation.layout == predecessor.layout:
-            return generation
+            return generation, predecessor
         generation.close()
     words = str(problem)
     if isinstance(problem, Unavailable) and "libbpf" in words:
         words += " (Debian: libbpf1; role xdp installs it)"
     raise AttachError(f"the datapath's program cannot be loaded: {words}") from problem
+
+
+def _carry(generation: Generation, predecessor: Kept) -> None:
+    """Maps of another size start empty, and flows go on by the numbers that stood in them: rows move over.
+
+    Rings move by their files. Raises OSError.
+    """
+    services, reals = generation.sizes.services, generation.sizes.reals
+    for name in {"services4", "services6", "reals"} & set(generation.fresh) & predecessor.fds.keys():
+        table = generation.maps[name]
+        before = Map(name, predecessor.fds[name], key=table.key, value=table.value)
+        for key, value in before.entries():
+            row = table.value.unpack(value)
+            fits = (
+                table.key.unpack(key) < reals if name == "reals" else max(row["id"], row["ring"]) < services
+            )
+            # Where they are fewer now than are in use, what is wanted next is refused in words.
+            with contextlib.suppress(OSError):
+                if fits:
+                    table.put_raw(key, value)
 
 
 def _link(generation: Generation, interface: Interface, folder: Path, *, native: bool) -> Link:

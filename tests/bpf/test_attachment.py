@@ -1,0 +1,84 @@
+"""What the node agent finds on the BPF file system: numbers, owners, layouts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.bpf.conftest import SMALL
+from tests.bpf.test_writer import A, B, wanted, write
+from xds_agent.datapath.libbpf import check, library
+from xds_agent.node.datapath.attachment import MAPS, Loaded, attach, host_seed, load_beside
+from xds_agent.node.datapath.rings import RingFiles
+from xds_agent.node.datapath.writer import Writer
+
+AGENT = 12_345
+
+
+@pytest.fixture
+def folder(bpffs: Path) -> Path:
+    place = bpffs / "datapath"
+    place.mkdir()
+    os.chown(place, AGENT, AGENT)
+    return place
+
+
+def loaded(program: Path, folder: Path, **sizes: int) -> Loaded:
+    return load_beside(program, folder=folder, sizes=replace(SMALL, **sizes), balance_seed=1, host_seed=2)
+
+
+@pytest.mark.parametrize("more", [{"reals": 128}, {"services": 128}, {"services": 128, "reals": 128}])
+def test_numbers_outlive_another_size_of_their_maps(
+    program: Path, folder: Path, tmp_path: Path, more: dict[str, int]
+) -> None:
+    """Flows in the tables name reals by number: under another one they would go to somebody else."""
+    before = loaded(program, folder).generation
+    writer = Writer(before, rings=RingFiles(tmp_path), mtu=1500)
+    for target in (wanted(A), wanted(A, B), wanted(B)):
+        write(writer, target)
+    numbers = writer.services["db"], writer.ring_numbers["db", 0], writer.reals[B]
+    moved = writer.rings["db", 0].words()
+    attach(before, (), folder=folder, native=True)
+    before.close()
+    after = loaded(program, folder, **more)
+    try:
+        successor = Writer(after.generation, rings=RingFiles(tmp_path), mtu=1500)
+        assert after.taken_over
+        successor.take_over(wanted(B))
+        write(successor, wanted(B))
+        assert (successor.services["db"], successor.ring_numbers["db", 0], successor.reals[B]) == numbers
+        assert successor.rings["db", 0].words() == moved
+        assert successor.leaving(wanted(B)) == [A]
+    finally:
+        after.generation.close()
+
+
+def test_what_root_attaches_by_hand_is_the_agents(program: Path, folder: Path, tmp_path: Path) -> None:
+    """It has no right to open what is root's, and would never start again."""
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    os.chown(runtime, AGENT, AGENT)
+    host_seed(runtime)
+    generation = loaded(program, folder).generation
+    try:
+        attach(generation, (), folder=folder, native=True)
+    finally:
+        generation.close()
+    made = [*folder.rglob("*"), *runtime.iterdir()]
+    assert len(made) > len(generation.maps)
+    assert {path.stat().st_uid for path in made} == {AGENT}
+
+
+def test_maps_of_another_layout_are_let_go(program: Path, folder: Path) -> None:
+    generation = loaded(program, folder).generation
+    old = folder / MAPS / "0123456789abcdef"
+    old.mkdir(parents=True)
+    check(library().bpf_obj_pin(generation.maps["reals"].fd, str(old / "reals").encode()), "pinning")
+    try:
+        attach(generation, (), folder=folder, native=True)
+    finally:
+        generation.close()
+    assert [place.name for place in (folder / MAPS).iterdir()] == [generation.layout]
