@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
+
+from xds_agent.rollout.release import WELL
 
 ROOT = Path(__file__).parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
@@ -124,6 +127,35 @@ def test_every_play_asks_for_no_facts() -> None:
         for play in load(path):
             if "ansible.builtin.import_playbook" not in play:
                 assert play.get("gather_facts") is False, f"{path.name}: {play['name']}"
+
+
+def _roles_of(playbook: str) -> set[tuple[str, str]]:
+    """Roles of a playbook, each with the file of tasks it is entered by."""
+    found = set()
+    for play in load(ROOT / "playbooks" / playbook):
+        found |= {(role, "main.yml") for role in play.get("roles", [])}
+        for task in [*play.get("pre_tasks", []), *play.get("tasks", []), *play.get("post_tasks", [])]:
+            entered = task.get("ansible.builtin.import_role")
+            if entered is not None:
+                found.add((entered["name"], entered.get("tasks_from", "main.yml")))
+    return found
+
+
+def test_an_upgrade_brings_everything_of_ours_that_a_site_has() -> None:
+    """An agent of this version beside a datapath, or a shadow's Envoy, of the version before is none."""
+    of_others = {f"marchproxy.edge.{name}" for name in ("host", "nic", "pki", "backend")}
+    ours = {(name, entry) for name, entry in _roles_of("site.yml") if name not in of_others}
+    assert ours <= _roles_of("upgrade.yml")
+
+
+@pytest.mark.parametrize("envoy", [*WELL, "DRAINING", "PRE_INITIALIZING"])
+def test_an_upgrade_goes_on_after_every_host_that_is_well_and_no_other(envoy: str) -> None:
+    """A host of the L4 tier alone has no Envoy, and must not stop the waves."""
+    proxies = load(ROOT / "playbooks/upgrade.yml")[-1]
+    (until,) = (task["until"] for task in proxies["tasks"] if "until" in task)
+    goes_on = jinja2.Environment().compile_expression(until)
+    seen = {"status": {"nodes": {"lb1": {"state": "active", "envoy": envoy}}}}
+    assert bool(goes_on(upgrade_seen=seen, inventory_hostname="lb1")) == (envoy in WELL)
 
 
 def _delegating(tasks: list[dict[str, Any]], unprivileged: bool = False) -> Iterator[tuple[str, bool]]:
