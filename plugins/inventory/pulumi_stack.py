@@ -70,14 +70,11 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-# inventories/prod/stack.yml
+# inventories/prod/stack.yml. On a machine that reaches no backend of Pulumi, instead of the stack's name:
+# source: file
+# path: prod-hosts.json
 plugin: marchproxy.edge.pulumi_stack
 stack: prod
-
-# from an air-gapped machine
-plugin: marchproxy.edge.pulumi_stack
-source: file
-path: prod-hosts.json
 keyed_groups:
   - {key: region, prefix: region}
 """
