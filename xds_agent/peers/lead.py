@@ -166,4 +166,8 @@ class Lead:
             if outcome is not None:
                 self._publisher.heard_from(name, outcome)
         elif kind == "report":
-            self._on_report(said.report.node, said.report)
+            try:
+                self._on_report(said.report.node, said.report)
+            except Exception:
+                # What one node says must not cost a whole control host its stream.
+                log.exception("taking a report of %s through control %s failed", said.report.node, name)

@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf import struct_pb2
 
 _INVALID_ARGUMENT = 3
+_WORDS_MOST = 4096
 
 
 def write_refusal(status: Any, words: str, type_url: str = "", names: tuple[str, ...] = ()) -> None:
@@ -21,7 +22,8 @@ def write_refusal(status: Any, words: str, type_url: str = "", names: tuple[str,
 
 def read_refusal(status: Any) -> tuple[str, tuple[str, ...], str]:
     """(type url, names, words); the first two empty when the peer did not say."""
-    words = status.message or "refused without words"
+    # PostgreSQL takes no NUL, and would refuse the revision's end and everything noted beside it.
+    words = status.message[:_WORDS_MOST].replace("\0", "\ufffd") or "refused without words"
     for detail in status.details:
         blame = struct_pb2.Struct()
         if detail.Unpack(blame) and "type_url" in blame.fields:

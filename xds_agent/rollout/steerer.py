@@ -31,6 +31,7 @@ from xds_agent.steering.deciding import (
 )
 from xds_agent.steering.evidence import Evidence
 from xds_agent.steering.site import Scene, scene_of
+from xds_agent.steering.world import Region
 from xds_agent.store import audit, placements
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Steerer:
                     p50_ms=one.rtt_ms_p50, p95_ms=one.rtt_ms_p95, words=one.words,
                 )  # fmt: skip
             if report.loads:
-                self.loads.heard(name, report.loads, now_s)
+                self.loads.heard(name, filter(self._is_steered, report.loads), now_s)
 
     async def run(self) -> None:
         """Look for as long as control runs; a failure is said once and tried again."""
@@ -175,6 +176,11 @@ class Steerer:
         for place, named in self.decisions.items():
             seats.update((place, name) for name, kept in named.items() if is_restless(kept, wall_s))
         return sorted({*seats, *due})
+
+    def _is_steered(self, said: pb.ServiceLoad) -> bool:
+        """Whatever else a node names is not remembered."""
+        steered = self.scene.services.get(said.service) if self.scene is not None else None
+        return steered is not None and Region(said.cloud, said.region) in steered.groups
 
     def _follow(self, site: Site, scene: Scene) -> None:
         self.scene, self._site = scene, site

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from xds_agent.steering.asking import Ask, Assignments
 from xds_agent.steering.deciding import At, Known
-from xds_agent.steering.rtt import Rtt, combined
+from xds_agent.steering.rtt import LONGEST_MS, Rtt, combined
 from xds_agent.steering.site import Scene
 from xds_agent.steering.world import Region
 
@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 STALE_S = 35.0
 """A node that said nothing for three heartbeats knows nothing."""
+_WORDS_MOST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ class Evidence:
         rtt = self.words.get((node, ask), Word()).rtt
         for sample in samples_ms:
             rtt = rtt.after(sample, now_s)
-        self.words[node, ask] = Word(healthy, rtt, p50_ms, p95_ms, words, now_s)
+        self.words[node, ask] = Word(
+            healthy, rtt, _possible(p50_ms), _possible(p95_ms), words[:_WORDS_MOST], now_s
+        )
         self._dirty.add((self._scene.place_of[node], ask))
 
     def grow_old(self, now_s: float) -> None:
@@ -110,6 +113,11 @@ class Evidence:
             return []
         nodes = self._scene.nodes_at.get(place, ())
         return [word for node in nodes if (word := self.words.get((node, ask))) is not None]
+
+
+def _possible(ms: float) -> float:
+    """0 for what no round trip can take: NaN would make every answer about routes fail."""
+    return ms if 0.0 < ms <= LONGEST_MS else 0.0
 
 
 def majority(verdicts: Iterable[bool | None]) -> bool | None:

@@ -16,7 +16,7 @@ from tests.support.xds_resources import (
     snapshot,
 )
 from xds_agent.protocol.assembly import Assembly, Complete
-from xds_agent.protocol.refusal import read_refusal
+from xds_agent.protocol.refusal import read_refusal, write_refusal
 from xds_agent.protocol.revision import revision_resource
 from xds_agent.protocol.wire import AGENT, ProtocolError, delta_response
 from xds_agent.snapshot.diff import Diff
@@ -212,3 +212,11 @@ def test_control_and_assembly_settle_a_mismatch_between_them(control):
     [complete] = completes
     client.say(assembly.accept(complete))
     assert control.heard(Acknowledged) == [Acknowledged("edge1", new.revision)]
+
+
+def test_words_of_a_refusal_are_such_that_every_database_takes_them():
+    status = discovery_pb2.DeltaDiscoveryRequest().error_detail
+    write_refusal(status, "no\0" + "x" * 100_000)
+    _, _, words = read_refusal(status)
+    assert words.startswith("no\ufffdx")
+    assert len(words) == 4096

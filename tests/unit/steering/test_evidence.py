@@ -74,6 +74,16 @@ def test_nobody_is_heard_about_what_he_was_not_asked() -> None:
     assert evidence.settle(0.0) == (set(), set())
 
 
+def test_what_no_round_trip_can_take_is_not_told_of_it() -> None:
+    """A node's NaN made every answer about routes fail, since JSON has none."""
+    of, evidence = scene(proxies=1), Evidence()
+    evidence.follow(of)
+    for nonsense in (float("nan"), float("inf"), -1.0):
+        evidence.hear("edge1", ask(of, AWS).id, 0.0, healthy=True, p50_ms=nonsense, p95_ms=nonsense)
+        [word] = evidence.of(AWS, ask(of, AWS))
+        assert (word.p50_ms, word.p95_ms) == (0.0, 0.0)
+
+
 def test_what_a_silent_node_said_is_forgotten() -> None:
     of, evidence = scene(proxies=1), Evidence()
     evidence.follow(of)
