@@ -8,18 +8,21 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 
-from xds_agent.compile import next_change
+from xds_agent.compile import CompileError, next_change
+from xds_agent.model import ModelError
 from xds_agent.peers import shared_crl
 from xds_agent.pki.issuer import IssueError
 from xds_agent.pki.revocation import refresh
 from xds_agent.rollout.change import Conflict
 from xds_agent.rollout.denying import forget_ended
 from xds_agent.rollout.pipeline import Pipeline
-from xds_agent.store import StoreError, certificates
+from xds_agent.store import SealError, StoreError, certificates
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
+# What is told and tried again. An authority's file that cannot be read must not end control, which serves.
+_TOLD = (OSError, ValueError, IssueError, StoreError, SealError, Conflict, ModelError, CompileError)
 
 
 class Operations:
@@ -42,7 +45,7 @@ class Operations:
         try:
             await self._look(self._pipeline.now())
             self._said = ""
-        except (OSError, ValueError, IssueError, StoreError, Conflict) as error:
+        except _TOLD as error:
             if str(error) != self._said:
                 log.error("what control keeps fresh by itself is not: %s", error)
             self._said = str(error)

@@ -53,7 +53,11 @@ class Orders:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(self._look_s)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                # An order that cannot be brought to the proxies must not end control, which serves.
+                log.exception("looking after ACME orders failed")
 
     async def look(self) -> None:
         """Order whatever is due now."""

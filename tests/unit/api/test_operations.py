@@ -122,3 +122,15 @@ async def test_trouble_is_logged_once_and_tried_again(site, document, caplog):
     key.write_bytes(text)
     await site.operations.look()
     assert any("certificate shop" in reason for reason in site.reasons())
+
+
+async def test_an_authority_that_cannot_be_read_is_told_and_does_not_end_control(site, document, caplog):
+    site.fleet.connect("edge1")
+    await site.apply(document)
+    ca = site.pki.folder / "ca.crt"
+    away = ca.rename(ca.with_name("ca.away"))
+    await site.operations.look()
+    assert "cannot read its own CA" in caplog.text
+    away.rename(ca)
+    await site.operations.look()
+    assert site.pipeline.live.number >= 1
