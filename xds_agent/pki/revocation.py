@@ -8,6 +8,7 @@ it by itself, unchanged or not, well before that. The list on disk is the only r
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from xds_agent.pki.files import replace_files
 from xds_agent.pki.issuer import Issuer
 
 _BEGIN = b"-----BEGIN X509 CRL-----"
+# Control signs when a list ages and when somebody is revoked: neither may lose what the other adds.
+_SIGNING = threading.Lock()
 
 
 def lists_of(pem: bytes) -> list[x509.CertificateRevocationList]:
@@ -37,6 +40,11 @@ def refresh(path: Path, issuer: Issuer, *, now: dt.datetime, revoke: frozenset[i
     Signs when serials are to be added, the list is missing, or two thirds of its life are over. Returns
     whether the file changed.
     """
+    with _SIGNING:
+        return _refresh(path, issuer, now=now, revoke=revoke)
+
+
+def _refresh(path: Path, issuer: Issuer, *, now: dt.datetime, revoke: frozenset[int]) -> bool:
     lists = lists_of(path.read_bytes()) if path.exists() else []
     own = own_list(lists, issuer)
     revoked = {e.serial_number: e.revocation_date_utc for e in own} if own else {}

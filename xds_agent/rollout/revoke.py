@@ -46,6 +46,9 @@ def _revoke(
     own = own_list(lists_of(ca.crl.read_bytes()) if ca.crl.exists() else [], issuer)
     fresh = wanted - {entry.serial_number for entry in own or ()}
     if fresh and not dry_run:
+        with pipeline.store.write() as session:
+            # Two lists of one number, each with other serials, and one would be lost without a word.
+            pipeline.ledger.fence(session)
         refresh(ca.crl, issuer, now=now, revoke=frozenset(fresh))
         shared_crl.give(pipeline.store, ca.crl, issuer)
         with pipeline.store.write() as session:

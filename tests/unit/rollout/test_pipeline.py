@@ -16,6 +16,7 @@ from xds_agent.rollout.change import Change, Conflict, NotEntitled
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.publisher import Publisher
+from xds_agent.rollout.revoke import revoke
 from xds_agent.snapshot.resource import CLUSTER, SECRET
 from xds_agent.steering.deciding import UNDECIDED
 from xds_agent.store import Store, StoreError, StoreFull, audit, revisions
@@ -470,3 +471,14 @@ async def test_who_leads_no_more_opens_no_window(pipeline, fleet, document, cloc
         await pipeline.windows.open(given, "ada")
     await pipeline.windows.load()
     assert not pipeline.windows.named
+
+
+async def test_who_leads_no_more_revokes_nobody(pipeline, pki):
+    def fenced(session):
+        raise StoreError("control2 leads now")
+
+    pipeline.ledger.fence = fenced
+    before = pki.folder.joinpath("crl.pem").read_bytes()
+    with pytest.raises(StoreError, match="control2 leads now"):
+        await revoke(pipeline, "edge1", serials=["4F21"], author="ada", reason="", dry_run=False)
+    assert pki.folder.joinpath("crl.pem").read_bytes() == before
