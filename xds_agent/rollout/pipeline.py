@@ -156,6 +156,9 @@ class Pipeline:
         )
         if failures:
             answer = await self._refuse(built, number, change, failures)
+            if change.skip_bad and change.plan:
+                words = "skip_bad leaves nothing out of a plan that was reviewed: review what is left again"
+                return replace(answer, notes=[*answer.notes, words])
             return await self._without_bad(answer, change) if change.skip_bad else answer
         answer = await self._publish(built, number, change, built.site.edge.rollout)
         return replace(answer, notes=[*answer.notes, *notes])
@@ -172,8 +175,7 @@ class Pipeline:
             document, skipped = await trials.run("; ".join(one.message for one in refused.problems))
         except NotFound as error:
             return replace(refused, notes=[*refused.notes, f"skip_bad found nothing to leave out: {error}"])
-        # The plan that was reviewed, if any, was another.
-        less = replace(change, document=document, skip_bad=False, force=True, plan="", skipped=tuple(skipped))
+        less = replace(change, document=document, skip_bad=False, force=True, skipped=tuple(skipped))
         answer = await self._apply(less)
         return replace(answer, notes=[*map(str, skipped), *answer.notes])
 

@@ -86,7 +86,8 @@ def decide_edited(
 ) -> Decisions:  # fmt: skip
     """The next decisions where the inventory changed from `old`, a service is new, or something is drained.
 
-    Without `old` what was decided before is taken to be of this very inventory.
+    Without `old` what was decided before is taken to be of this very inventory, unless it cannot be: control
+    may have died before it wrote down what it decided by the last edit.
     """
     wanted = set(scene.seats())
     all_anew = old is not None and old.world != scene.world
@@ -98,9 +99,17 @@ def decide_edited(
         or any(drained(seen.endpoint) for group in one.groups.values() for seen in group)
     }
     seats = sorted(
-        (place, name) for place, name in wanted if name in edited or name not in before.get(place, {})
-    )
+        (place, name) for place, name in wanted
+        if name in edited or name not in before.get(place, {})
+        or _is_of_another(scene.services[name], before[place][name].placement)
+    )  # fmt: skip
     return decide_some(scene, _cut(before, wanted), known, now_s, seats, drained)
+
+
+def _is_of_another(steered: Steered, made: Placement) -> bool:
+    """Whether it gives requests to, or plans with, what this inventory forbids or does not have."""
+    named = {one.region for one in made.placed} | {region for tier in made.plan for region, _ in tier}
+    return any(region not in steered.groups or not steered.policy.allows(region) for region in named)
 
 
 def _same(one: Steered | None, other: Steered) -> bool:
@@ -132,7 +141,7 @@ def decide_some(
         old = before.get(vantage, {}).get(name)
         asked = question(scene, seat, known, drained)
         current = old.placement if old is not None else None
-        if current is not None and not current.basis:
+        if current is not None and not current.basis and not _is_of_another(scene.services[name], current):
             # It comes from the store: the inventory it was made from is this one.
             current = replace(current, basis=basis_of(asked))
         key = _key(asked, current)

@@ -147,3 +147,12 @@ async def test_a_mark_that_a_document_brings_along_says_nothing(pipeline, live, 
     other["skipped"] = [{"path": "routes[x]", "origin": "", "words": "made up"}]
     await pipeline.apply(change(other))
     assert "skipped" not in pipeline.live.document
+
+
+async def test_nothing_is_left_out_of_a_plan_that_was_reviewed(pipeline, live, edited):
+    """`plan` promises what was reviewed or nothing; less than that is something else."""
+    pipeline.shadows = Shadows("evil", "/sick")
+    plan = (await pipeline.apply(change(edited, dry_run=True))).plan
+    answer = await pipeline.apply(change(edited, skip_bad=True, plan=plan))
+    assert (answer.outcome, pipeline.live.number) == ("refused", 1)
+    assert any("review what is left again" in note for note in answer.notes)

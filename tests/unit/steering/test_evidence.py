@@ -146,3 +146,14 @@ def test_an_edit_decides_anew_what_it_touches_and_nothing_else() -> None:
     assert [region for region, _, _ in turned[AWS]["s"].shares] == [GCP]
     out = decide_edited(of, of, first, NOTHING, 1000.0, lambda one: one.cloud == "aws")
     assert out[AWS]["s"].placement.shares() == {GCP: 1.0}
+
+
+def test_a_cloud_that_is_forbidden_by_now_gets_nothing_from_the_store() -> None:
+    """Control died between an edit and the note of what it decided by it."""
+    for algorithm in ("weighted", "latency", "cost"):
+        kept = decide_all(scene(algorithm=algorithm, mode="active-active"), UNDECIDED, NOTHING, 0.0)
+        assert {region for region, _, _ in kept[AWS]["s"].shares} == {AWS, GCP}
+        stored = {AWS: {"s": read(json.loads(json.dumps(written(kept[AWS]["s"]))), since_s=0.0, reason="")}}
+        now = scene(algorithm=algorithm, mode="active-active", order=["aws"])
+        after = decide_edited(None, now, stored, NOTHING, 1.0)
+        assert {region for region, _, _ in after[AWS]["s"].shares} == {AWS}
