@@ -200,7 +200,7 @@ class Edge:
         """Wait for a state."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition(found := self.ask("state")):
-            assert time.monotonic() < deadline, found
+            assert time.monotonic() < deadline, json.dumps(found)
             time.sleep(0.05)
         return found
 
@@ -403,6 +403,25 @@ def test_what_cannot_be_is_refused_and_the_set_before_forwards(
     assert words in edge.apply(wanted)
     with networks.client((VIP, 7100)) as connection:
         assert greeting(connection) == "real"
+
+
+def test_a_route_that_turns_elsewhere_costs_that_real_alone(
+    networks: Networks, edge: Edge, backend: Callable[[str], Backend]
+) -> None:
+    """The agent goes on following all the others, and says what it found."""
+    first, _ = backend("real"), backend("other")
+    wanted = service("tcp", "real", "other", health=HEALTH)
+    assert edge.apply(wanted) == ""
+    networks.run("edge", "ip", "link", "add", "elsewhere", "type", "veth", "peer", "name", "nowhere")
+    for end in ("nowhere", "elsewhere"):
+        networks.run("edge", "ip", "link", "set", end, "up")
+    networks.run("edge", "ip", "route", "add", "10.99.4.2/32", "dev", "elsewhere")
+    found = edge.until(lambda found: "another interface" in found["services"][0]["reals"][0]["why"])
+    assert [real["state"] for real in found["services"][0]["reals"]] == ["down", "up"]
+    with networks.client((VIP, 7100)) as connection:
+        assert greeting(connection) == "real"
+    first.stop()
+    edge.until(lambda found: found["services"][0]["reals"][1]["state"] == "down")
 
 
 def test_another_program_on_the_card_is_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,33 @@ def test_a_ring_that_could_not_be_put_in_place_is_put_again(
     monkeypatch.setattr(writer.tables, "put_ring", puts)
     write(writer, wanted(A))
     assert [set(one) for one in put] == [{writer.reals[A]}]
+
+
+def test_illness_for_one_service_is_not_illness_for_another(writer: Writer) -> None:
+    """Both keep their packets' ports, so one backend is one real; each service has a check of its own."""
+    first = wanted(A, B).services["db"]
+    second = replace(first, name="web", fronts=(Front(ip_address("203.0.114.1"), 8000, TCP),))
+    both = Wanted({"db": first, "web": second})
+    writer.apply(both, Settings(), MACS, lambda real: real != ("db", A))
+    assert set(writer.rings["db", 0].current) == {writer.reals[B]}
+    assert set(writer.rings["web", 0].current) == {writer.reals[A], writer.reals[B]}
+    assert writer.real_state(A) == "up"
+    writer.apply(both, Settings(), MACS, lambda real: real[1] != A)
+    assert writer.real_state(A) == "down"
+
+
+def test_a_ping_is_answered_whose_backends_get_no_packet(writer: Writer) -> None:
+    """Nothing is sent to them, so nobody asks for their MACs."""
+    target = wanted(A, forward="echo")
+    writer.apply(target, Settings(), {}, lambda real: True)
+    assert writer.is_served("db")
+
+
+def test_a_successor_knows_what_its_predecessor_knew(writer: Writer, tmp_path: Path) -> None:
+    """Who is silent would count as well for ever; whose MAC the kernel has forgotten would get nothing."""
+    target = wanted(A, B)
+    writer.apply(target, Settings(), MACS, lambda real: real[1] != A)
+    successor = Writer(writer.generation, rings=RingFiles(tmp_path), mtu=1500)
+    successor.take_over(target)
+    assert successor.found_macs == MACS
+    assert successor.found_down == {A}

@@ -26,7 +26,7 @@ from xds_agent.node.datapath.attachment import AttachError, attach, host_seed, l
 from xds_agent.node.datapath.lockout import Lockout
 from xds_agent.node.datapath.network import Interface, Network, NetworkError
 from xds_agent.node.datapath.rings import RingFiles
-from xds_agent.node.datapath.wanted import Address, RealKey, Wanted, wanted_of
+from xds_agent.node.datapath.wanted import Address, RealOf, Wanted, wanted_of
 from xds_agent.node.datapath.ways import Ways
 from xds_agent.node.datapath.writer import Writer, settings_of
 from xds_agent.node.envoy_link import Refusal
@@ -71,7 +71,9 @@ class DatapathLink:
         self._look = asyncio.Event()
         self._seen: object = None
         self._macs: dict[Address, bytes] = {}
-        self._down: frozenset[RealKey] = frozenset()
+        self._down: frozenset[RealOf] = frozenset()
+        self._astray: dict[RealOf, str] = {}
+        self._trouble = ""
         self._settled = self._tried = 0.0
         self._held = EMPTY
 
@@ -108,12 +110,12 @@ class DatapathLink:
             baseline = await self._lockout.baseline(self.interfaces)
             if baseline.words:
                 return Refusal("", (), f"no change of the datapath now: {baseline.words}")
-            before = self.wanted
+            before, down = self.wanted, self._down
             refusal = await self._flip(target)
             if refusal is None and (words := await self._lockout.shut_out(baseline)):
                 refusal = Refusal("", (), f"{words}; the datapath went back to the set before")
             if refusal is not None:
-                await self._go_back(before)
+                await self._go_back(before, down)
             else:
                 self._revision, self.problem = target.revision, ""
             self._describe()
@@ -123,7 +125,7 @@ class DatapathLink:
         """To a set that was live before: something else of the revision failed. Raises nothing."""
         async with self._turn:
             if self.writer is not None:
-                refusal = await self._flip(held)
+                refusal = await self._flip(held, known_good=True)
                 if refusal is not None:
                     log.error("the datapath could not be taken back: %s", refusal.words)
                 self._revision = held.revision
@@ -145,8 +147,12 @@ class DatapathLink:
                     if await self._in_thread(self._follow) or await self._in_thread(self._settle):
                         self._describe()
                         self._on_change()
+                    self._trouble = ""
                 except _FAILURES as error:
-                    log.error("the datapath could not follow the network: %s", error)
+                    # Tried again every second, and said once.
+                    if str(error) != self._trouble:
+                        log.error("the datapath could not follow the network: %s", error)
+                    self._trouble = str(error)
 
     async def stop(self) -> None:
         """Close what is ours; programs and maps go on."""
@@ -174,9 +180,17 @@ class DatapathLink:
         writer = Writer(loaded.generation, rings=RingFiles(self._runtime / "rings"), mtu=mtu)
         try:
             wanted = self._read(held)
+            ways = self._ways(wanted, wait=False)
             if loaded.taken_over:
                 writer.take_over(wanted)
-            self._write(writer, wanted, self._ways(wanted, wait=False))
+                ways = ways.or_macs(writer.found_macs)
+                self._down = frozenset(
+                    (one.name, real.key)
+                    for one in wanted.services.values()
+                    for real in one.reals
+                    if real.key in writer.found_down
+                )
+            self._write(writer, wanted, ways)
             self._links = attach(
                 loaded.generation, self.interfaces, folder=config.pins, native=config.mode == "native"
             )
@@ -213,31 +227,33 @@ class DatapathLink:
             return Ways.of(network, wanted, {one.index for one in self.interfaces}, wait=wait)
 
     def _write(self, writer: Writer, wanted: Wanted, ways: Ways) -> None:
-        ways.check(wanted)
         settings = settings_of(wanted.limits, self._sources())
         # Taken once: what changes while this is written is seen as different afterwards.
         self._macs, self._down = dict(ways.macs), self._unhealthy(wanted)
-        self._seen = None
-        down, seen = self._down, self._inputs(wanted, self._down)
-        writer.apply(wanted, settings, self._macs, lambda key: key not in down)
+        self._astray, self._seen = ways.astray(wanted), None
+        out, seen = self._down | self._astray.keys(), self._inputs(wanted, self._down, self._astray)
+        writer.apply(wanted, settings, self._macs, lambda real: real not in out)
         self._seen = seen
 
-    def _flip_now(self, target: Snapshot) -> Wanted:
+    def _flip_now(self, target: Snapshot, known_good: bool) -> Wanted:
         assert self.writer is not None
         wanted = self._read(target)
-        self._write(self.writer, wanted, self._ways(wanted, wait=True))
+        ways = self._ways(wanted, wait=True)
+        if not known_good:
+            ways.check(wanted)
+        self._write(self.writer, wanted, ways)
         return wanted
 
     def _follow(self) -> bool:
         """Write again if anything beside the revision has changed; True if it had."""
         assert self.writer is not None
         ways = self._ways(self.wanted, wait=False)
-        # A neighbour that the kernel has forgotten is where it was until it is found elsewhere.
-        macs = {**{one: mac for one, mac in self._macs.items() if one in ways.wanted}, **ways.macs}
-        self._macs = macs
-        if self._inputs(self.wanted, self._unhealthy(self.wanted)) == self._seen:
+        ways = ways.or_macs(self._macs)
+        self._macs = dict(ways.macs)
+        seen = self._inputs(self.wanted, self._unhealthy(self.wanted), ways.astray(self.wanted))
+        if seen == self._seen:
             return False
-        self._write(self.writer, self.wanted, ways.with_macs(macs))
+        self._write(self.writer, self.wanted, ways)
         return True
 
     def _settle(self) -> bool:
@@ -250,26 +266,29 @@ class DatapathLink:
         self.fills = fills(self.writer.generation)
         return self.writer.settle(self.wanted)
 
-    def _inputs(self, wanted: Wanted, down: frozenset[RealKey]) -> object:
+    def _inputs(self, wanted: Wanted, down: frozenset[RealOf], astray: dict[RealOf, str]) -> object:
         """All that decides about the maps beside the revision."""
         now = time.time()
         timed = tuple(one for one in wanted.timed if one[1] > now)
-        return dict(self._macs), down, timed
+        return dict(self._macs), down, astray, timed
 
-    def _unhealthy(self, wanted: Wanted) -> frozenset[RealKey]:
-        """Reals that a check found ill; whom nobody knows yet counts as well."""
-        reals = [real for one in wanted.services.values() for real in one.reals]
-        return frozenset(
-            real.key
-            for real in reals
-            if real.check is not None and self._prober.result(real.check).healthy is False
-        )
+    def _unhealthy(self, wanted: Wanted) -> frozenset[RealOf]:
+        """Reals that their service's check found ill; one of which nothing is known yet is what it was."""
+        found = set()
+        for one in wanted.services.values():
+            for real in one.reals:
+                if real.check is None:
+                    continue
+                healthy = self._prober.result(real.check).healthy
+                if healthy is False or (healthy is None and (one.name, real.key) in self._down):
+                    found.add((one.name, real.key))
+        return frozenset(found)
 
     # ---- in the event loop
 
-    async def _flip(self, target: Snapshot) -> Refusal | None:
+    async def _flip(self, target: Snapshot, *, known_good: bool = False) -> Refusal | None:
         try:
-            wanted = await self._in_thread(self._flip_now, target)
+            wanted = await self._in_thread(self._flip_now, target, known_good)
             self._prober.watch(ASKER, wanted.checks())
         except _FAILURES as error:
             # OverBudget is a ValueError, MapFull too.
@@ -278,12 +297,12 @@ class DatapathLink:
         self.wanted = wanted
         return None
 
-    async def _go_back(self, before: Wanted) -> None:
+    async def _go_back(self, before: Wanted, down: frozenset[RealOf]) -> None:
         def back() -> None:
             assert self.writer is not None
             self._write(self.writer, before, self._ways(before, wait=False))
 
-        self.wanted = before
+        self.wanted, self._down = before, down
         try:
             await self._in_thread(back)
             self._prober.watch(ASKER, before.checks())
@@ -293,15 +312,18 @@ class DatapathLink:
     def _on_health(self, target: Target, result: object) -> None:
         self._look.set()
 
-    def why_down(self) -> dict[str, str]:
+    def why_down(self) -> dict[RealOf, str]:
         """Real -> words, for those that get nothing."""
-        found: dict[str, str] = {}
+        found: dict[RealOf, str] = dict(self._astray)
         for one in self.wanted.services.values():
             for real in one.reals:
-                if real.key in self._down and real.check is not None:
-                    found[str(real.key)] = self._prober.result(real.check).tally.words
-                elif real.key.address not in self._macs:
-                    found[str(real.key)] = "its next hop does not answer"
+                who = one.name, real.key
+                if who in found:
+                    continue
+                if who in self._down and real.check is not None:
+                    found[who] = self._prober.result(real.check).tally.words
+                elif one.forward != "echo" and real.key.address not in self._macs:
+                    found[who] = "its next hop does not answer"
         return found
 
     def _describe(self) -> None:

@@ -132,17 +132,19 @@ class Network:
         return found
 
     def macs(self, hops: Iterable[tuple[Address, int]], *, wait: bool) -> dict[tuple[Address, int], bytes]:
-        """MACs of neighbours that are known; with `wait` those that are not are asked for, up to a second."""
+        """MACs of neighbours that are known; those that are not are asked for, with `wait` up to a second."""
         wanted = set(hops)
         deadline = time.monotonic() + _RESOLVE_S
         while True:
             known = self._neighbours()
             found = {hop: known[hop] for hop in wanted if hop in known}
             missing = wanted - found.keys()
-            if not missing or not wait or time.monotonic() > deadline:
+            if not missing or time.monotonic() > deadline:
                 return found
             for address, index in missing:
                 _knock(address, index)
+            if not wait:
+                return found
             time.sleep(_STEP_S)
 
     def _neighbours(self) -> dict[tuple[Address, int], bytes]:

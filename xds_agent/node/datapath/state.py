@@ -10,14 +10,14 @@ from typing import Any
 
 from xds_agent.datapath.program import Generation, Sizes
 from xds_agent.node.datapath.network import Interface
-from xds_agent.node.datapath.wanted import Wanted
+from xds_agent.node.datapath.wanted import RealOf, Wanted
 from xds_agent.node.datapath.writer import Writer
 
 
 def describe(
     *, revision: str, mode: str, folder: Path, program: Path, problem: str,
     interfaces: Iterable[Interface] = (),
-    wanted: Wanted | None = None, writer: Writer | None = None, why_down: Mapping[str, str] | None = None,
+    wanted: Wanted | None = None, writer: Writer | None = None, why_down: Mapping[RealOf, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that names of counters and numbers in maps need."""
     found: dict[str, Any] = {
@@ -48,7 +48,7 @@ def _generation(generation: Generation) -> dict[str, Any]:
     }
 
 
-def _service(name: str, wanted: Wanted, writer: Writer, why_down: Mapping[str, str]) -> dict[str, Any]:
+def _service(name: str, wanted: Wanted, writer: Writer, why_down: Mapping[RealOf, str]) -> dict[str, Any]:
     one = wanted.services[name]
     moved = sum(sum(ring.moved) for key, ring in writer.rings.items() if key[0] == name)
     return {
@@ -62,8 +62,9 @@ def _service(name: str, wanted: Wanted, writer: Writer, why_down: Mapping[str, s
         "reals": [
             {
                 "number": writer.reals.get(real.key), "address": str(real.key.address), "port": real.key.port,
-                "weight": real.weight, "priority": real.priority, "state": writer.real_state(real.key),
-                "why": why_down.get(str(real.key), ""),
+                "weight": real.weight, "priority": real.priority,
+                "state": "down" if (name, real.key) in why_down else writer.real_state(real.key),
+                "why": why_down.get((name, real.key), ""),
             }
             for real in one.reals
         ],

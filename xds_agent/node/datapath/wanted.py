@@ -40,6 +40,10 @@ class RealKey:
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
 
 
+RealOf = tuple[str, RealKey]
+"""A real as one service sees it: each has a check of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class WantedReal:
     key: RealKey

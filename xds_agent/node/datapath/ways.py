@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from xds_agent.node.datapath.network import Address, Hop, Network, NetworkError
-from xds_agent.node.datapath.wanted import Wanted
+from xds_agent.node.datapath.wanted import RealOf, Wanted, WantedService
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,37 @@ class Ways:
         known = {one: macs[step] for one, step in steps.items() if step in macs}
         return cls(hops, known, frozenset(indices), frozenset(addresses))
 
-    def with_macs(self, macs: Mapping[Address, bytes]) -> Ways:
-        return replace(self, macs=macs)
+    def or_macs(self, known: Mapping[Address, bytes]) -> Ways:
+        """A neighbour that the kernel has forgotten is where it was until it is found elsewhere."""
+        kept = {one: mac for one, mac in known.items() if one in self.wanted}
+        return replace(self, macs={**kept, **self.macs})
 
     def check(self, wanted: Wanted) -> None:
         """Raises NetworkError for what could never work, whatever comes up later."""
-        for one in wanted.services.values():
-            for real in one.reals:
-                hop = self.hops.get(real.key.address)
-                if hop is None or one.forward == "echo":
-                    continue
-                if hop.index not in self.indices:
-                    raise NetworkError(
-                        f"service {one.name}: real {real.key.address} is reached over another interface than "
-                        f"those of the datapath; name that one in xdp_interfaces, or serve it by tier: l7"
-                    )
-                if one.forward == "dsr" and hop.gateway is not None:
-                    raise NetworkError(
-                        f"service {one.name}: dsr needs real {real.key.address} on the link, and it is "
-                        f"behind {hop.gateway} (packets would loop until their TTL ends); use forward: nat"
-                    )
+        for words in self.astray(wanted).values():
+            raise NetworkError(words)
+
+    def astray(self, wanted: Wanted) -> dict[RealOf, str]:
+        """Reals that cannot be reached by the datapath as the routes are now, with the reason."""
+        return {
+            (one.name, real.key): words
+            for one in wanted.services.values()
+            for real in one.reals
+            if (words := self._problem(one, real.key.address))
+        }
+
+    def _problem(self, one: WantedService, address: Address) -> str:
+        hop = self.hops.get(address)
+        if hop is None or one.forward == "echo":
+            return ""
+        if hop.index not in self.indices:
+            return (
+                f"service {one.name}: real {address} is reached over another interface than "
+                f"those of the datapath; name that one in xdp_interfaces, or serve it by tier: l7"
+            )
+        if one.forward == "dsr" and hop.gateway is not None:
+            return (
+                f"service {one.name}: dsr needs real {address} on the link, and it is "
+                f"behind {hop.gateway} (packets would loop until their TTL ends); use forward: nat"
+            )
+        return ""

@@ -20,11 +20,21 @@ from xds_agent.datapath.program import Generation
 from xds_agent.datapath.services import UDP, Real, Service, Settings, State, Tables
 from xds_agent.node.datapath.numbers import Numbers
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
-from xds_agent.node.datapath.wanted import Address, Front, Limits, RealKey, Wanted, WantedReal, WantedService
+from xds_agent.node.datapath.wanted import (
+    Address,
+    Front,
+    Limits,
+    RealKey,
+    RealOf,
+    Wanted,
+    WantedReal,
+    WantedService,
+)
 
 RingKey = tuple[str, int]
 """Service and IP version; 0 where one ring serves both."""
-Healthy = Callable[[RealKey], bool]
+Healthy = Callable[[RealOf], bool]
+Able = Callable[[RealKey], bool]
 _BURST_SHARE = 10
 # GUE without a header of its own: outer IP and UDP.
 _OUTER_BYTES = {4: 28, 6: 48}
@@ -47,6 +57,9 @@ class Writer:
         self._placed: dict[RingKey, tuple[WantedReal, ...]] = {}
         # When each last moved, by the clock of `time.monotonic`.
         self._moved_s: dict[RingKey, float] = {}
+        # What a predecessor knew of the reals.
+        self.found_macs: dict[Address, bytes] = {}
+        self.found_down: frozenset[RealKey] = frozenset()
         self._files = rings
         self._mtu = mtu
         self._written: dict[Front, Service | None] = {}
@@ -84,14 +97,16 @@ class Writer:
         self.protect(wanted, settings)
         states = self._put_reals(wanted, macs, healthy)
 
-        def able(key: RealKey) -> bool:
-            return states.get(key) == "up"
+        def able_for(one: WantedService) -> Able:
+            return lambda key: states.get(key) == "up" and healthy((one.name, key))
 
         for one in wanted.services.values():
             for version in {front.address.version for front in one.fronts}:
-                self._put_ring(one, version, able)
+                self._put_ring(one, version, able_for(one))
         fronts = {
-            front: self._service(one, front, able) for one in wanted.services.values() for front in one.fronts
+            front: self._service(one, front, able_for(one))
+            for one in wanted.services.values()
+            for front in one.fronts
         }
         for front, service in fronts.items():
             if self._written.get(front) != service:
@@ -137,14 +152,21 @@ class Writer:
         self, wanted: Wanted, macs: Mapping[Address, bytes], healthy: Healthy
     ) -> dict[RealKey, State]:
         weights: dict[RealKey, int] = {}
+        sent_to: set[RealKey] = set()
+        well: set[RealKey] = set()
         for one in wanted.services.values():
             for real in one.reals:
                 weights[real.key] = max(real.weight, weights.get(real.key, 0))
+                if one.forward != "echo":
+                    sent_to.add(real.key)
+                if healthy((one.name, real.key)):
+                    well.add(real.key)
         states: dict[RealKey, State] = {}
         for key, weight in weights.items():
             mac = macs.get(key.address, _NO_MAC)
             state: State = "up" if weight else "draining"
-            if mac == _NO_MAC or not healthy(key):
+            # Ill for one service, it may be well for another: its state is about all of them.
+            if (key in sent_to and mac == _NO_MAC) or key not in well:
                 state = "down"
             states[key] = state
             self._put_real(key, Real(key.address, mac, state, key.port))
@@ -155,7 +177,7 @@ class Writer:
             self.tables.put_real(self.reals.take(key), real)
             self._reals[key] = real
 
-    def _put_ring(self, one: WantedService, version: int, able: Healthy) -> None:
+    def _put_ring(self, one: WantedService, version: int, able: Able) -> None:
         key = _ring_key(one, version)
         chosen = eligible(one.reals_for(version), able)
         self.ring_numbers.take(key)
@@ -179,7 +201,7 @@ class Writer:
         self._files.write(number, ring)
         self.tables.put_ring(number, ring)
 
-    def _service(self, one: WantedService, front: Front, able: Healthy) -> Service:
+    def _service(self, one: WantedService, front: Front, able: Able) -> Service:
         forward = one.forward
         if forward == "echo" and one.reals and not eligible(one.reals, able):
             # Nobody is well: the ring is empty, and the packet is dropped or passed as for any service.
@@ -274,13 +296,20 @@ class Writer:
         return found
 
     def _live_reals(self) -> dict[RealKey, int]:
-        table, absent = self.generation.maps["reals"], self.generation.enum("real_state")["REAL_ABSENT"]
+        table, states = self.generation.maps["reals"], self.generation.enum("real_state")
         found: dict[RealKey, int] = {}
+        down: set[RealKey] = set()
         for number in range(1, self.generation.sizes.reals):
             value = table.get(number)
-            if value is None or value["state"] == absent:
+            if value is None or value["state"] == states["REAL_ABSENT"]:
                 continue
-            found[_real_key(value)] = number
+            key = _real_key(value)
+            found[key] = number
+            if value["mac"] != _NO_MAC:
+                self.found_macs[key.address] = value["mac"]
+                if value["state"] == states["REAL_DOWN"]:
+                    down.add(key)
+        self.found_down = frozenset(down)
         return found
 
 

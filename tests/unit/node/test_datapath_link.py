@@ -1,0 +1,70 @@
+"""What the datapath link makes of health and routes, without a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from xds_agent.node.config import DatapathConfig
+from xds_agent.node.datapath import DatapathLink, network
+from xds_agent.node.datapath.network import Address, Hop, Network, NetworkError
+from xds_agent.node.datapath.wanted import Front, RealKey, Wanted, WantedReal, WantedService
+from xds_agent.node.datapath.ways import Ways
+from xds_agent.node.probing import Check, Prober, Target
+
+KEY = RealKey(ip_address("10.1.0.1"), 80)
+MAC = bytes([2, 0, 0, 0, 0, 1])
+
+
+def wanted(check: Target | None = None) -> Wanted:
+    front = Front(ip_address("203.0.114.1"), 80, 6)
+    return Wanted({"db": WantedService("db", "nat", (front,), (WantedReal(KEY, 1, 0, check),))})
+
+
+def target() -> Target:
+    return Target("10.1.0.1", 80, Check(kind="tcp"), interval_s=1.0, timeout_s=1.0)
+
+
+async def answers() -> str:
+    return ""
+
+
+@pytest.fixture
+def link(tmp_path: Path) -> DatapathLink:
+    config = DatapathConfig(interfaces=["eth0"])
+    return DatapathLink(config, Prober(), control_answers=answers, runtime=tmp_path)
+
+
+def test_a_real_of_which_nothing_is_known_yet_is_what_it_was(link: DatapathLink) -> None:
+    """After a restart, or with another check: one that is silent is never found ill anew."""
+    asked = wanted(target())
+    assert link._unhealthy(asked) == frozenset()
+    link._down = frozenset({("db", KEY)})
+    assert link._unhealthy(asked) == {("db", KEY)}
+    assert link._unhealthy(wanted()) == frozenset()
+
+
+def test_a_neighbour_nobody_knows_is_asked_for_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a boot nothing else may ever talk to a backend that has no check."""
+    asked: list[tuple[Address, int]] = []
+    monkeypatch.setattr(Network, "_neighbours", lambda self: {})
+    monkeypatch.setattr(network, "_knock", lambda address, index: asked.append((address, index)))
+    assert Network().macs([(KEY.address, 2)], wait=False) == {}
+    assert asked == [(KEY.address, 2)]
+
+
+def test_a_route_that_leads_elsewhere_is_refused_in_a_change_and_named_afterwards() -> None:
+    ways = Ways({KEY.address: Hop(7, None)}, {}, frozenset({2}), frozenset({KEY.address}))
+    with pytest.raises(NetworkError, match="reached over another interface"):
+        ways.check(wanted())
+    assert list(ways.astray(wanted())) == [("db", KEY)]
+    assert replace(ways, indices=frozenset({7})).astray(wanted()) == {}
+
+
+def test_a_neighbour_that_the_kernel_forgot_is_where_it_was() -> None:
+    ways = Ways({}, {}, frozenset(), frozenset({KEY.address}))
+    gone = ip_address("10.1.0.9")
+    assert ways.or_macs({KEY.address: MAC, gone: MAC}).macs == {KEY.address: MAC}
