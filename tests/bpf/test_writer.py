@@ -15,6 +15,7 @@ from xds_agent.datapath import services
 from xds_agent.datapath.drain import IDLE_S
 from xds_agent.datapath.maglev import Ring
 from xds_agent.datapath.services import Settings
+from xds_agent.node.datapath.numbers import MapFull
 from xds_agent.node.datapath.rings import RingFiles
 from xds_agent.node.datapath.wanted import Forward, Front, RealKey, Wanted, WantedReal, WantedService
 from xds_agent.node.datapath.writer import Writer
@@ -139,3 +140,20 @@ def test_a_successor_knows_what_its_predecessor_knew(writer: Writer, tmp_path: P
     successor.take_over(target)
     assert successor.found_macs == MACS
     assert successor.found_down == {A}
+
+
+def test_the_ring_of_a_service_that_is_gone_takes_no_memory(writer: Writer) -> None:
+    write(writer, wanted(A))
+    number = writer.ring_numbers["db", 0]
+    assert writer.generation.maps["rings"].get(number) is not None
+    write(writer, Wanted())
+    assert writer.generation.maps["rings"].get(number) is None
+
+
+def test_too_many_addresses_are_refused_in_words_before_anything_is_written(writer: Writer) -> None:
+    """A service stands in the map once for each address of the host."""
+    one = wanted(A, B).services["db"]
+    fronts = tuple(Front(ip_address(f"203.0.114.{number}"), 7000, TCP) for number in range(65))
+    with pytest.raises(MapFull, match=r"65 addresses and ports .* the maps hold 64; raise xdp_services"):
+        write(writer, Wanted({"db": replace(one, fronts=fronts)}))
+    assert list(writer.generation.maps["services4"].keys()) == []

@@ -194,6 +194,10 @@ class Tables:
         finally:
             table.close()
 
+    def delete_ring(self, number: int) -> None:
+        """Its half a mebibyte is given back; no service may name it any more."""
+        self._maps["rings"].delete(number)
+
     def ring(self, number: int) -> Ring | None:
         """The ring in place, which may be another process's; None if there is none. Raises OSError."""
         live = self._maps["rings"].get(number)

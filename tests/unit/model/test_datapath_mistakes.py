@@ -99,6 +99,30 @@ def test_the_vip_is_apart_from_what_envoy_listens_on(site: Document, report: Rep
     ]
 
 
+def test_one_vip_answers_pings_once(site: Document, report: Report) -> None:
+    ping = _service(protocol="icmp", listen={"address": "vip"})
+    site["edge"]["services"] += [{**ping, "name": "ping"}, {**ping, "name": "pong"}]
+    assert report(site) == [
+        "services[pong].listen: service ping answers pings of the vip already; keep one of them: pings have "
+        "no ports"
+    ]
+
+
+def test_tenants_meet_on_hosts_without_envoy_too(site: Document, report: Report) -> None:
+    """A host of group l4 alone serves what is XDP's for both of them, on one vip."""
+    l4only = {"groups": ["l4"], "interfaces": ["eth0"], "vip": "203.0.114.9", "tenants": ["retail", "bank"]}
+    site["hosts"]["l4only"] = l4only
+    site["hosts"]["edge1"]["tenants"] = ["retail"]
+    site["edge"]["services"] += [_service(), _service(name="ledger", tenant="bank")]
+    for host in site["hosts"].values():
+        if "ingress" in host.get("groups", []):
+            host["tenants"] = ["retail"]
+    assert [line for line in report(site) if "ledger" in line] == [
+        "services[ledger].listen.port: service db listens on 5000 already; choose another port, or give each "
+        "of them listen.sni"
+    ]
+
+
 @pytest.mark.parametrize(
     ("protection", "expected"),
     [

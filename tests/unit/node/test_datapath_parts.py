@@ -15,7 +15,8 @@ from xds_agent.node.datapath.numbers import MapFull, Numbers
 from xds_agent.node.datapath.replay import frames_of, headers_of
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
 from xds_agent.node.datapath.wanted import Front, RealKey, Wanted, WantedReal, wanted_of
-from xds_agent.snapshot.resource import EMPTY
+from xds_agent.proto import datapath_pb2 as pb
+from xds_agent.snapshot.resource import DATAPATH_SERVICE, EMPTY, Resource, Snapshot
 
 OWN, VIP = ip_address("10.0.0.1"), ip_address("203.0.114.1")
 
@@ -41,6 +42,18 @@ def test_a_revision_becomes_what_this_host_does() -> None:
     assert (ip_network("203.0.113.0/24"), "deny") in wanted.rules
     assert (ip_network("35.191.0.0/16"), "exempt") in wanted.rules
     assert wanted.limits.ssh_packets == 200
+
+
+def test_a_vip_belongs_to_the_service_that_names_it() -> None:
+    """Beside one that listens on every address of the host with the same port."""
+    everywhere = pb.Service(name="a", protocol=pb.UDP, port=53, forward=pb.NAT)
+    by_vip = pb.Service(name="b", protocol=pb.UDP, port=53, forward=pb.NAT, vip=True)
+    made = [Resource.of(DATAPATH_SERVICE, one.name, one) for one in (by_vip, everywhere)]
+    for order in (made, made[::-1]):
+        snapshot = Snapshot.of(order, number=1)
+        wanted = wanted_of(snapshot, own=[OWN], vips=[VIP])
+        assert wanted.services["a"].fronts == (Front(OWN, 53, 17),)
+        assert wanted.services["b"].fronts == (Front(VIP, 53, 17),)
 
 
 def test_nothing_wanted_of_a_host_without_resources() -> None:

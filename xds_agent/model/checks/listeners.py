@@ -32,6 +32,8 @@ def check_listeners(context: Context) -> None:
             _check_http_listen(context, index, service)
             continue
         port = _checked_port(context, index, service)
+        if service.protocol == "icmp" and service.listen.address == "vip":
+            taken.setdefault(("icmp", "vip", 0), []).append(index)
         if port is None:
             continue
         if service.protocol == "tcp" and port == SSH_PORT:
@@ -121,6 +123,10 @@ def _check_sharing(context: Context, indices: list[int]) -> None:
             if not _meet(context, service, other):
                 continue
             path = f"{context.label('services', index)}.listen.port"
+            if service.protocol == "icmp":
+                words = f"service {other.name} answers pings of the vip already"
+                context.add(path.removesuffix(".port"), words, "keep one of them: pings have no ports")
+                break
             if not service.listen.sni or not other.listen.sni:
                 fix = "choose another port, or give each of them listen.sni"
                 context.add(path, f"service {other.name} listens on {service.listen.port} already", fix)
@@ -147,7 +153,16 @@ def _meet(context: Context, one: Service, other: Service) -> bool:
     if one.tenant == other.tenant:
         return True
     wanted = {one.tenant, other.tenant}
-    return any(wanted <= context.site.tenants_of(host) for host in context.site.hosts_of_role("ingress"))
+    roles = ("ingress", "l4") if _may_be_xdps(one) and _may_be_xdps(other) else ("ingress",)
+    hosts = [host for role in roles for host in context.site.hosts_of_role(role)]
+    return any(wanted <= context.site.tenants_of(host) for host in hosts)
+
+
+def _may_be_xdps(service: Service) -> bool:
+    """True where a host without Envoy may serve it."""
+    assert service.listen is not None
+    asked = service.listen.address == "vip" or service.tier == "l4" or service.protocol == "udp"
+    return asked and service.tier != "l7" and service.needs_proxy is None
 
 
 def _check_domain_claims(context: Context) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Literal
 
@@ -124,12 +124,20 @@ def wanted_of(snapshot: Snapshot, *, own: Iterable[Address], vips: Iterable[Addr
     """
     by_vip = tuple(vips)
     everywhere = tuple(dict.fromkeys((*own, *by_vip)))
-    services = {}
+    services: dict[str, WantedService] = {}
+    on_vip: list[str] = []
+    anywhere: list[str] = []
     reals = snapshot.of_type(REALS)
     for name, resource in snapshot.of_type(DATAPATH_SERVICE).items():
         service = pb.Service.FromString(resource.body.value)
         backends = pb.Reals.FromString(reals[name].body.value) if name in reals else pb.Reals()
         services[name] = _service(service, backends, by_vip if service.vip else everywhere)
+        (on_vip if service.vip else anywhere).append(name)
+    # On a vip, the service that names it goes before one that listens on every address.
+    taken = {front for name in on_vip for front in services[name].fronts}
+    for name in anywhere:
+        left = tuple(front for front in services[name].fronts if front not in taken)
+        services[name] = replace(services[name], fronts=left)
     limits = Limits()
     rules: list[tuple[Network, Class]] = []
     timed: list[tuple[Network, int]] = []

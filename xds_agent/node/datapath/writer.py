@@ -18,7 +18,7 @@ from xds_agent.datapath.limit import Rate
 from xds_agent.datapath.maglev import Ring
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.services import UDP, Real, Service, Settings, State, Tables
-from xds_agent.node.datapath.numbers import Numbers
+from xds_agent.node.datapath.numbers import MapFull, Numbers
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
 from xds_agent.node.datapath.wanted import (
     Address,
@@ -140,6 +140,15 @@ class Writer:
     def _check(self, wanted: Wanted) -> None:
         self.services.check(wanted.services)
         self.reals.check(real.key for one in wanted.services.values() for real in one.reals)
+        fronts = [front for one in wanted.services.values() for front in one.fronts]
+        self.ring_numbers.check(_ring_key(one, at) for one in wanted.services.values() for at in one.fronts)
+        for version in (4, 6):
+            count = len({front for front in fronts if front.address.version == version})
+            if count > self.generation.sizes.services:
+                raise MapFull(
+                    f"{count} addresses and ports of services (IPv{version}) are wanted, the maps hold "
+                    f"{self.generation.sizes.services}; raise xdp_services"
+                )
 
     def _rules_of(self, wanted: Wanted) -> tuple[Rule, ...]:
         numbers = self.lists.classes
@@ -230,6 +239,7 @@ class Writer:
             self._placed.pop(key, None)
             self._moved_s.pop(key, None)
             if number is not None:
+                self.tables.delete_ring(number)
                 self._files.forget(number)
         kept = {real.key for one in wanted.services.values() for real in one.reals}
         for real in [one for one, value in self._reals.items() if one not in kept and value.state == "up"]:
