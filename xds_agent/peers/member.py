@@ -117,8 +117,14 @@ class Member:
         except StoreError as error:
             self._say(str(error))
             return False
-        await self.before_boot()
-        await self._pipeline.boot()
+        try:
+            await self.before_boot()
+            await self._pipeline.boot()
+        except StoreError as error:
+            # Whoever leads knows what is live: let somebody else try.
+            await asyncio.to_thread(self._leadership.give_up)
+            self._say(str(error))
+            return False
         self._lost.clear()
         self._lead.begin()
         self._led.set()
@@ -136,13 +142,12 @@ class Member:
         """Without a leader to follow: serve what the database says is live."""
         try:
             newest = await asyncio.to_thread(self._pipeline.ledger.newest_live)
+            live = self._pipeline.live
+            if newest != (live.number if live is not None else 0):
+                await self.before_boot()
+                await self._pipeline.boot(leading=False)
         except StoreError as error:
             self._say(str(error))
-            return
-        live = self._pipeline.live
-        if newest != (live.number if live is not None else 0):
-            await self.before_boot()
-            await self._pipeline.boot(leading=False)
 
     async def _read_live(self) -> None:
         try:
