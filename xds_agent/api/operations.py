@@ -21,6 +21,8 @@ from xds_agent.store import SealError, StoreError, certificates
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
+# After a proxy refused an update it is tried again; a certificate that is stored is not due any more.
+AGAIN = dt.timedelta(minutes=10)
 # What is told and tried again. An authority's file that cannot be read must not end control, which serves.
 _TOLD = (OSError, ValueError, IssueError, StoreError, SealError, Conflict, ModelError, CompileError)
 
@@ -34,6 +36,8 @@ class Operations:
         self._seen = self._files()
         self._looked = pipeline.now()
         self._said = ""
+        # When what was refused is tried again.
+        self._again: dt.datetime | None = None
 
     async def run(self) -> None:
         while True:
@@ -69,8 +73,11 @@ class Operations:
             reasons.append("a maintenance window began or ended")
         if await asyncio.to_thread(forget_ended, pipeline, now):
             reasons.append("what was denied by hand is over")
+        if self._again is not None and now >= self._again:
+            reasons.append("a proxy refused the update before this one")
         if reasons:
             await pipeline.refresh("; ".join(reasons))
+            self._again = now + AGAIN if pipeline.refused else None
         self._seen, self._looked = seen, now
 
     def _sign(self, now: dt.datetime) -> bool:

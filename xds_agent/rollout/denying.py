@@ -12,6 +12,8 @@ from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.store import audit, denials
 from xds_agent.store.denials import Denial
 
+_AGAIN = "run it again: who refused is left out then"
+
 
 async def deny(pipeline: Pipeline, denial: Denial, *, force: bool) -> str:
     """Shut a network out. Returns its canonical form. Raises Conflict with the remedy, StoreError."""
@@ -34,6 +36,8 @@ async def deny(pipeline: Pipeline, denial: Denial, *, force: bool) -> str:
     await pipeline.refresh(
         f"{network} is denied by hand until {denial.until:%Y-%m-%d %H:%M} UTC: {denial.reason}"
     )
+    if pipeline.refused:
+        raise Conflict(f"{network} is noted and not denied yet: {pipeline.refused}", _AGAIN)
     return str(network)
 
 

@@ -81,6 +81,9 @@ class Pipeline:
         self._releasing: Built | None = None
         # Whom the last change did not wait for, and why.
         self.left_out: dict[str, str] = {}
+        # Why the last update of control's own was taken back, and by whom; empty when it was not.
+        self.refused = ""
+        self._refusers: frozenset[str] = frozenset()
         self.questions = Questions()
         # Decides where requests go; it puts itself here.
         self.steerer: Steerer | None = None
@@ -198,7 +201,9 @@ class Pipeline:
     async def refresh(self, reason: str) -> bool:
         """Serve the same site with material that is due for renewal or changed on disk; True if it did.
 
-        An operational update: stored with its reason, exempt from waves.
+        An operational update: stored with its reason, exempt from waves. Who refuses one is left out of the
+        next: a single proxy must not keep certificates and revocation lists from all others. `refused` says
+        afterwards why it was taken back.
         """
         if self.live is None:
             return False
@@ -208,6 +213,7 @@ class Pipeline:
                 return False
             values = await asyncio.to_thread(self.ledger.values, live.fingerprints)
             built = await self._build(join_secrets(live.document, values), serving=True)
+            self.refused = ""
             if _same(built.snapshots, live.snapshots):
                 return False
             words = "; ".join(built.prepared.reasons) or reason
@@ -217,6 +223,9 @@ class Pipeline:
             number = await asyncio.to_thread(self.ledger.keep, draft, built)
             change = Change(document={}, author="control", reason=words, timeout_s=30.0)
             answer = await self._publish(built, number, change, _AT_ONCE)
+            self.refused = "; ".join(problem.message for problem in answer.problems)
+            views = answer.nodes.items() if self.refused else ()
+            self._refusers = frozenset(name for name, view in views if view.state == "refused")
             return answer.outcome == "live"
 
     async def place(self, decisions: Decisions) -> str | None:
@@ -296,8 +305,11 @@ class Pipeline:
             name for name, snapshot in built.snapshots.items()
             if name not in old or old[name].revision != snapshot.revision
         ]  # fmt: skip
+        sick = await sick_before(self.publisher, self.vitals)
+        if rollout is _AT_ONCE and set(touched) - self._refusers - sick.keys():
+            sick |= dict.fromkeys(self._refusers, "it refused control's own update before this one")
         return plan_waves(
-            rollout, touched, built.site.hosts, sick=await sick_before(self.publisher, self.vitals),
+            rollout, touched, built.site.hosts, sick=sick,
             newcomers=built.snapshots.keys() - old.keys(),
         )  # fmt: skip
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from xds_agent.rollout.pipeline import Pipeline
 
 
+_AGAIN = "control tries again within minutes, without who refused"
+
+
 class Windows:
     """`load` before anything is published; `open` and `close` return once connected proxies follow."""
 
@@ -94,6 +97,8 @@ class Windows:
             self._by_name[name] = window
         self._use()
         await self._pipeline.refresh(reason)
+        if refused := self._pipeline.refused:
+            raise Conflict(f"it is noted, and proxies do not follow yet: {refused}", _AGAIN)
 
     def _use(self) -> None:
         self._pipeline.builder.windows = tuple(self._by_name.values())

@@ -5,16 +5,17 @@ import datetime as dt
 
 import pytest
 
-from tests.support.fake_fleet import FakeFleet
+from tests.support.fake_fleet import FakeFleet, Refuse
 from tests.support.site_pki import SitePki, key_pem
 from tests.support.small_site import DOCUMENT
-from xds_agent.api.operations import Operations
+from xds_agent.api.operations import AGAIN, Operations
 from xds_agent.pki.revocation import lists_of
 from xds_agent.rollout import release as module
 from xds_agent.rollout.change import Change
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.publisher import Publisher
+from xds_agent.snapshot.resource import SECRET
 from xds_agent.store import Store, revisions
 
 DAY = dt.timedelta(days=1)
@@ -134,3 +135,32 @@ async def test_an_authority_that_cannot_be_read_is_told_and_does_not_end_control
     away.rename(ca)
     await site.operations.look()
     assert site.pipeline.live.number >= 1
+
+
+async def test_one_proxy_that_refuses_keeps_no_renewal_from_the_others(site, document):
+    """Stored, the renewed certificate was not due any more: nobody tried again until the old one ended."""
+    good, bad = site.fleet.connect("edge1"), site.fleet.connect("edge2")
+    await site.apply(document)
+    held = bad.holds
+    bad.decide = lambda complete: None if complete.snapshot.revision == held else Refuse("disk full", SECRET)
+    site.at += 61 * DAY
+    await site.operations.look()
+    assert (good.holds, site.pipeline.live.number) == (held, 1)
+    await site.operations.look()
+    assert good.holds == held, "not every few seconds"
+    site.at += AGAIN
+    await site.operations.look()
+    assert good.holds == site.pipeline.live.snapshots["edge1"].revision != held
+    assert "edge2" in site.pipeline.left_out
+    bad.decide = lambda complete: None
+
+
+async def test_what_the_only_proxy_refuses_is_not_live(site, document):
+    bad = site.fleet.connect("edge1")
+    await site.apply(document)
+    held = bad.holds
+    bad.decide = lambda complete: None if complete.snapshot.revision == held else Refuse("disk full", SECRET)
+    for _ in range(3):
+        site.at += 61 * DAY
+        await site.operations.look()
+    assert (bad.holds, site.pipeline.live.number) == (held, 1)
