@@ -171,6 +171,11 @@ class View:
     async def diff(self, name: str) -> dict[str, Any]:
         """What its Envoy holds, against what it is believed to hold. Raises Conflict when it does not say."""
         believed = self._snapshot(name)
+        if not self._serves_only_mine(name):
+            raise NotEntitled(
+                f"{name} serves other tenants too, and a difference may be theirs",
+                "use the socket of all tenants",
+            )
         node = self._pipeline.publisher.nodes()[name]
         if node.state == "offline":
             raise Conflict(f"{name} is offline", f"on {name}: systemctl status xds-agent-node")
@@ -233,6 +238,16 @@ class View:
             return True
         host = live.site.hosts.get(name) if live else None
         return host is not None and live is not None and bool(live.site.tenants_of(host) & self._tenants)
+
+    def _serves_only_mine(self, name: str) -> bool:
+        """Whether nothing of other tenants is on this host."""
+        live = self._pipeline.live
+        if self._tenants is None or live is None:
+            return self._tenants is None
+        edge = live.site.edge
+        owners = {one.tenant for one in edge.services} | {one.tenant for one in edge.domains}
+        owners |= {one.tenant for one in edge.mappings}
+        return owners & live.site.tenants_of(live.site.hosts[name]) <= self._tenants
 
     def _sees_certificate(self, name: str) -> bool:
         live = self._pipeline.live

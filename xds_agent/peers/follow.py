@@ -22,6 +22,8 @@ from xds_agent.rollout.publisher import Publisher
 log = logging.getLogger(__name__)
 
 FIRST_WORD_S = 5.0
+# Reports that a leader has not read yet: later ones are dropped, since nodes report again.
+_WAITING_MOST = 10_000
 
 _REPORTS = {pb.Hello: "hello", pb.Heartbeat: "heartbeat", pb.Answer: "answer"}
 
@@ -116,6 +118,8 @@ class Follow:
         """Pass a node's report on; False when there is no leader to pass it to."""
         if self._news is None:
             return False
+        if self._news.qsize() >= _WAITING_MOST:
+            return True
         said = pb.NodeReport(node=name)
         if isinstance(report, Offline):
             said.since = report.since

@@ -20,6 +20,8 @@ from xds_agent.rollout.publisher import Publisher
 log = logging.getLogger(__name__)
 
 SERVICE = "marchproxy.v1.ControlService"
+# What a follower is to pass on to its nodes, and has not read yet: more is no news to anybody.
+_WAITING_MOST = 10_000
 
 Answering = Callable[[pb.ForwardRequest], Awaitable[pb.ForwardResponse]]
 OnNodeReport = Callable[[str, pb.NodeReport], None]
@@ -27,7 +29,7 @@ OnNodeReport = Callable[[str, pb.NodeReport], None]
 
 @dataclass(eq=False)
 class _Follower:
-    """One control host that follows. What waits is only the newest: a slow follower costs no memory."""
+    """One control host that follows. Of publications only the newest waits: being slow costs no memory."""
 
     name: str
     task: asyncio.Task[Any] | None
@@ -70,7 +72,7 @@ class Lead:
         """To nodes that are connected to followers."""
         for follower in self._followers.values():
             here = [name for name in names if self._publisher.connected_to(follower.name, name)]
-            if here:
+            if here and len(follower.tells) < _WAITING_MOST:
                 follower.tells.append(pb.LeaderSaid(nodes=here, response=response, live=self._live()))
                 follower.news.set()
 
