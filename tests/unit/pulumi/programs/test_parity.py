@@ -54,8 +54,7 @@ def attempts(plan: Plan, region: Region) -> dict[tuple[str, ...], Attempt]:
     sources = {("address", one): {"address": one} for one in STRANGERS}
     sources |= {("role", one): {"address": address_in(region, one), "role": one} for one in region.roles}
     sources |= {("far", one): {"address": address_in(far, one)} for one in far.roles}
-    outer = str(ipaddress.ip_network(region.in_tier("outer")[0].cidr)[5])
-    sources |= {("probe", ""): {"address": PROBES.get(region.cloud, outer), "probe": True}}
+    sources |= {("probe", ""): {"address": prober(region), "probe": True}}
     found: dict[tuple[str, ...], Attempt] = {}
     for name, source in sources.items():
         for target in region.roles:
@@ -69,6 +68,18 @@ def attempts(plan: Plan, region: Region) -> dict[tuple[str, ...], Attempt]:
     return found
 
 
+def prober(region: Region) -> str:
+    """The address from which the cloud's load balancers look at hosts."""
+    return PROBES.get(region.cloud, str(ipaddress.ip_network(region.in_tier("outer")[0].cidr)[5]))
+
+
+def named_by_a_rule(plan: Plan, region: Region) -> bool:
+    """Whether the site itself lets that address in by one of its ranges."""
+    address = ipaddress.ip_address(prober(region))
+    ranges = [one for rule in plan.site.reach for one in rule.sources if "/" in one]
+    return any(address in ipaddress.ip_network(one) for one in ranges)
+
+
 @given(text=sites())
 @settings(max_examples=8, suppress_health_check=list(HealthCheck))
 def test_every_cloud_gives_the_same_verdict(text: str) -> None:
@@ -80,6 +91,8 @@ def test_every_cloud_gives_the_same_verdict(text: str) -> None:
         verdicts[region.cloud] = {name: lets(graph, one) for name, one in attempts(plan, region).items()}
     assert verdicts["gcp"].keys() == verdicts["aws"].keys() == verdicts["azure"].keys()
     for name, verdict in verdicts["aws"].items():
+        if name[0] == "probe" and any(named_by_a_rule(plan, region) for region in plan.regions):
+            continue  # each cloud's load balancers have other addresses, and the site's own rules let some in
         assert {cloud: verdicts[cloud][name] for cloud in verdicts} == dict.fromkeys(verdicts, verdict), name
 
 
