@@ -80,20 +80,29 @@ class Networks:
         for place in (*PLACES, "router"):
             ip("netns", "add", self.name(place))
             ip("-n", self.name(place), "link", "set", "lo", "up")
-        for place, number in PLACES.items():
-            near = f"to-{place}"
-            ip("link", "add", "eth0", "netns", self.name(place), "type", "veth", "peer", "name", near,
-               "netns", self.router)  # fmt: skip
-            ip("-n", self.router, "addr", "add", f"10.99.{number}.1/24", "dev", near)
-            ip("-n", self.router, "link", "set", near, "up")
-            ip("-n", self.name(place), "addr", "add", f"10.99.{number}.2/24", "dev", "eth0")
-            ip("-n", self.name(place), "link", "set", "eth0", "up")
-            ip("-n", self.name(place), "route", "add", "default", "via", f"10.99.{number}.1")
-            # What XDP forwards nobody sums on its way.
-            self.run(place, "ethtool", "-K", "eth0", "tx", "off")
+        for place in PLACES:
+            self.join(place)
         self.run("router", "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        pass_program = str(self._objects / "xdp_pass.bpf.o")
-        ip("-n", self.router, "link", "set", "dev", "to-edge", "xdp", "obj", pass_program, "sec", "xdp")
+
+    def join(self, place: str) -> None:
+        """To the router."""
+        number, near = PLACES[place], f"to-{place}"
+        ip("link", "add", "eth0", "netns", self.name(place), "type", "veth", "peer", "name", near,
+           "netns", self.router)  # fmt: skip
+        ip("-n", self.router, "addr", "add", f"10.99.{number}.1/24", "dev", near)
+        ip("-n", self.router, "link", "set", near, "up")
+        ip("-n", self.name(place), "addr", "add", f"10.99.{number}.2/24", "dev", "eth0")
+        ip("-n", self.name(place), "link", "set", "eth0", "up")
+        ip("-n", self.name(place), "route", "add", "default", "via", f"10.99.{number}.1")
+        # What XDP forwards nobody sums on its way.
+        self.run(place, "ethtool", "-K", "eth0", "tx", "off")
+        if place == "edge":
+            pass_program = str(self._objects / "xdp_pass.bpf.o")
+            ip("-n", self.router, "link", "set", "dev", near, "xdp", "obj", pass_program, "sec", "xdp")
+
+    def index(self, place: str) -> int:
+        """Number of its interface."""
+        return within(self.name(place), lambda: socket.if_nametoindex("eth0"))
 
     def run(self, place: str, *words: str) -> None:
         subprocess.run(["ip", "netns", "exec", self.name(place), *words], check=True, capture_output=True)
@@ -422,6 +431,18 @@ def test_a_route_that_turns_elsewhere_costs_that_real_alone(
         assert greeting(connection) == "real"
     first.stop()
     edge.until(lambda found: found["services"][0]["reals"][1]["state"] == "down")
+
+
+def test_a_card_that_went_and_came_back_has_the_datapath_again(
+    networks: Networks, edge: Edge, backend: Callable[[str], Backend]
+) -> None:
+    backend("real")
+    assert edge.apply(service("tcp")) == ""
+    ip("-n", networks.name("edge"), "link", "del", "eth0")
+    networks.join("edge")
+    edge.until(lambda found: found["interfaces"][0]["index"] == networks.index("edge"))
+    with networks.client((VIP, 7100)) as connection:
+        assert greeting(connection) == "real"
 
 
 def test_another_program_on_the_card_is_named(

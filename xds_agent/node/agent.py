@@ -195,7 +195,14 @@ class Agent:
         return DatapathLink(
             self.config.datapath, self.prober, control_answers=self._control_answers,
             runtime=self.config.runtime_dir, on_change=self.reporter.changed,
+            on_late_start=self._ask_again,
         )  # fmt: skip
+
+    async def _ask_again(self) -> None:
+        """Have control offer again what was refused: it does so on a new stream."""
+        if self._call is not None and self.last_error:
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._call.done_writing()
 
     async def _control_answers(self) -> str:
         """ "" once control answers over a new connection, else why not."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkError
 
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import DatapathLink, network
+from xds_agent.node.datapath import link as datapath_link
+from xds_agent.node.datapath.lockout import Lockout
 from xds_agent.node.datapath.network import Address, Hop, Network, NetworkError
 from xds_agent.node.datapath.wanted import Front, RealKey, Wanted, WantedReal, WantedService
 from xds_agent.node.datapath.ways import Ways
 from xds_agent.node.probing import Check, Prober, Target
+from xds_agent.snapshot.resource import EMPTY
 
 KEY = RealKey(ip_address("10.1.0.1"), 80)
 MAC = bytes([2, 0, 0, 0, 0, 1])
@@ -68,3 +73,47 @@ def test_a_neighbour_that_the_kernel_forgot_is_where_it_was() -> None:
     ways = Ways({}, {}, frozenset(), frozenset({KEY.address}))
     gone = ip_address("10.1.0.9")
     assert ways.or_macs({KEY.address: MAC, gone: MAC}).macs == {KEY.address: MAC}
+
+
+async def test_control_is_asked_again_once_a_late_datapath_runs(
+    link: DatapathLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was refused meanwhile would stay refused until the next edit."""
+    asked, starts = asyncio.Event(), 0
+
+    async def again() -> None:
+        asked.set()
+
+    def start(held: object) -> None:
+        nonlocal starts
+        starts += 1
+        if starts == 1:
+            raise NetworkError("there is no interface eth0")
+        link.writer = object()  # type: ignore[assignment]
+
+    link._on_late_start = again
+    monkeypatch.setattr(link, "_start", start)
+    monkeypatch.setattr(link, "_describe", lambda: None)
+    monkeypatch.setattr(link, "_follow", lambda: False)
+    monkeypatch.setattr(link, "_settle", lambda: False)
+    monkeypatch.setattr(datapath_link, "TRY_AGAIN_S", 0.0)
+    monkeypatch.setattr(datapath_link, "LOOK_S", 0.01)
+    await link.start(EMPTY)
+    assert link.problem == "there is no interface eth0"
+    running = asyncio.create_task(link.run())
+    try:
+        await asyncio.wait_for(asked.wait(), 20)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_kernel_that_does_not_answer_refuses_a_change_and_ends_no_agent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(self: Network, indices: object) -> list[object]:
+        raise NetlinkError(4, "dump interrupted")
+
+    monkeypatch.setattr(Network, "gateways", interrupted)
+    baseline = await Lockout(answers, patience_s=1.0).baseline(())
+    assert "the kernel did not say how the network is" in baseline.words

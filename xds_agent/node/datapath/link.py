@@ -19,12 +19,12 @@ from google.protobuf.message import DecodeError
 
 from xds_agent.datapath.fill import Fill, fills
 from xds_agent.datapath.link import Link
-from xds_agent.datapath.program import Sizes
+from xds_agent.datapath.program import Generation, Sizes
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import state
 from xds_agent.node.datapath.attachment import AttachError, attach, host_seed, load_beside
 from xds_agent.node.datapath.lockout import Lockout
-from xds_agent.node.datapath.network import Interface, Network, NetworkError
+from xds_agent.node.datapath.network import Interface, Network, NetworkError, index_of
 from xds_agent.node.datapath.rings import RingFiles
 from xds_agent.node.datapath.wanted import Address, RealOf, Wanted, wanted_of
 from xds_agent.node.datapath.ways import Ways
@@ -46,14 +46,20 @@ SETTLE_S = 15.0
 _FAILURES = (AttachError, NetworkError, DecodeError, ValueError, OSError)
 
 
+async def _nothing() -> None:
+    pass
+
+
 class DatapathLink:
     """One host's datapath. `start`, then `apply` one set at a time; `run` keeps it true meanwhile."""
 
     def __init__(
         self, config: DatapathConfig, prober: Prober, *, control_answers: Callable[[], Awaitable[str]],
         runtime: Path, on_change: Callable[[], None] = lambda: None,
+        on_late_start: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:  # fmt: skip
-        """`control_answers`: "" once control answers over a new connection, else why not."""
+        """`control_answers`: "" once control answers over a new connection, else why not. `on_late_start`: it
+        runs at last; what was refused until now can be taken."""
         self.config = config
         self.problem = "the datapath has not started yet"
         self.wanted = Wanted()
@@ -64,8 +70,10 @@ class DatapathLink:
         self._prober = prober
         self._lockout = Lockout(control_answers, patience_s=config.confirm_s)
         self._runtime = runtime
-        self._on_change = on_change
+        self._on_change, self._on_late_start = on_change, on_late_start
         self._links: dict[str, Link] = {}
+        # The interfaces' numbers when the program was attached.
+        self._attached: dict[str, int] = {}
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="datapath")
         self._turn = asyncio.Lock()
         self._look = asyncio.Event()
@@ -142,6 +150,8 @@ class DatapathLink:
                 if self.writer is None:
                     if time.monotonic() - self._tried > TRY_AGAIN_S:
                         await self._try_to_start()
+                        if self.writer is not None:
+                            await self._on_late_start()
                     continue
                 try:
                     if await self._in_thread(self._follow) or await self._in_thread(self._settle):
@@ -191,13 +201,31 @@ class DatapathLink:
                     if real.key in writer.found_down
                 )
             self._write(writer, wanted, ways)
-            self._links = attach(
-                loaded.generation, self.interfaces, folder=config.pins, native=config.mode == "native"
-            )
+            self._attach(loaded.generation)
         except BaseException:
             loaded.generation.close()
             raise
         self.writer, self.wanted, self._revision = writer, wanted, held.revision
+
+    def _attach(self, generation: Generation) -> None:
+        before = self._links
+        self._links = attach(
+            generation, self.interfaces, folder=self.config.pins, native=self.config.mode == "native"
+        )
+        self._attached = {one.name: one.index for one in self.interfaces}
+        for link in before.values():
+            link.close()
+
+    def _attach_to_new(self, generation: Generation) -> None:
+        """A network card that went and came back has another number, and no program."""
+        now = {name: index_of(name) for name in self._attached}
+        if now == self._attached or not all(now.values()):
+            return
+        with Network() as network:
+            self.interfaces = tuple(network.interface(name) for name in self.config.interfaces)
+            self._set_vips(network)
+        self._attach(generation)
+        log.warning("attached anew: %s", ", ".join(name for name in now))
 
     def _set_vips(self, network: Network) -> None:
         first = self.interfaces[0]
@@ -247,6 +275,7 @@ class DatapathLink:
     def _follow(self) -> bool:
         """Write again if anything beside the revision has changed; True if it had."""
         assert self.writer is not None
+        self._attach_to_new(self.writer.generation)
         ways = self._ways(self.wanted, wait=False)
         ways = ways.or_macs(self._macs)
         self._macs = dict(ways.macs)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from xds_agent.node.datapath.network import Address, Interface, Network
+from xds_agent.node.datapath.network import Address, Interface, Network, NetworkError
 
 _STEP_S = 0.02
 # How long a gateway may take to answer before a change; one that does not, says nothing after it either.
@@ -34,7 +34,10 @@ class Lockout:
         if words := await self._control_answers():
             return Baseline(words=words)
         indices = [one.index for one in interfaces]
-        return Baseline(tuple(await asyncio.to_thread(_answering, indices, _BASELINE_S)))
+        try:
+            return Baseline(tuple(await asyncio.to_thread(_answering, indices, _BASELINE_S)))
+        except NetworkError as error:
+            return Baseline(words=str(error))
 
     async def shut_out(self, baseline: Baseline) -> str:
         """After the change: "" when everybody still answers within the patience, else who does not."""
@@ -48,7 +51,10 @@ class Lockout:
                 f"after the change control did not answer over a new connection within {self._patience_s:g} s"
             )
         rest_s = max(_STEP_S, deadline - time.monotonic())
-        silent = await asyncio.to_thread(_silent, baseline.gateways, rest_s)
+        try:
+            silent = await asyncio.to_thread(_silent, baseline.gateways, rest_s)
+        except NetworkError as error:
+            return f"after the change: {error}"
         if silent:
             return f"after the change gateway {silent} did not answer within {self._patience_s:g} s"
         return ""

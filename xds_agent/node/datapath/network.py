@@ -66,8 +66,13 @@ class Network:
         self._netlink: Any = IPRoute()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Raises NetworkError where the kernel would not answer: callers know of no other."""
+        from pyroute2.netlink.exceptions import NetlinkError
+
         self._netlink.close()
+        if isinstance(error, NetlinkError):
+            raise NetworkError(f"the kernel did not say how the network is: {error}") from error
 
     def interface(self, name: str) -> Interface:
         """Raises NetworkError when there is none of that name."""
@@ -173,6 +178,14 @@ class Network:
             if entry.get_attr("NDA_DST") == str(address):
                 return bool(entry["state"] & (_REACHABLE | _PERMANENT | _NOARP))
         return False
+
+
+def index_of(name: str) -> int:
+    """Number of an interface, 0 if there is none."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
 
 
 def _program(link: Any) -> int:
