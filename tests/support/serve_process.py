@@ -139,8 +139,12 @@ class ServeProcess:
         """Apply until these proxies, which may still be connecting, have it active; the last answer."""
         async with asyncio.timeout(patience_s):
             while True:
-                answer = (await self.apply(document)).json()
-                if all(answer["nodes"][name]["state"] == "active" for name in names):
+                response = await self.apply(document)
+                answer = response.json()
+                # A leader that steps down says: run it again.
+                if response.status_code < 500 and all(
+                    answer["nodes"][name]["state"] == "active" for name in names
+                ):
                     return answer
                 await asyncio.sleep(0.2)
 

@@ -135,7 +135,7 @@ class Member:
     def _step_down(self) -> None:
         log.error("this control host leads no more: it lost its connection to the database")
         self._led.clear()
-        self._lost.set()
+        self._pipeline.give_way()
         self._lead.end()
 
     async def _catch_up(self) -> None:

@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 REVERT_TIMEOUT_S = 10.0
 # A placement waits for connected proxies so long; who is slower gets it all the same.
 PLACE_TIMEOUT_S = 5.0
-_DEPOSED = "another control host leads by now, and serves what was live before; `xds-agent history` says so"
+_DEPOSED = "this control host leads no more, and proxies go back to what was live before; run it again"
 # How operational updates go out.
 _AT_ONCE = Rollout(waves=("100%",))
 
@@ -254,6 +254,13 @@ class Pipeline:
                 return "; ".join(refused)
             self.live = replace(live, compiled=compiled, snapshots=snapshots, decisions=decisions)
             return ""
+
+    def give_way(self) -> None:
+        """This host leads no more. What is under way is taken back first: it may be long until somebody else
+        leads, and publishes here."""
+        if self._releasing is not None:
+            self._publish_before()
+        self.deposed.set()
 
     def words_of(self, refusal: Refused) -> str:
         """A refusal with the line of the inventory it comes from."""

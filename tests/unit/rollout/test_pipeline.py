@@ -408,9 +408,11 @@ async def test_who_leads_no_more_publishes_nothing_over_the_new_leader(pipeline,
     node.decide = silent
     under_way = asyncio.create_task(pipeline.apply(change(edited(document))))
     await published.wait()
-    pipeline.deposed.set()
+    pipeline.give_way()
+    # With nobody to lead this may be all for long: no proxy stays between two revisions.
+    assert pipeline.publisher.number == 1
     pipeline.publisher.publish(pipeline.live.snapshots, 7)  # as the new leader says
-    with pytest.raises(StoreError, match="another control host leads by now"):
+    with pytest.raises(StoreError, match="leads no more"):
         await under_way
     assert await pipeline.place(UNDECIDED) is None
     assert await pipeline.refresh("due") is False
