@@ -179,10 +179,10 @@ def _datagrams(address: tuple[str, int]) -> socket.socket:
 class Edge:
     """The datapath of the edge, in a process of its own."""
 
-    def __init__(self, networks: Networks, program: Path, folder: Path, pins: Path) -> None:
+    def __init__(self, networks: Networks, program: Path, folder: Path, pins: Path, vip: str = VIP) -> None:
         self._command = [
             "nsenter", f"--net=/run/netns/{networks.name('edge')}", sys.executable, "-m",
-            "tests.support.datapath_host", str(folder), str(pins), str(program), "eth0", VIP,
+            "tests.support.datapath_host", str(folder), str(pins), str(program), "eth0", vip,
         ]  # fmt: skip
         self._process: subprocess.Popen[str] | None = None
 
@@ -443,6 +443,25 @@ def test_a_card_that_went_and_came_back_has_the_datapath_again(
     edge.until(lambda found: found["interfaces"][0]["index"] == networks.index("edge"))
     with networks.client((VIP, 7100)) as connection:
         assert greeting(connection) == "real"
+
+
+def test_a_vip_that_is_anothers_now_is_taken_away(
+    networks: Networks, program: Path, edge: Edge, bpffs: Path, tmp_path: Path
+) -> None:
+    """What the operator set by hand stays."""
+    networks.run("edge", "ip", "addr", "add", "10.99.2.50/32", "dev", "eth0")
+    edge.kill()
+    successor = Edge(networks, program, tmp_path, bpffs, vip="10.99.2.101")
+    try:
+        assert successor.start() == ""
+        shown = subprocess.run(
+            ["ip", "-n", networks.name("edge"), "-o", "-4", "addr", "show", "dev", "eth0"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+    finally:
+        successor.kill()
+    addresses = {line.split()[3] for line in shown.splitlines()}
+    assert addresses == {"10.99.2.2/24", "10.99.2.50/32", "10.99.2.101/32"}
 
 
 def test_another_program_on_the_card_is_named(

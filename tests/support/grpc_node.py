@@ -32,6 +32,7 @@ class GrpcNode:
     def __post_init__(self) -> None:
         self.assembly = Assembly(EMPTY, self.name)
         self._news = asyncio.Event()
+        self._call: grpc.aio.StreamStreamCall | None = None
         self._task = asyncio.create_task(self._run(), name=f"node {self.name}")
 
     @classmethod
@@ -47,6 +48,11 @@ class GrpcNode:
             while self.holds != revision:
                 self._news.clear()
                 await self._news.wait()
+
+    async def ask_again(self) -> None:
+        """As the agent does for what it refused while something was missing: end the stream in peace."""
+        assert self._call is not None
+        await self._call.done_writing()
 
     async def close(self) -> None:
         self._task.cancel()
@@ -66,7 +72,7 @@ class GrpcNode:
             await asyncio.sleep(RETRY_S)
 
     async def _speak(self, channel: grpc.aio.Channel) -> None:
-        call = channel.stream_stream(DELTA_METHOD)()
+        self._call = call = channel.stream_stream(DELTA_METHOD)()
         for request in self.assembly.open():
             await call.write(request)
         while (data := await call.read()) is not grpc.aio.EOF:

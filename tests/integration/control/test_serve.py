@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.support.fake_fleet import Refuse
+from tests.support.processes import until
 from xds_agent.snapshot.resource import CLUSTER
 
 
@@ -72,6 +73,17 @@ async def test_a_refusal_is_told_with_the_line_and_nothing_stays(serve, node, do
     assert [r["outcome"] for r in serve.get("/v1/history").json()["revisions"]] == ["refused", "live"]
     again = (await serve.apply(document)).json()
     assert {one["state"] for one in again["nodes"].values()} == {"active"}
+
+
+async def test_a_host_that_can_at_last_is_offered_again_what_it_refused(serve, node, document):
+    """Its datapath came up late; nobody has to edit anything for that."""
+    await asyncio.to_thread(serve.start)
+    await serve.apply(document)
+    edge = node("edge1", lambda complete: Refuse("this host's datapath does not run"))
+    await until(lambda: serve.get("/v1/status").json()["nodes"]["edge1"]["state"] == "refused")
+    edge.decide = lambda complete: None
+    await edge.ask_again()
+    await until(lambda: serve.get("/v1/status").json()["nodes"]["edge1"]["state"] == "active")
 
 
 async def test_killed_in_mid_apply_it_returns_with_the_old_revision_whole(serve, node, document):

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
@@ -230,10 +231,24 @@ class DatapathLink:
     def _set_vips(self, network: Network) -> None:
         first = self.interfaces[0]
         missing = [vip for vip in self.config.vips if vip not in first.addresses]
+        self._take_vips_away(network, set_now=missing)
         for vip in missing:
             network.add_address(first.index, vip)
         if missing:
             self.interfaces = tuple(network.interface(one.name) for one in self.interfaces)
+
+    def _take_vips_away(self, network: Network, *, set_now: Iterable[Address]) -> None:
+        """Those that the agent set once and that are another host's now: two would answer for them."""
+        record = self._runtime / "vips"
+        ours = set(record.read_text(encoding="ascii").split()) if record.exists() else set()
+        ours |= {str(one) for one in set_now}
+        wanted = {str(one) for one in self.config.vips}
+        # Those of an agent that dies here are still known to its successor.
+        self._runtime.mkdir(parents=True, exist_ok=True)
+        record.write_text("\n".join(sorted(ours)), encoding="ascii")
+        for gone in sorted(ours - wanted):
+            network.remove_address(ip_address(gone))
+        record.write_text("\n".join(sorted(ours & wanted)), encoding="ascii")
 
     def _read(self, snapshot: Snapshot) -> Wanted:
         with Network() as network:

@@ -115,6 +115,18 @@ class Network:
         except NetlinkError as error:
             raise NetworkError(f"the vip {address} cannot be set: {error}") from error
 
+    def remove_address(self, address: Address) -> None:
+        """From whatever interface has it as a host's address of its own. Raises NetworkError."""
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        for entry in list(self._netlink.get_addr(address=str(address), prefixlen=address.max_prefixlen)):
+            try:
+                self._netlink.addr(
+                    "del", index=entry["index"], address=str(address), prefixlen=address.max_prefixlen
+                )
+            except NetlinkError as error:
+                raise NetworkError(f"the vip {address} cannot be taken away: {error}") from error
+
     def hop(self, address: Address) -> Hop | None:
         """The way to `address`, None where there is no route."""
         from pyroute2.netlink.exceptions import NetlinkError
