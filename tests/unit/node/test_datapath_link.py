@@ -14,7 +14,8 @@ from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import DatapathLink, network
 from xds_agent.node.datapath import link as datapath_link
 from xds_agent.node.datapath.lockout import Lockout
-from xds_agent.node.datapath.network import Address, Hop, Network, NetworkError
+from xds_agent.node.datapath.network import Address, Hop, Interface, Network, NetworkError
+from xds_agent.node.datapath.numbers import Numbers
 from xds_agent.node.datapath.wanted import Front, RealKey, Wanted, WantedReal, WantedService
 from xds_agent.node.datapath.ways import Ways
 from xds_agent.node.probing import Check, Prober, Target
@@ -117,3 +118,22 @@ async def test_a_kernel_that_does_not_answer_refuses_a_change_and_ends_no_agent(
     monkeypatch.setattr(Network, "gateways", interrupted)
     baseline = await Lockout(answers, patience_s=1.0).baseline(())
     assert "the kernel did not say how the network is" in baseline.words
+
+
+def test_a_host_whose_only_address_is_its_vip_sends_from_it(tmp_path: Path) -> None:
+    """Else backends would see packets from 0.0.0.0."""
+    vip, other = ip_address("10.0.0.1"), ip_address("10.0.0.2")
+    config = DatapathConfig(interfaces=["eth0"], vips=(ip_address("10.0.0.1"),))
+    link = DatapathLink(config, Prober(), control_answers=answers, runtime=tmp_path)
+    link.interfaces = (Interface("eth0", 2, 1500, MAC, "veth", (vip,), 0),)
+    assert link._sources() == (vip,)
+    link.interfaces = (Interface("eth0", 2, 1500, MAC, "veth", (vip, other), 0),)
+    assert link._sources() == (other,)
+
+
+def test_numbers_are_read_while_others_come_and_go() -> None:
+    """Metrics walk them in another thread than the writer's."""
+    numbers = Numbers("reals", 8, "raise xdp_reals", {"a": 1, "b": 2})
+    for name, _ in numbers.items():
+        numbers.give_back(name)
+    assert numbers.used == 0

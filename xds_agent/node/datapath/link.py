@@ -258,11 +258,11 @@ class DatapathLink:
         return wanted_of(snapshot, own=own, vips=vips or self._sources())
 
     def _sources(self) -> tuple[Address, ...]:
-        """The first interface's own address of each IP version."""
+        """The first interface's own address of each IP version; its vip where it has no other."""
         found: dict[int, Address] = {}
-        for one in self.interfaces[0].addresses:
-            if one not in self.config.vips:
-                found.setdefault(one.version, one)
+        addresses = self.interfaces[0].addresses
+        for one in (*(one for one in addresses if one not in self.config.vips), *addresses):
+            found.setdefault(one.version, one)
         return tuple(found.values())
 
     def _ways(self, wanted: Wanted, *, wait: bool) -> Ways:

@@ -30,7 +30,8 @@ class Numbers(Generic[K]):
         return self._of.get(key)
 
     def items(self) -> Iterable[tuple[K, int]]:
-        return self._of.items()
+        """As they are now: metrics are read while the writer's thread writes."""
+        return tuple(self._of.items())
 
     @property
     def used(self) -> int:

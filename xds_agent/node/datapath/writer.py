@@ -133,7 +133,7 @@ class Writer:
 
     def is_served(self, name: str) -> bool:
         """True while some ring of the service leads anywhere."""
-        return any(any(ring.current) for key, ring in self.rings.items() if key[0] == name)
+        return any(any(ring.current) for key, ring in tuple(self.rings.items()) if key[0] == name)
 
     # ---- parts
 
