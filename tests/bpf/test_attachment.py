@@ -11,7 +11,8 @@ import pytest
 from tests.bpf.conftest import SMALL
 from tests.bpf.test_writer import A, B, wanted, write
 from xds_agent.datapath.libbpf import check, library
-from xds_agent.node.datapath.attachment import MAPS, Loaded, attach, host_seed, load_beside
+from xds_agent.node.datapath.attachment import MAPS, AttachError, Loaded, attach, host_seed, load_beside
+from xds_agent.node.datapath.network import Interface
 from xds_agent.node.datapath.rings import RingFiles
 from xds_agent.node.datapath.writer import Writer
 
@@ -82,3 +83,16 @@ def test_maps_of_another_layout_are_let_go(program: Path, folder: Path) -> None:
     finally:
         generation.close()
     assert [place.name for place in (folder / MAPS).iterdir()] == [generation.layout]
+
+
+def test_where_one_card_refuses_the_next_attempt_has_the_same_tables(program: Path, folder: Path) -> None:
+    """Tried again every few seconds, with empty tables each time, the other cards' flows would never live."""
+    gone = Interface("gone0", 999_999, 1500, bytes(6), "veth", (), 0)
+    first = loaded(program, folder).generation
+    with pytest.raises(AttachError, match="gone0"):
+        attach(first, (gone,), folder=folder, native=True)
+    first.close()
+    second = loaded(program, folder)
+    second.generation.close()
+    assert second.taken_over
+    assert second.generation.fresh == ()

@@ -85,9 +85,10 @@ def attach(
     """
     links: dict[str, Link] = {}
     try:
+        # First: where only some interfaces take it, the next attempt has the flows of those that did.
+        pins.pin(generation, folder / MAPS)
         for interface in interfaces:
             links[interface.name] = _link(generation, interface, folder / LINKS, native=native)
-        pins.pin(generation, folder / MAPS)
     except (OSError, pins.NoBpffs, AttachError) as error:
         for link in links.values():
             link.close()
