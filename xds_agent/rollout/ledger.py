@@ -13,11 +13,20 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from xds_agent.rollout.build import Built
+from xds_agent.rollout.change import Change
 from xds_agent.store import Store, StoreError, audit, certificates, revisions, secrets
 from xds_agent.store.certificates import Issued
-from xds_agent.store.revisions import Draft, Outcome, Stored
+from xds_agent.store.revisions import Draft, Kind, Outcome, Stored
 
 log = logging.getLogger(__name__)
+
+
+def draft_of(built: Built, change: Change, kind: Kind = "change") -> Draft:
+    """The revision to be written down for a change."""
+    return Draft(
+        document=built.document, fingerprints=built.fingerprints, author=change.author, reason=change.reason,
+        commit=change.commit, lines=built.lines, summary=built.summary, kind=kind,
+    )  # fmt: skip
 
 
 class Ledger:

@@ -9,26 +9,27 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xds_agent.model import Rollout, join_secrets, load_site
 from xds_agent.protocol.outcomes import Refused
-from xds_agent.rollout import completeness, material, placing
+from xds_agent.rollout import answers, completeness, placing
 from xds_agent.rollout.admission import admit
 from xds_agent.rollout.blame import placed, problems_of
 from xds_agent.rollout.build import Builder, Built, Live
 from xds_agent.rollout.canary.rounds import Ask, Rounds
 from xds_agent.rollout.change import Answer, Change, Conflict
-from xds_agent.rollout.ledger import Ledger
+from xds_agent.rollout.leading import while_leading
+from xds_agent.rollout.ledger import Ledger, draft_of
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.plan import check_plan, plan_of
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.rollout.questions import Questions, count_open
 from xds_agent.rollout.queue import Queue
-from xds_agent.rollout.release import OFFLINE, Failure, Progress, Release, sick_before
+from xds_agent.rollout.release import Failure, Progress, Release, sick_before
 from xds_agent.rollout.shadow import Shadows
 from xds_agent.rollout.skip.parts import SKIPPED, marked
 from xds_agent.rollout.skip.trials import NotFound, Trials
@@ -39,7 +40,7 @@ from xds_agent.rollout.windows import Windows
 from xds_agent.snapshot.resource import Snapshot
 from xds_agent.steering.deciding import Decisions
 from xds_agent.store import Store, StoreError
-from xds_agent.store.revisions import Draft, Kind, Stored
+from xds_agent.store.revisions import Stored
 
 if TYPE_CHECKING:
     from xds_agent.rollout.steerer import Steerer
@@ -50,7 +51,6 @@ log = logging.getLogger(__name__)
 REVERT_TIMEOUT_S = 10.0
 # A placement waits for connected proxies so long; who is slower gets it all the same.
 PLACE_TIMEOUT_S = 5.0
-_DEPOSED = "this control host leads no more, and proxies go back to what was live before; run it again"
 # How operational updates go out.
 _AT_ONCE = Rollout(waves=("100%",))
 
@@ -132,13 +132,11 @@ class Pipeline:
             plan_name = self._reviewed(built, change)
             admit(self.live.site if self.live else None, built.site, change)
             if self.live is not None and built.id == self.live.id:
-                return replace(self._unchanged(), notes=self._notes(built), plan=plan_name)
+                return answers.unchanged(built, self.live, self.publisher.nodes(), plan_name)
             await self._check_refused_before(built, change)
             plan = await self._plan(built, built.site.edge.rollout)
-            counts = await self._count_open(built)
-            lines = [*built.lines, *counts]
-            notes = self._notes(built) + _plan_notes(plan)
-            return replace(self._dry(built), lines=lines, notes=notes, plan=plan_name)
+            opened = await self._count_open(built)
+            return answers.dry(built, plan, opened, plan_name, self.publisher.nodes())
         async with self._my_turn(change):
             return await self._apply(change)
 
@@ -149,11 +147,10 @@ class Pipeline:
         if self.live is not None and built.id == self.live.id:
             await self._note_moved_lines(built)
             await self.publisher.settle(timeout_s=change.timeout_s)
-            return replace(self._unchanged(), notes=self._notes(built))
+            return answers.unchanged(built, self.live, self.publisher.nodes())
         admit(self.live.site if self.live else None, built.site, change)
         await self._check_refused_before(built, change)
-        draft = self._draft(built, change)
-        number = await asyncio.to_thread(self.ledger.keep, draft, built)
+        number = await asyncio.to_thread(self.ledger.keep, draft_of(built, change), built)
         failures, notes = await try_out(
             self.shadows, self.live.snapshots if self.live else {}, built.snapshots
         )
@@ -217,11 +214,9 @@ class Pipeline:
             if _same(built.snapshots, live.snapshots):
                 return False
             words = "; ".join(built.prepared.reasons) or reason
-            draft = self._draft(
-                built, Change(document={}, author="control", reason=words), kind="operational"
-            )
-            number = await asyncio.to_thread(self.ledger.keep, draft, built)
             change = Change(document={}, author="control", reason=words, timeout_s=30.0)
+            draft = draft_of(built, change, kind="operational")
+            number = await asyncio.to_thread(self.ledger.keep, draft, built)
             answer = await self._publish(built, number, change, _AT_ONCE)
             self.refused = "; ".join(problem.message for problem in answer.problems)
             views = answer.nodes.items() if self.refused else ()
@@ -325,18 +320,6 @@ class Pipeline:
         connected = [name for name, view in nodes if view.state != "offline"]
         return await count_open(self.questions, built.closings, connected)
 
-    def _draft(self, built: Built, change: Change, kind: Kind = "change") -> Draft:
-        return Draft(
-            document=built.document,
-            fingerprints=built.fingerprints,
-            author=change.author,
-            reason=change.reason,
-            commit=change.commit,
-            lines=built.lines,
-            summary=built.summary,
-            kind=kind,
-        )
-
     async def _publish(self, built: Built, number: int, change: Change, rollout: Rollout) -> Answer:
         """Through the waves, and either keep it everywhere or put back what was there."""
         plan = await self._plan(built, rollout)
@@ -349,7 +332,7 @@ class Pipeline:
         )  # fmt: skip
         self._releasing = built
         try:
-            failures = await self._while_leading(release.run())
+            failures = await while_leading(release.run(), self.deposed)
             if failures:
                 nodes = self.publisher.nodes()
                 await self._put_back(change, touched)
@@ -371,13 +354,7 @@ class Pipeline:
         self.trouble = ""
         # Now also those that were left out, and without those that are gone.
         self._publish_whole(built.snapshots, number)
-        tolerated = [f"{words}; tolerated (rollout.tolerate)" for words in release.tolerated.values()]
-        return Answer(
-            outcome="live", revision=built.id, number=number, changed=True, lines=built.lines,
-            summary=built.summary, nodes=self.publisher.nodes(),
-            notes=self._notes(built) + _plan_notes(plan) + tolerated + _said_by(release.rounds),
-            left_out={**plan.left_out, **release.tolerated},
-        )  # fmt: skip
+        return answers.live(built, number, plan, release, self.publisher.nodes())
 
     def _rounds(self, built: Built) -> Rounds | None:
         """Requests through the canaries; of the first revision there is no before to compare with."""
@@ -400,11 +377,7 @@ class Pipeline:
         words = "; ".join(problem.render() for problem in problems)
         log.warning("revision %d was refused: %s", number, words)
         await asyncio.to_thread(self.ledger.finish, number, "refused", words, change.author)
-        return Answer(
-            outcome="refused", revision=before.id if before else "", number=number, changed=False,
-            lines=built.lines, summary=built.summary, nodes=self.publisher.nodes(), notes=self._notes(built),
-            problems=problems, reverted_to=before.number if before else None,
-        )  # fmt: skip
+        return answers.refused(built, number, before, problems, self.publisher.nodes())
 
     async def _put_back(self, change: Change, touched: Collection[str]) -> None:
         """Publish again what was live before, and wait for those that may hold something else."""
@@ -420,35 +393,6 @@ class Pipeline:
         if not self.deposed.is_set():
             self.publisher.publish(snapshots, number)
 
-    async def _while_leading(self, running: Coroutine[Any, Any, list[Failure]]) -> list[Failure]:
-        """Raises StoreError as soon as another control host may lead."""
-        if self.deposed.is_set():
-            running.close()
-            raise StoreError(_DEPOSED)
-        task, deposed = asyncio.create_task(running), asyncio.create_task(self.deposed.wait())
-        try:
-            await asyncio.wait([task, deposed], return_when=asyncio.FIRST_COMPLETED)
-            if deposed.done():
-                raise StoreError(_DEPOSED)
-            return task.result()
-        finally:
-            task.cancel()
-            deposed.cancel()
-            await asyncio.gather(task, deposed, return_exceptions=True)
-
-    def _dry(self, built: Built) -> Answer:
-        return Answer(
-            outcome="dry-run", revision=built.id, number=None, changed=True, lines=built.lines,
-            summary=built.summary, nodes=self.publisher.nodes(),
-        )  # fmt: skip
-
-    def _unchanged(self) -> Answer:
-        assert self.live is not None
-        return Answer(
-            outcome="unchanged", revision=self.live.id, number=self.live.number, changed=False,
-            summary="nothing changes", nodes=self.publisher.nodes(),
-        )  # fmt: skip
-
     async def _note_moved_lines(self, built: Built) -> None:
         """The same content on other lines: remember where, so that later refusals point there."""
         live = self.live
@@ -457,9 +401,6 @@ class Pipeline:
             return
         await asyncio.to_thread(self.ledger.move_lines, live.number, built.document)
         self.live = replace(live, document=built.document, site=built.site)
-
-    def _notes(self, built: Built) -> list[str]:
-        return [note.render() for note in built.site.not_acted_on] + material.stand_in_notes(built.prepared)
 
     # --- at boot -------------------------------------------------------------------------------------
 
@@ -471,16 +412,6 @@ class Pipeline:
         self.live = replace(built.live(stored.number), id=stored.id)
         if publish:
             self.publisher.publish(built.snapshots, stored.number)
-
-
-def _plan_notes(plan: WavePlan) -> list[str]:
-    """The plan for people, without who is offline: every answer says that of its own."""
-    told = {name: why for name, why in plan.left_out.items() if why != OFFLINE}
-    return replace(plan, left_out=told).lines()
-
-
-def _said_by(rounds: Rounds | None) -> list[str]:
-    return list(rounds.notes) if rounds is not None else []
 
 
 def _same(one: Mapping[str, Snapshot], other: Mapping[str, Snapshot]) -> bool:

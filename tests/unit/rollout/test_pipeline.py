@@ -13,6 +13,7 @@ from tests.support.site_pki import SitePki, key_pem
 from xds_agent.model import ModelError
 from xds_agent.rollout import release
 from xds_agent.rollout.change import Change, Conflict, NotEntitled
+from xds_agent.rollout.ledger import draft_of
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.publisher import Publisher
@@ -274,7 +275,7 @@ async def test_the_last_good_revision_is_served_after_a_restart(control, fleet, 
 async def test_what_was_being_published_when_control_died_is_not_served(control, pipeline, document):
     await pipeline.apply(change(document))
     new = await pipeline._build(edited(document))
-    await asyncio.to_thread(pipeline.ledger.keep, pipeline._draft(new, change(edited(document))), new)
+    await asyncio.to_thread(pipeline.ledger.keep, draft_of(new, change(edited(document))), new)
     again = control()
     await again.boot()
     assert again.live.number == 1
