@@ -72,10 +72,8 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any, Struct
 
-from xds_agent.node.config import EnvoyConfig, NodeConfig
+from xds_agent.node.config import ADMIN_CLUSTER, XDS_CLUSTER, EnvoyConfig, NodeConfig
 
-XDS_CLUSTER = "xds_agent"
-ADMIN_CLUSTER = "envoy_admin"
 # The one Runtime resource that the compiler writes for a host.
 RUNTIME_RESOURCE = "runtime"
 ADMIN_SOCKET_MODE = 0o660

@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+# Envoy's way to its agent and to its own admin: clusters that no inventory names.
+XDS_CLUSTER = "xds_agent"
+ADMIN_CLUSTER = "envoy_admin"
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 # sun_path of a Unix socket holds 108 bytes with its closing zero.
 _SOCKET_PATH_BYTES = 107

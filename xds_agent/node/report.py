@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import grpc
 
 from xds_agent.ads.client import REPORT_METHOD
+from xds_agent.node.config import ADMIN_CLUSTER, XDS_CLUSTER
 from xds_agent.proto import marchproxy_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ GATE_COUNTERS = {
     "update_rejected": r"^(cluster_manager\.cds|listener_manager\.lds)\.update_rejected$",
 }
 GATE_PATTERN = "|".join(GATE_COUNTERS.values())
+# An Envoy whose agent is away tries to reach it many times a second: that says nothing of backends.
+_OWN_CLUSTERS = (f"cluster.{XDS_CLUSTER}.", f"cluster.{ADMIN_CLUSTER}.")
 
 
 def gate_counters(found: Mapping[str, int]) -> dict[str, int]:
@@ -33,7 +36,7 @@ def gate_counters(found: Mapping[str, int]) -> dict[str, int]:
     sums = dict.fromkeys(GATE_COUNTERS, 0)
     for name, value in found.items():
         last = name.rpartition(".")[2]
-        if last in sums:
+        if last in sums and not name.startswith(_OWN_CLUSTERS):
             sums[last] += value
     return sums
 

@@ -26,6 +26,15 @@ def test_counters_of_the_gate_are_sums():
     }
 
 
+def test_an_agent_that_is_away_is_no_backend_that_fails():
+    """Killed while a change soaked, it made Envoy's failed tries to reach it look like the change's doing."""
+    found = {
+        "cluster.xds_agent.upstream_cx_connect_fail": 8,
+        "cluster.envoy_admin.upstream_cx_connect_fail": 1,
+    }
+    assert gate_counters(found)["upstream_cx_connect_fail"] == 0
+
+
 def test_how_xdp_attaches_depends_on_driver_and_mtu():
     assert xdp_of("ena", 1500) == "native"
     assert xdp_of("ena", 9001) == "generic"
