@@ -23,6 +23,7 @@ class Ended:
     succeeded: bool
     changed: int
     message: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def run(playbook: str, here: Place, *extra: str) -> Ended:
@@ -38,7 +39,13 @@ def run(playbook: str, here: Place, *extra: str) -> Ended:
         words = (done.stderr or done.stdout).strip()[-2000:]
         raise LabError(f"{playbook} gave no result ({done.returncode}): {words}") from None
     changed = sum(int(host["changed"]) for host in said["stats"].values())
-    return Ended(done.returncode == 0, changed, "" if done.returncode == 0 else _message(said, done.stderr))
+    message = "" if done.returncode == 0 else _message(said, done.stderr)
+    return Ended(done.returncode == 0, changed, message, _warnings(said))
+
+
+def _warnings(said: dict[str, Any]) -> tuple[str, ...]:
+    results = (r for play in said["plays"] for task in play["tasks"] for r in task["hosts"].values())
+    return tuple(dict.fromkeys(str(words) for result in results for words in result.get("warnings", ())))
 
 
 def _message(said: dict[str, Any], errors: str) -> str:

@@ -80,8 +80,10 @@ def play(stage: Stage) -> Iterable[Shown]:
 
 def _judged(edit: Edit, ended: playbooks.Ended) -> Shown:
     came = ended.message or "the play went through"
-    good = not ended.succeeded and all(word in came for word in edit.words)
-    return Shown(edit.claim, came, good)
+    if ended.succeeded or not all(word in came for word in edit.words):
+        # Why it was not refused where it should have been: a shadow that could not try it says so here.
+        return Shown(edit.claim, "\n  ".join((came, *ended.warnings)), False)
+    return Shown(edit.claim, came, True)
 
 
 def _untouched(after: playbooks.Ended) -> Shown:

@@ -131,6 +131,15 @@ async def test_equal_views_share_one_shadow_and_there_is_a_bound(shadows, good):
     assert len(shadows._resident) == MOST
 
 
+async def test_a_shadow_that_died_between_two_changes_is_replaced_and_the_change_is_tried(shadows, live):
+    [dead] = shadows._resident
+    dead._process.kill()
+    await dead._process.wait()
+    bad = replaced(live, routes("edge", {"shop": "shop"}, regex="(unclosed"))
+    refusal = await refused(shadows, live, bad)
+    assert refusal is not None and "missing )" in refusal.words
+
+
 async def test_a_shadow_that_cannot_start_says_nothing_about_the_change(good):
     with tempfile.TemporaryDirectory(prefix="mps-") as folder:
         tried = await Shadows(Path("/nonexistent/envoy"), Path(folder)).try_out({}, {"edge1": good})

@@ -76,7 +76,9 @@ class Shadow:
         return self._held.revision
 
     async def start(self) -> None:
-        """Raises ShadowError."""
+        """Start it unless it stands already. Raises ShadowError."""
+        if self._process is not None:
+            return
         # What a killed control host left behind.
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         self._folder.mkdir(mode=0o700, parents=True)
@@ -181,10 +183,20 @@ class Shadows:
     async def _try(self, before: Snapshot, after: Snapshot) -> Refusal | None:
         shadow = next((one for one in self._resident if one.holds == before.revision), None)
         try:
-            if shadow is None:
-                shadow = Shadow(self._envoy, self._directory / str(next(self._numbers)), before)
-                self._resident.append(shadow)
-                await shadow.start()
+            return await self._apply(shadow or self._new(before), after)
+        except ShadowError as error:
+            # It died, or could not start just then. The change would go on untried.
+            log.warning("a shadow failed, a new one tries the change: %s", error)
+        return await self._apply(self._new(before), after)
+
+    def _new(self, before: Snapshot) -> Shadow:
+        shadow = Shadow(self._envoy, self._directory / str(next(self._numbers)), before)
+        self._resident.append(shadow)
+        return shadow
+
+    async def _apply(self, shadow: Shadow, after: Snapshot) -> Refusal | None:
+        try:
+            await shadow.start()
             refusal = await shadow.apply(after)
         except ShadowError:
             await self._drop(shadow)
