@@ -8,12 +8,14 @@ ENDPOINTS = 5
 _CLOUDS = ("aws", "gcp", "azure")
 
 
-def edge(services: int) -> dict[str, Any]:
-    """The `edge` of the document. All domains share a certificate: one chain, one route configuration."""
+def edge(services: int, *, checked: int | None = None) -> dict[str, Any]:
+    """The `edge` of the document. All domains share a certificate: one chain, one route configuration. Of
+    `checked` services (all by default) the endpoints are checked actively, of the others passively."""
+    checked = services if checked is None else checked
     return {
         "certificates": [{"name": "all"}],
         "domains": [{"name": f"s{n}.example.com", "certificate": "all"} for n in range(services)],
-        "services": [_service(n) for n in range(services)],
+        "services": [_service(n, checked=n < checked) for n in range(services)],
         "routes": [
             {"domains": [f"s{n}.example.com"], "prefix": "/api", "service": f"s{n}", "timeout": "3s"}
             for n in range(0, services, 2)
@@ -21,7 +23,7 @@ def edge(services: int) -> dict[str, Any]:
     }
 
 
-def document(services: int) -> dict[str, Any]:
+def document(services: int, *, checked: int | None = None) -> dict[str, Any]:
     """The whole site document, with four proxies of one view and a control host."""
     hosts: dict[str, Any] = {"control1": {"address": "10.0.0.10", "groups": ["control"]}}
     for n in range(4):
@@ -29,10 +31,11 @@ def document(services: int) -> dict[str, Any]:
         hosts[f"edge{n}"] = {
             "address": f"10.0.1.{n + 1}", "groups": ["ingress"], "cloud": cloud, "region": "r1", "zone": "a",
         }  # fmt: skip
-    return {"schema": 1, "edge": edge(services), "hosts": hosts, "origins": {}}
+    return {"schema": 1, "edge": edge(services, checked=checked), "hosts": hosts, "origins": {}}
 
 
-def _service(n: int) -> dict[str, Any]:
+def _service(n: int, *, checked: bool) -> dict[str, Any]:
+    health: dict[str, Any] = {"health": {"type": "http", "path": "/healthz", "interval": "5s"}}
     return {
         "name": f"s{n}",
         "domains": [f"s{n}.example.com"],
@@ -43,7 +46,7 @@ def _service(n: int) -> dict[str, Any]:
             }
             for e in range(ENDPOINTS)
         ],
-        "health": {"type": "http", "path": "/healthz", "interval": "5s"},
         "steering": {"order": list(_CLOUDS)},
         "retries": 2,
+        **(health if checked else {"ejection": {}}),
     }  # fmt: skip

@@ -35,7 +35,10 @@ START_S = 30.0
 # User namespace, so that no privilege is needed; dies with us. Every IPv4 address is local to who binds, for
 # which the kernel reads the table `local` itself, and none but loopback can be reached, for which it follows
 # the rules. Else a health check would meet the shadow's own listener on that port, which asks it again.
+# Envoy begins all active checks of a new configuration at once, a socket for each endpoint: it gets as many
+# files as control's unit allows (LimitNOFILE), and not the few that are usual.
 _ALONE = (
+    'ulimit -n "$(ulimit -H -n)" && '
     "ip link set lo up && ip route add local default dev lo && "
     "ip rule add pref 1 to 127.0.0.0/8 lookup local && ip rule del pref 0 && "
     'exec "$@"'
