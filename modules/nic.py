@@ -80,14 +80,7 @@ options:
       rss_queues:
         description: Receive packets on that many queues, evenly. A number, or V(max).
         type: str
-  confirm_within:
-    description: Take everything back after that many seconds unless it is confirmed. 0 keeps it at once.
-    type: int
-    default: 0
-  confirm:
-    description: Confirm the change of an earlier call instead of making one.
-    type: bool
-    default: false
+extends_documentation_fragment: marchproxy.edge.commit_confirm
 attributes:
   check_mode:
     description: The same plan, not carried out.
@@ -168,8 +161,7 @@ ARGUMENTS: dict[str, Any] = {
             "rss_queues": _COUNT,
         },
     },
-    "confirm_within": {"type": "int", "default": 0},
-    "confirm": {"type": "bool", "default": False},
+    **commit_confirm.OPTIONS,
 }
 
 

@@ -42,14 +42,7 @@ options:
           default 20, 40, 30 and 10 percent, each up to the whole link.
         type: dict
         default: {}
-  confirm_within:
-    description: Take everything back after that many seconds unless it is confirmed. 0 keeps it at once.
-    type: int
-    default: 0
-  confirm:
-    description: Confirm the change of an earlier call instead of making one.
-    type: bool
-    default: false
+extends_documentation_fragment: marchproxy.edge.commit_confirm
 attributes:
   check_mode:
     description: The same plan, not carried out.
@@ -105,8 +98,7 @@ ARGUMENTS: dict[str, Any] = {
         },
         "required_if": [["state", "present", ["rate"]]],
     },
-    "confirm_within": {"type": "int", "default": 0},
-    "confirm": {"type": "bool", "default": False},
+    **commit_confirm.OPTIONS,
 }
 
 

@@ -47,14 +47,7 @@ options:
     description: Take the place of a program that is not pinned by this module.
     type: bool
     default: false
-  confirm_within:
-    description: Take the change back after that many seconds unless it is confirmed. 0 keeps it at once.
-    type: int
-    default: 0
-  confirm:
-    description: Confirm the change of an earlier call instead of making one.
-    type: bool
-    default: false
+extends_documentation_fragment: marchproxy.edge.commit_confirm
 attributes:
   check_mode:
     description: The object is loaded and verified by the kernel, and let go again.
@@ -115,8 +108,7 @@ ARGUMENTS: dict[str, Any] = {
     "mode": {"choices": ["native", "skb"], "default": "native"},
     "pins": {"type": "path", "default": "/sys/fs/bpf/xdp_program"},
     "replace": {"type": "bool", "default": False},
-    "confirm_within": {"type": "int", "default": 0},
-    "confirm": {"type": "bool", "default": False},
+    **commit_confirm.OPTIONS,
 }
 
 

@@ -12,6 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 Run = Callable[[list[str]], tuple[int, str, str]]
 
+# What such a module takes beside its own; plugins/doc_fragments/commit_confirm.py describes it.
+OPTIONS = {
+    "confirm_within": {"type": "int", "default": 0},
+    "confirm": {"type": "bool", "default": False},
+}
+
 
 class ConfirmError(Exception):
     """The way back could not be armed or disarmed; nothing was changed."""
