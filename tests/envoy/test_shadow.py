@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -138,6 +139,23 @@ async def test_a_shadow_that_died_between_two_changes_is_replaced_and_the_change
     bad = replaced(live, routes("edge", {"shop": "shop"}, regex="(unclosed"))
     refusal = await refused(shadows, live, bad)
     assert refusal is not None and "missing )" in refusal.words
+
+
+async def test_a_change_on_which_envoy_crashes_twice_is_refused(shadows, live):
+    """A shadow that is gone must not wave through what would take every proxy's Envoy down."""
+    # The cluster waits for endpoints that never come: Envoy is led, and not done, when it crashes.
+    trying = asyncio.create_task(
+        shadows.try_out({"edge1": live}, {"edge1": replaced(live, cluster("later"))})
+    )
+    crashed = set()
+    while not trying.done():
+        for shadow in shadows._resident:
+            if shadow._link.met and shadow not in crashed:
+                shadow._process.send_signal(signal.SIGSEGV)
+                crashed.add(shadow)
+        await asyncio.sleep(0.001)
+    assert len(crashed) == 2
+    assert "two Envoys in a row crashed on it" in trying.result().refusals["edge1"].words
 
 
 async def test_a_shadow_that_cannot_start_says_nothing_about_the_change(good):

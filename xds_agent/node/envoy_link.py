@@ -62,6 +62,8 @@ class EnvoyLink:
         self.core = LocalCore(held, self._note, unfinished=unfinished, linger_s=linger_s, stall_s=stall_s)
         self.admin = admin
         self.state = "AWAY"
+        # Whether Envoy ever opened a stream.
+        self.met = False
         self._socket = xds_socket
         self._on_change = on_change
         self._transport = GrpcTransport(self.core)
@@ -108,6 +110,7 @@ class EnvoyLink:
         """LocalCore's callback: only notes and starts tasks, since the core is still at work."""
         match outcome:
             case EnvoyConnected(stream=stream):
+                self.met = True
                 self._follow(stream)
             case EnvoyGone(reason=reason):
                 log.info("Envoy's stream ended: %s", reason)

@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import logging
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ MOST = 4
 HEAP_MB = 512
 # A start and a whole configuration on a busy machine; an Envoy that takes longer tries nothing.
 START_S = 30.0
+_CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
 # User namespace, so that no privilege is needed; dies with us. Every IPv4 address is local to who binds, for
 # which the kernel reads the table `local` itself, and none but loopback can be reached, for which it follows
 # the rules. Else a health check would meet the shadow's own listener on that port, which asks it again.
@@ -47,6 +49,10 @@ _ALONE = (
 
 class ShadowError(Exception):
     """The shadow could not be tried; the words say why. Says nothing about the change."""
+
+
+class ShadowCrashed(ShadowError):
+    """Its Envoy crashed while it was led. Once is chance; a change on which two crash is not for proxies."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Shadow:
             if not trying.done():
                 trying.cancel()
         if not trying.done() or trying.cancelled():
-            raise ShadowError(f"its Envoy ended: {self._last_words()}")
+            raise self._death()
         return trying.result() or await self._compare(target)
 
     async def _compare(self, target: Snapshot) -> Refusal | None:
@@ -140,6 +146,12 @@ class Shadow:
             await self._process.wait()
         await self._link.stop()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def _death(self) -> ShadowError:
+        assert self._process is not None
+        code = self._process.returncode or 0
+        words = f"its Envoy ended: {self._last_words()}"
+        return ShadowCrashed(words) if self._link.met and -code in _CRASHES else ShadowError(words)
 
     def _last_words(self) -> str:
         lines = (self._folder / "envoy.log").read_text(errors="replace").strip().splitlines()
@@ -190,7 +202,13 @@ class Shadows:
         except ShadowError as error:
             # It died, or could not start just then. The change would go on untried.
             log.warning("a shadow failed, a new one tries the change: %s", error)
-        return await self._apply(self._new(before), after)
+            first = error
+        try:
+            return await self._apply(self._new(before), after)
+        except ShadowCrashed as second:
+            if not isinstance(first, ShadowCrashed):
+                raise
+            return Refusal("", (), f"two Envoys in a row crashed on it: {second}")
 
     def _new(self, before: Snapshot) -> Shadow:
         shadow = Shadow(self._envoy, self._directory / str(next(self._numbers)), before)
