@@ -80,14 +80,14 @@ static __always_inline bool is_drop(enum reason reason) {
     return reason >= FIRST_DROP && reason < DROP_END;
 }
 
-static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *packet,
-                                           const struct service *service, const struct settings *settings) {
+static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *packet, struct service *service,
+                                           const struct settings *settings) {
     if (service->forward == FORWARD_ECHO)
         return is_echo(packet) ? reply_echo(ctx, packet) : PASS_KERNEL;
     if (packet->fragment && !(service->flags & SERVICE_HASH_ADDRESSES))
         return service->forward == FORWARD_NAT ? DROP_NAT_FRAGMENT : PASS_FRAGMENT;
     __u32 hash = flow_hash(packet, service, features.balance_seed);
-    __u32 number = choose_real(packet, service, settings, hash);
+    __u32 number = choose_real(packet, service, hash);
     if (!number)
         return service->flags & SERVICE_PASS_WITHOUT_REAL ? PASS_NO_REAL : DROP_NO_REAL;
     struct real *real = bpf_map_lookup_elem(&reals, &number);
@@ -95,12 +95,16 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *pa
         return DROP_INTERNAL;
     if (service->mtu && packet->l3_length > service->mtu)
         return reply_too_big(ctx, packet, service->mtu);
-    count_real(number, packet);
     if (service->flags & SERVICE_MARK)
         mark(ctx, packet, service->dscp);
-    packet->ring = service->ring;
-    if (features.nat && service->forward == FORWARD_NAT)
-        return forward_nat(ctx, packet, number, hash, service->id);
+    if (features.nat && service->forward == FORWARD_NAT) {
+        packet->ring = service->ring;
+        enum reason reason = forward_nat(ctx, packet, number, hash, service->id);
+        if (packet->moved == MOVED_TO_PIN)
+            pin_flow(packet, slot_of(hash), service->id);
+        return reason == DROP_NO_REAL && service->flags & SERVICE_PASS_WITHOUT_REAL ? PASS_NO_REAL : reason;
+    }
+    count_real(number, packet);
     return service->forward == FORWARD_DSR ? forward_dsr(ctx, real)
                                            : forward_gue(ctx, packet, real, settings, hash);
 }

@@ -94,7 +94,20 @@ __attribute__((noinline)) int forward_nat(struct xdp_md *ctx, struct packet *pac
     struct nat_entry entry = {};
     nat_key_of(&key, packet, real, hash, &features);
     __u8 state = packet->protocol == IPPROTO_UDP ? NAT_UDP | NAT_NEW : NAT_NEW;
-    if (nat_find(&entry, &key, packet)) {
+    bool found = nat_find(&entry, &key, packet);
+    if (!found && packet->moved && packet->current != number) {
+        /* Not where it may have been from before: then where new ones go. */
+        number = packet->current;
+        real = bpf_map_lookup_elem(&reals, &number);
+        if (!real || !number)
+            return DROP_NO_REAL;
+        if (real->version != packet->version)
+            return DROP_OTHER_VERSION;
+        packet->moved = MOVED;
+        nat_key_of(&key, packet, real, hash, &features);
+        found = nat_find(&entry, &key, packet);
+    }
+    if (found) {
         if (!packet->related) {
             bool confirmed = (void *)(tcp + 1) <= end && confirms(tcp, entry.flow);
             state = after_client(entry.tag, packet, confirmed);
@@ -113,6 +126,8 @@ __attribute__((noinline)) int forward_nat(struct xdp_md *ctx, struct packet *pac
         *(volatile __u64 *)entry.place = tag_of(key.fingerprint, now_s, state);
         count(id, NOTE_NAT_NEW, packet);
     }
+    if (packet->moved == MOVED && !packet->related)
+        packet->moved = MOVED_TO_PIN;
     /* The flow says where it goes: the ring may have moved on. */
     __u32 chosen = entry.flow->real;
     if (chosen != number) {
@@ -120,6 +135,8 @@ __attribute__((noinline)) int forward_nat(struct xdp_md *ctx, struct packet *pac
         if (!real)
             return DROP_INTERNAL;
     }
+    packet->current = chosen;
+    count_real(chosen, packet);
     struct tuple to = {.destination = real->address, .destination_port = entry.flow->real_port};
     if (!is_still(&entry))
         return DROP_NAT_UNKNOWN;

@@ -24,16 +24,25 @@ enum fragment {
     FRAGMENT_LATER = 2, /* what looks like ports is payload */
 };
 
+enum moved {
+    MOVED_NOT = 0,
+    MOVED = 1,
+    MOVED_KNOWN = 2,  /* and the flow table said which real to ask about */
+    MOVED_TO_PIN = 3, /* and NAT knows the flow: the flow table shall, too */
+};
+
 struct packet {
     union address source, destination;
     __be16 source_port, destination_port;
     __u8 version, protocol, tcp_flags, fragment;
     __u8 traffic_class, hop_limit, icmp_type, keep_whole; /* keep_whole: may not be fragmented on its way */
     __u8 related; /* an ICMP error, seen as a packet of the flow it is about */
+    __u8 moved;   /* (nat) enum moved: of the slot */
     __u16 l3_offset, l4_offset;
     __u16 l3_length; /* by its own header: Ethernet pads short packets */
     __u16 frame_length;
-    __u16 ring; /* by which it is balanced */
+    __u16 ring;    /* by which it is balanced */
+    __u32 current; /* (nat) the current real of that slot; then the one the flow has */
 };
 
 #define TCP_FIN 0x01

@@ -8,11 +8,23 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
-from tests.bpf.support.bench import BALANCE_SEED, GAME, LIMIT_SEED, VIP4, VIP6, Bench
+from tests.bpf.conftest import SMALL, Loader
+from tests.bpf.support.bench import (
+    BACKENDS,
+    BALANCE_SEED,
+    GAME,
+    LIMIT_SEED,
+    NAT_RINGS,
+    VIP4,
+    VIP6,
+    Bench,
+    table,
+)
 from tests.bpf.support.oracle import PACKETS, SSH, SYNS, Oracle, Stop, parse
 from tests.bpf.support.oracle_nat import Table
 from tests.bpf.support.packets import (
@@ -61,6 +73,7 @@ PORTS = [22, 53, 443, 443, 443, 5060, 7000, 8443, 9, 80, 80, 80, 27015, 27015]
 REACHED = {
     *("send_gue", "send_dsr", "send_echo", "send_too_big", "drop_syn_rate", "send_nat", "send_answer"),
     *("note_nat_new", "note_nat_open", "drop_nat_unknown", "drop_nat_fragment", "drop_hop_limit"),
+    *("note_flow_new", "note_flow_pinned", "note_flow_remapped", "drop_no_real"),
 }
 
 
@@ -129,7 +142,10 @@ def equipped(bench: Bench) -> Oracle:
     # One packet in 10,000 s: what passes is the burst, however long the run.
     rate = {salt: Rate(per_second=0.0001, burst=burst) for salt, burst in BURSTS.items()}
     forever = {f"nat_{kind}_s": 65535 for kind in ("new", "tcp", "udp", "closing")}
-    bench.configure(source_packets=rate[PACKETS], source_syns=rate[SYNS], ssh_packets=rate[SSH], **forever)
+    bench.configure(
+        source_packets=rate[PACKETS], source_syns=rate[SYNS], ssh_packets=rate[SSH], flow_idle_s=65535,
+        **forever,
+    )  # fmt: skip
     lists: dict[str, list[str]] = {}
     for network, kind in RULES:
         lists.setdefault(kind, []).append(network)
@@ -142,7 +158,7 @@ def equipped(bench: Bench) -> Oracle:
             services[address, 0, service.protocol] = service
     return Oracle(
         services=services,
-        rings={number: ring.current for number, ring in bench.rings.items()},
+        rings=bench.rings,
         rules=[(ip_network(network), kind) for network, kind in RULES],
         bursts=BURSTS,
         mask=bench.generation.sizes.limit_blocks - 1,
@@ -152,6 +168,33 @@ def equipped(bench: Bench) -> Oracle:
             banks=bench.generation.sizes.nat_banks,
         ),
     )
+
+
+def fail(bench: Bench, oracle: Oracle) -> None:
+    """Real 2 dies and real 4 is drained: their slots move; IPv6 has nobody left for new NAT flows."""
+    down = {2, 3}
+    for number, left in ((1, (1, 3)), (2, (1,)), (NAT_RINGS[4], (1,)), (NAT_RINGS[6], ())):
+        bench.rings[number].step(table(*left))
+        bench.tables.put_ring(number, bench.rings[number])
+    for one in BACKENDS:
+        state = "down" if one.number in down else "draining" if one.number == 4 else "up"
+        bench.real(one, state)
+    oracle.moved.down = down
+
+
+def fail_back(bench: Bench, oracle: Oracle) -> None:
+    """All are well again; the slots stay moved, for flows are in them."""
+    for number, all_of_them in (
+        (1, (1, 2, 3, 4)),
+        (2, (1, 2)),
+        (NAT_RINGS[4], (1, 2)),
+        (NAT_RINGS[6], (3, 4)),
+    ):
+        bench.rings[number].step(table(*all_of_them))
+        bench.tables.put_ring(number, bench.rings[number])
+    for one in BACKENDS:
+        bench.real(one, "up")
+    oracle.moved.down = set()
 
 
 def answers(chance: random.Random, sent: bytes) -> list[bytes]:
@@ -186,7 +229,9 @@ def answers(chance: random.Random, sent: bytes) -> list[bytes]:
     return [bytes(data)]
 
 
-def test_program_and_oracle_agree(bench: Bench, request: pytest.FixtureRequest) -> None:
+def test_program_and_oracle_agree(loaded: Loader, request: pytest.FixtureRequest) -> None:
+    """A third of the packets before anything moved, a third while reals are away, a third after that."""
+    bench = Bench(loaded(sizes=replace(SMALL, flows=65536, nat_banks=16)))
     count = request.config.getoption("--fuzz-packets", 100_000)
     seed = request.config.getoption("--fuzz-seed", None)
     seed = time.time_ns() % 1_000_000_007 if seed is None else seed
@@ -196,7 +241,10 @@ def test_program_and_oracle_agree(bench: Bench, request: pytest.FixtureRequest) 
     chance = random.Random(seed)
     actions = {"drop": 1, "pass": 2, "send": 3}
     waiting: list[bytes] = []
+    steps = {count // 3: fail, count * 2 // 3: fail_back}
     for number in range(count):
+        if number in steps:
+            steps[number](bench, oracle)
         frame = pool[number] if number < len(pool) else chance.choice(pool)
         if waiting and chance.random() < 0.3:
             frame = waiting.pop(chance.randrange(len(waiting)))

@@ -13,7 +13,7 @@ from xds_agent.datapath.acl import AccessLists
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.maglev import Ring, populate
 from xds_agent.datapath.program import DROP, PASS, TX, Generation
-from xds_agent.datapath.services import Real, Service, Settings, Tables
+from xds_agent.datapath.services import Real, Service, Settings, State, Tables
 
 BALANCE_SEED, LIMIT_SEED = 0xBA1A, 0x5EED
 GUE_PORT = 6080
@@ -77,9 +77,7 @@ class Bench:
     def site(self) -> None:
         self.configure()
         for backend in BACKENDS:
-            self.tables.put_real(
-                backend.number, Real(ip_address(backend.address), backend.mac, port=backend.port)
-            )
+            self.real(backend, "up")
         self.ring(1, table(1, 2, 3, 4))
         self.ring(2, table(1, 2))
         self.ring(3, table())
@@ -94,6 +92,10 @@ class Bench:
                 self.service(Service(number, ip_address(vip), port, protocol, "nat", ring, **more))  # type: ignore[arg-type]
         self.service(Service(PING, ip_address(VIP4), 0, ICMP, "echo"))
         self.service(Service(PING, ip_address(VIP6), 0, ICMPV6, "echo"))
+
+    def real(self, backend: Backend, state: State) -> None:
+        real = Real(ip_address(backend.address), backend.mac, state, port=backend.port)
+        self.tables.put_real(backend.number, real)
 
     def configure(self, **changes: object) -> None:
         self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]

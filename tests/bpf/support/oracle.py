@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from tests.bpf.support.bench import BACKENDS, BALANCE_SEED, GUE_PORT, LIMIT_SEED, NAT4, NAT6, TUNNEL4, TUNNEL6
 from tests.bpf.support.hashing import flow_hash, limit_cells, slot
+from tests.bpf.support.oracle_moved import Moved
 from tests.bpf.support.oracle_nat import (
     Flow,
     Table,
@@ -23,6 +24,7 @@ from tests.bpf.support.oracle_nat import (
     translated_error,
 )
 from tests.bpf.support.packets import ICMP, ICMPV6, TCP, UDP, Packet
+from xds_agent.datapath.maglev import Ring
 from xds_agent.datapath.services import Service
 
 _EXTENSIONS = (0, 43, 44, 51, 60)
@@ -135,16 +137,21 @@ def _parse6(frame: bytes, seen: Seen) -> None:
     seen.protocol, seen.l4 = kind, at
 
 
+def _without_real(service: Service) -> str:
+    return "pass_no_real" if service.pass_without_real else "drop_no_real"
+
+
 @dataclass
 class Oracle:
     """A site: services by (address, port, protocol), rings, access rules, bursts per source."""
 
     services: dict[tuple[str, int, int], Service]
-    rings: dict[int, list[int]]
+    rings: dict[int, Ring]
     rules: list[tuple[IPv4Network | IPv6Network, str]]
     bursts: dict[int, int]
     mask: int
     nat: Table
+    moved: Moved = field(default_factory=Moved)
     cells: Counter[tuple[int, int]] = field(default_factory=Counter)
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
 
@@ -305,25 +312,35 @@ class Oracle:
             struct.pack_into(">BB", out, seen.l3, 0x60 | seen.tos >> 4, (seen.tos & 0xF) << 4 | low)
         return bytes(out)
 
-    def _nat(self, frame: bytes, seen: Seen, service: Service, number: int) -> None:
-        backend = BACKENDS[number - 1]
-        if (":" in backend.address) != (seen.version == 6):
+    def _nat(self, frame: bytes, seen: Seen, service: Service, number: int, known: bool, at: int) -> None:
+        """`known`: the flow table named the real; `at`: the slot."""
+        ring = self.rings[service.ring]
+        if (":" in BACKENDS[number - 1].address) != (seen.version == 6):
             raise Stop("drop_other_version")
         if seen.ttl <= 1:
             raise Stop("drop_hop_limit")
         key = (seen.source, seen.sport, seen.destination, seen.dport, seen.protocol)
-        flow = self.nat.find(key, backend.address)
+        flow = self.nat.find(key, BACKENDS[number - 1].address)
+        if flow is None and ring.moved[at] and ring.current[at] != number:
+            number, known = ring.current[at], False
+            if not number:
+                raise Stop(_without_real(service))
+            flow = self.nat.find(key, BACKENDS[number - 1].address)
         if flow is None:
             if seen.related or (seen.protocol == TCP and not seen.opens):
                 raise Stop("drop_nat_unknown")
-            slot = self.nat.claim(key, backend.address)
+            backend = BACKENDS[number - 1]
+            claimed = self.nat.claim(key, backend.address)
             port = backend.port or seen.dport
-            flow = Flow(key, number, backend.address, port, service.id, slot, frame[6:12])
-            self.nat.slots[slot] = flow
+            flow = Flow(key, number, backend.address, port, service.id, claimed, frame[6:12])
+            self.nat.slots[claimed] = flow
             self.counts[service.id, "note_nat_new"] += 1
         elif not seen.related and after_client(flow, seen.flags, seen.ack):
             self.counts[service.id, "note_nat_open"] += 1
-        ours = NAT4 if seen.version == 4 else NAT6
+        if ring.moved[at] and not known and not seen.related:
+            self.moved.flows[key] = flow.real
+            self.counts[service.id, "note_flow_new"] += 1
+        ours, backend = NAT4 if seen.version == 4 else NAT6, BACKENDS[flow.real - 1]
         to = (ours, self.nat.port(flow), flow.real_address, flow.real_port)
         if seen.related:
             about = (to[2], to[3], to[0], to[1])
@@ -333,6 +350,25 @@ class Oracle:
             flow.mac = frame[6:12]
             self._out = translated(frame, seen.l3, seen.l4, seen.protocol, to, backend.mac)
         raise Stop("send_nat")
+
+    def _chosen(self, seen: Seen, service: Service, at: int) -> tuple[int, bool]:
+        """The real of a packet, and whether it came from the flow table."""
+        ring = self.rings[service.ring]
+        if not ring.moved[at]:
+            return ring.current[at], False
+        ports = (0, 0) if service.hash_addresses else (seen.sport, seen.dport)
+        key = (seen.source, ports[0], seen.destination, ports[1], seen.protocol)
+        if service.forward == "nat":
+            number, known = self.moved.nat_candidate(
+                key, ring, at, opens=seen.opens, udp=seen.protocol == UDP
+            )
+            if known:
+                self.counts[service.id, "note_flow_pinned"] += 1
+            return number, known
+        *notes, number = self.moved.real_of(key, ring, at, opens=seen.opens, related=seen.related)
+        for note in notes:
+            self.counts[service.id, str(note)] += 1
+        return int(number), False
 
     def _echo(self, frame: bytes, seen: Seen) -> None:
         if seen.fragment or seen.icmp != (8 if seen.version == 4 else 128):
@@ -356,15 +392,15 @@ class Oracle:
     def _forward(self, frame: bytes, seen: Seen, service: Service) -> None:
         ports = (0, 0) if service.hash_addresses else (seen.sport, seen.dport)
         value = flow_hash(seen.source, *ports, BALANCE_SEED)
-        number = self.rings[service.ring][slot(value)]
+        number, known = self._chosen(seen, service, slot(value))
         if not number:
-            raise Stop("pass_no_real" if service.pass_without_real else "drop_no_real")
+            raise Stop(_without_real(service))
         backend = BACKENDS[number - 1]
         if service.mtu and seen.length > service.mtu:
             self._too_big(frame, seen, service.mtu)
         frame = self._out = self._marked(frame, seen, service)
         if service.forward == "nat":
-            self._nat(frame, seen, service, number)
+            self._nat(frame, seen, service, number, known, slot(value))
         if service.forward == "dsr":
             self._out = backend.mac + frame[0:6] + frame[12:]
             raise Stop("send_dsr")
