@@ -20,6 +20,7 @@ from lab.demos.stage import Demo, Stage, show
 from lab.errors import LabError
 from lab.place import HostSpec, Place
 from lab.progress import Progress, err, out
+from lab.wan import command as wan
 
 # systemd's name -> what the table calls it.
 UNITS = {"xds-agent-serve": "serve", "xds-agent-node": "node", "envoy": "envoy"}
@@ -75,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     shell = add("ssh", _ssh, "A shell on a host, or one command there.")
     shell.add_argument("host")
     shell.add_argument("command", nargs=argparse.REMAINDER)
+    distance = add("wan", _wan, "Set how far the lab's networks are from each other, or say what is set.")
+    distance.description, distance.formatter_class = wan.TEXT, argparse.RawDescriptionHelpFormatter
+    wan.add_arguments(distance)
     demo = add("demo", _demos, "Show on the running lab what happens when something goes wrong.")
     demo.add_argument("--json", action="store_true", help="print the result as JSON")
     named = demo.add_subparsers(title="demonstrations", metavar="NAME")
@@ -227,6 +231,10 @@ def _demo(demo: Demo, options: argparse.Namespace) -> int:
     else:
         show(shown, out)
     return 0 if shown and all(one.as_claimed for one in shown) else 1
+
+
+def _wan(options: argparse.Namespace) -> int:
+    return wan.run(_place(options), options)
 
 
 def _ssh(options: argparse.Namespace) -> int:

@@ -31,14 +31,14 @@ def address(place: Place, last: int) -> str:
 
 def ensure(place: Place) -> None:
     """Make the namespace and its way to the clouds, if it is not there."""
-    name, near = namespace(place), _near(place)
-    if Path(f"/run/netns/{name}").exists() and Path(f"/sys/class/net/{near}").exists():
+    name, here = namespace(place), near(place)
+    if Path(f"/run/netns/{name}").exists() and Path(f"/sys/class/net/{here}").exists():
         return
     remove(place)
     run(["ip", "netns", "add", name])
-    run(["ip", "link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", name])
-    run(["ip", "addr", "add", f"{address(place, 1)}/24", "dev", near])
-    run(["ip", "link", "set", near, "up"])
+    run(["ip", "link", "add", here, "type", "veth", "peer", "name", "eth0", "netns", name])
+    run(["ip", "addr", "add", f"{address(place, 1)}/24", "dev", here])
+    run(["ip", "link", "set", here, "up"])
     inside = ["ip", "-n", name]
     for last in (ORDINARY, GREEDY, DENIED):
         run([*inside, "addr", "add", f"{address(place, last)}/24", "dev", "eth0"])
@@ -50,13 +50,18 @@ def ensure(place: Place) -> None:
 
 
 def remove(place: Place) -> None:
-    attempt(["ip", "link", "del", _near(place)])
+    attempt(["ip", "link", "del", near(place)])
     if Path(f"/run/netns/{namespace(place)}").exists():
         attempt(["ip", "netns", "del", namespace(place)])
 
 
-def _near(place: Place) -> str:
-    """At most 15 characters: the checkout's digest tells labs apart."""
+def range_of(place: Place) -> str:
+    """Addresses of all clients."""
+    return f"{address(place, 0)}/24"
+
+
+def near(place: Place) -> str:
+    """The end of their wire on this machine; at most 15 characters, in which the digest tells labs apart."""
     return f"{place.prefix.split('-')[0]}-cl" if place.name == "lab" else f"{place.prefix.split('-')[0]}-c2"
 
 

@@ -16,6 +16,7 @@ from lab.commands import ENVIRONMENT, podman_json
 from lab.errors import LabError
 from lab.place import ROOT, Place
 from lab.progress import Progress, err
+from lab.wan import running as wan
 
 INVENTORY = ROOT / "inventories" / "lab" / "hosts.yml"
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
@@ -125,6 +126,7 @@ def keys(here: Place) -> None:
 
 def tear_down(here: Place, *, forget: bool) -> dict[str, Any]:
     """Remove all this checkout holds on the machine; with ``forget`` also certificates and image."""
+    wan.stop(here)
     containers = hosts.remove(here, hosts.states(here))
     wires.remove(here)
     networks = network.remove(here)

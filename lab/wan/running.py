@@ -1,0 +1,208 @@
+"""The program, its device and the kernel's rules: there while some direction has a distance, gone else."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import clients
+from lab.commands import attempt, podman_json, run
+from lab.errors import LabError
+from lab.network import CHECKOUT, NAME
+from lab.place import Place
+from lab.wan import table
+from lab.wan.table import Direction, Met, Way, Ways
+
+SOURCE = Path(__file__).with_name("wan.c")
+# Before the main table (32766); with the second octet of the lab's addresses no two labs share one.
+_FIRST_RULE = 20_000
+_MESSAGE_BYTES = 65_536
+_PATIENCE_S = 10.0
+_PEER = struct.Struct("3i")  # struct ucred: process, user, group
+
+
+@dataclass(frozen=True)
+class Side:
+    """What lies on one side of the WAN: devices of this machine, and the addresses behind them."""
+
+    name: str
+    devices: tuple[str, ...]
+    ranges: tuple[str, ...]
+
+
+Sides = Mapping[str, Side]
+
+
+def sides(place: Place) -> dict[str, Side]:
+    """Clouds, the network of the control host, and the clients': those this lab has."""
+    found: dict[str, Side] = {}
+    ours = f"label={CHECKOUT}={place.root}"
+    for entry in podman_json("network", "ls", "--format", "json", "--filter", ours):
+        if entry["labels"].get(NAME) != place.name:
+            continue
+        name = entry["name"].removeprefix(f"{place.prefix}-").split("-")[0]
+        was = found.get(name, Side(name, (), ()))
+        ranges = tuple(subnet["subnet"] for subnet in entry["subnets"])
+        found[name] = Side(name, (*was.devices, entry["network_interface"]), (*was.ranges, *ranges))
+    near = clients.near(place)
+    if _exists(near):
+        found["clients"] = Side("clients", (near,), (clients.range_of(place),))
+    return found
+
+
+def state(place: Place, known: Sides) -> dict[Direction, tuple[Way, Met]]:
+    """What holds now, and what packets met; empty when no direction has a distance."""
+    said = _ask(place, "show")
+    return {} if said is None else table.read(said, _ranges(known))
+
+
+def apply(place: Place, ways: Ways, known: Sides) -> None:
+    """From now on these hold. Starts the program when it is needed, and ends it when it is not."""
+    if not ways:
+        stop(place)
+        return
+    if _ask(place, "show") is None:
+        _start(place)
+    said = _ask(place, table.program(ways, _ranges(known)))
+    if said is None or said == "error\n":
+        raise LabError(f"the WAN did not take what was set: {said or 'it has died'}", f"see {_log(place)}")
+    _set_rules(place, {
+        (device, target)
+        for source, to in ways for device in known[source].devices for target in known[to].ranges
+    })  # fmt: skip
+
+
+def stop(place: Place) -> bool:
+    """All ways are short again and nothing of it runs; False if nothing did. Needs no podman, no networks."""
+    was = bool(rules(place)) or _exists(device(place))
+    _set_rules(place, set())
+    # Its program ends with it.
+    attempt(["ip", "link", "del", device(place)])
+    _until(lambda: _ask(place, "show") is None)
+    _socket(place).unlink(missing_ok=True)
+    return was
+
+
+def device(place: Place) -> str:
+    """At most 15 characters: the checkout's digest tells labs apart."""
+    return f"{place.prefix.split('-')[0]}-wan"
+
+
+def process(place: Place) -> int:
+    """Number of the process that holds packets. LabError when there is none."""
+    with _line(place) as line:
+        if line is None:
+            raise LabError("no WAN runs", "script/lab wan aws-gcp --rtt 80ms")
+        return _PEER.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0]
+
+
+def compile_program(folder: Path) -> Path:
+    """Compile it unless that is done."""
+    made = folder / "wan"
+    if not made.exists() or made.stat().st_mtime < SOURCE.stat().st_mtime:
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / "wan.new"
+        run(
+            ["clang", "-O2", "-Wall", "-Wextra", "-Werror", "-o", fresh, SOURCE],
+            remedy="script/lab up installs what building needs",
+        )
+        fresh.rename(made)
+    return made
+
+
+def _start(place: Place) -> None:
+    if not Path("/dev/net/tun").exists():
+        raise LabError("this machine has no /dev/net/tun, which the WAN needs", "modprobe tun")
+    made = compile_program(_folder(place))
+    with _log(place).open("w") as log:
+        subprocess.Popen(
+            [made, device(place), _socket(place)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    if not _until(lambda: _ask(place, "show") is not None):
+        raise LabError(f"the WAN did not start: {_log(place).read_text().strip()}")
+    # Packets come out of it from everywhere: a loose check of where they come from, which wants an address.
+    Path(f"/proc/sys/net/ipv4/conf/{device(place)}/rp_filter").write_text("2")
+    run(["ip", "addr", "replace", f"10.{place.octet}.255.1/32", "dev", device(place)])
+    run(["ip", "route", "replace", "default", "dev", device(place), "table", str(_number(place))])
+
+
+def _ask(place: Place, message: str) -> str | None:
+    """The program's answer; None when none runs."""
+    with _line(place) as line:
+        if line is None:
+            return None
+        try:
+            line.send(message.encode())
+            return line.recv(_MESSAGE_BYTES).decode()
+        except ConnectionError:
+            return None
+
+
+@contextmanager
+def _line(place: Place) -> Iterator[socket.socket | None]:
+    """To the program; None when none runs."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.settimeout(_PATIENCE_S)
+        try:
+            line.connect(str(_socket(place)))
+        except (FileNotFoundError, ConnectionError):
+            yield None
+        else:
+            yield line
+
+
+def _exists(name: str) -> bool:
+    # Not /sys, which shows the devices of the namespace it was mounted in.
+    return any(name == one for _, one in socket.if_nameindex())
+
+
+def _until(reached: Callable[[], bool]) -> bool:
+    end = time.monotonic() + _PATIENCE_S
+    while not reached():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def rules(place: Place) -> set[tuple[str, str]]:
+    """(device packets come from, range they go to) of the rules that stand."""
+    number = str(_number(place))
+    found = json.loads(run(["ip", "-j", "-4", "rule", "show", "pref", number]) or "[]")
+    return {(one["iif"], f"{one['dst']}/{one['dstlen']}") for one in found}
+
+
+def _set_rules(place: Place, wanted: set[tuple[str, str]]) -> None:
+    number, have = str(_number(place)), rules(place)
+    for action, which in (("add", wanted - have), ("del", have - wanted)):
+        for source, target in sorted(which):
+            words = ["pref", number, "iif", source, "to", target, "lookup", number]
+            run(["ip", "-4", "rule", action, *words])
+
+
+def _ranges(known: Sides) -> table.Sides:
+    return {name: side.ranges for name, side in known.items()}
+
+
+def _number(place: Place) -> int:
+    return _FIRST_RULE + place.octet
+
+
+def _folder(place: Place) -> Path:
+    return place.state / "wan"
+
+
+def _socket(place: Place) -> Path:
+    return Path("/run") / f"{place.prefix}-wan.sock"
+
+
+def _log(place: Place) -> Path:
+    return _folder(place) / "wan.log"
