@@ -76,8 +76,8 @@ class Operations:
         if self._again is not None and now >= self._again:
             reasons.append("a proxy refused the update before this one")
         if reasons:
-            await pipeline.refresh("; ".join(reasons))
-            self._again = now + AGAIN if pipeline.refused else None
+            await pipeline.updates.refresh("; ".join(reasons))
+            self._again = now + AGAIN if pipeline.updates.refused else None
         self._seen, self._looked = seen, now
 
     def _sign(self, now: dt.datetime) -> bool:

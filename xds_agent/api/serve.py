@@ -31,6 +31,7 @@ from xds_agent.rollout.orders import Orders
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.rollout.questions import ask_canary
+from xds_agent.rollout.remade import Remaking
 from xds_agent.rollout.shadow import Shadows
 from xds_agent.rollout.steerer import Steerer
 from xds_agent.store import Store
@@ -106,9 +107,11 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
     steerer.tell = hosts.tell
     pipeline.ask_canary = functools.partial(ask_canary, pipeline.questions)
     operations = Operations(pipeline, lambda: hosts.member.leading)
+    remaking = Remaking(pipeline, counted)
     try:
         chores = [
             recorder.run, hosts.member.run, operations.run, lambda: hosts.member.while_leading(orders.run),
+            lambda: hosts.member.while_leading(remaking.run),
             steerer.run, _watchdog,
         ]  # fmt: skip
         await _serve_api(config, pipeline, metrics, hosts, chores, stop, ads.port)

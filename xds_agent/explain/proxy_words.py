@@ -23,7 +23,7 @@ _COUNTED = ((LISTENER, "listener"), (ROUTES, "route table"), (CLUSTER, "cluster"
 _OF_DATAPATH = (DATAPATH_SERVICE, "datapath service")
 
 _TURNED = "other health or weights for the same inventory, as when a maintenance window begins or ends"
-_REMADE = "other bytes for the same inventory, as another version of the compiler makes"
+_REMADE = "made anew by the newer compiler, the inventory says the same"
 
 ByText = dict[str, list[str]]
 

@@ -28,7 +28,7 @@ def unchanged(built: Built, live: Live, nodes: Views, plan: str = "") -> Answer:
     """The document is live already."""
     return Answer(
         outcome="unchanged", revision=live.id, number=live.number, changed=False,
-        summary="nothing changes", nodes=nodes, notes=_notes(built), plan=plan,
+        summary="nothing changes", nodes=nodes, notes=_notes(built) + _refused_before(live), plan=plan,
     )  # fmt: skip
 
 
@@ -56,6 +56,15 @@ def refused(
 
 def _notes(built: Built) -> list[str]:
     return [note.render() for note in built.site.not_acted_on] + material.stand_in_notes(built.prepared)
+
+
+def _refused_before(live: Live) -> list[str]:
+    if live.behind is None:
+        return []
+    return [
+        f"proxies hold what compiler {live.behind.compiler} made of it; what this version makes was refused: "
+        f"{live.behind.refused}; go back to the version before, or insist: -e force=true"
+    ]
 
 
 def _plan_notes(plan: WavePlan) -> list[str]:

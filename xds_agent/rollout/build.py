@@ -27,6 +27,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Behind:
+    """Proxies hold what `compiler`, an older one, made of the live revision; `lines` say what this one makes
+    otherwise, `refused` why proxies did not take it."""
+
+    compiler: str
+    lines: tuple[Mapping[str, Any], ...] = ()
+    refused: str = ""
+
+
+@dataclass(frozen=True)
 class Live:
     """What is served: one stored revision and all that was made of it."""
 
@@ -40,6 +50,8 @@ class Live:
     snapshots: Mapping[str, Snapshot]
     scene: Scene
     decisions: Decisions
+    # Set while `snapshots` are not what `compiled` has.
+    behind: Behind | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,11 @@ class Built:
             site=self.site, material=self.prepared.material, compiled=self.compiled,
             snapshots=self.snapshots, scene=self.scene, decisions=self.decisions,
         )  # fmt: skip
+
+
+def same(one: Mapping[str, Snapshot], other: Mapping[str, Snapshot]) -> bool:
+    """Whether every host holds the same by both."""
+    return {n: s.revision for n, s in one.items()} == {n: s.revision for n, s in other.items()}
 
 
 class Builder:

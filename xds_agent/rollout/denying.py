@@ -33,11 +33,11 @@ async def deny(pipeline: Pipeline, denial: Denial, *, force: bool) -> str:
         raise Conflict(f"{network} contains {inside}", "deny less, or insist with --force")
     kept = Denial(str(network), denial.until, denial.author, denial.reason)
     await asyncio.to_thread(_keep, pipeline, kept)
-    await pipeline.refresh(
+    await pipeline.updates.refresh(
         f"{network} is denied by hand until {denial.until:%Y-%m-%d %H:%M} UTC: {denial.reason}"
     )
-    if pipeline.refused:
-        raise Conflict(f"{network} is noted and not denied yet: {pipeline.refused}", _AGAIN)
+    if pipeline.updates.refused:
+        raise Conflict(f"{network} is noted and not denied yet: {pipeline.updates.refused}", _AGAIN)
     return str(network)
 
 
@@ -57,7 +57,7 @@ async def lift(pipeline: Pipeline, network: str, author: str) -> bool:
 
     found = await asyncio.to_thread(gone)
     if found:
-        await pipeline.refresh(f"{network} is no longer denied by hand")
+        await pipeline.updates.refresh(f"{network} is no longer denied by hand")
     return found
 
 

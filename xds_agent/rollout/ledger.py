@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from xds_agent.rollout.build import Built
 from xds_agent.rollout.change import Change
-from xds_agent.store import Store, StoreError, audit, certificates, revisions, secrets
+from xds_agent.snapshot.resource import Snapshot
+from xds_agent.store import Store, StoreError, audit, certificates, revisions, secrets, served
 from xds_agent.store.certificates import Issued
 from xds_agent.store.revisions import Draft, Kind, Outcome, Stored
 
@@ -60,15 +61,41 @@ class Ledger:
             )  # fmt: skip
         return number
 
-    def finish(self, number: int, outcome: Outcome, words: str, actor: str) -> None:
+    def finish(
+        self, number: int, outcome: Outcome, words: str, actor: str,
+        served_: tuple[str, Mapping[str, Snapshot]] | None = None,
+    ) -> None:  # fmt: skip
+        """`served_`: the compiler, and what proxies hold from now on."""
         with self.store.write() as session:
             self.fence(session)
             if not revisions.finish(session, number, outcome, words):
                 raise StoreError(f"revision {number} was given up by another control host meanwhile")
+            if served_ is not None:
+                served.keep(session, self.store.sealer, number, *served_)
             audit.append(
                 session, actor=actor, action=f"revision.{outcome}", subject=str(number),
                 detail={"words": words} if words else {}, now=self.now(),
             )  # fmt: skip
+
+    def served_by(self) -> served.About | None:
+        with self.store.read() as session:
+            return served.about(session)
+
+    def served(self) -> dict[str, Snapshot]:
+        """What each proxy holds. Raises SealError, and ValueError on damaged rows, too."""
+        with self.store.read() as session:
+            return served.load(session, self.store.sealer)
+
+    def keep_served(self, number: int, compiler: str, snapshots: Mapping[str, Snapshot]) -> None:
+        with self.store.write() as session:
+            self.fence(session)
+            served.keep(session, self.store.sealer, number, compiler, snapshots)
+
+    def note_refused(self, compiler: str, words: str) -> None:
+        """Proxies refused what this compiler makes of what is live."""
+        with self.store.write() as session:
+            self.fence(session)
+            served.note_refused(session, compiler, words)
 
     def note(self, action: str, number: int, actor: str, detail: Mapping[str, Any]) -> None:
         """To the audit. Never raises: a full disk does not stop what is under way, its end will say so."""

@@ -95,7 +95,9 @@ class Orders:
             await self._failed(name, str(error))
             return
         self.failures.pop(name, None)
-        await self._pipeline.refresh(f"certificate {name}: {reason}, ordered from {certificate.directory}")
+        await self._pipeline.updates.refresh(
+            f"certificate {name}: {reason}, ordered from {certificate.directory}"
+        )
 
     def _publisher(self, name: str, loop: asyncio.AbstractEventLoop) -> Callable[[acme.Challenges], None]:
         """What the ordering thread calls: returns when the proxies have acknowledged the answers."""
@@ -103,7 +105,7 @@ class Orders:
         async def bring(answers: acme.Challenges) -> None:
             self._pipeline.builder.challenges = dict(answers)
             what = "answers to" if answers else "end of"
-            await self._pipeline.refresh(f"certificate {name}: {what} its ACME order")
+            await self._pipeline.updates.refresh(f"certificate {name}: {what} its ACME order")
 
         def publish(answers: acme.Challenges) -> None:
             asyncio.run_coroutine_threadsafe(bring(answers), loop).result()

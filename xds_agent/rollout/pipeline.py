@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from xds_agent.model import Rollout, join_secrets, load_site
 from xds_agent.protocol.outcomes import Refused
-from xds_agent.rollout import answers, completeness, placing
+from xds_agent.rollout import answers, completeness
 from xds_agent.rollout.admission import admit
 from xds_agent.rollout.blame import placed, problems_of
-from xds_agent.rollout.build import Builder, Built, Live
+from xds_agent.rollout.booting import served_again
+from xds_agent.rollout.build import Behind, Builder, Built, Live, same
 from xds_agent.rollout.canary.rounds import Ask, Rounds
 from xds_agent.rollout.change import Answer, Change, Conflict
+from xds_agent.rollout.compilers import compiler_name
 from xds_agent.rollout.leading import while_leading
 from xds_agent.rollout.ledger import Ledger, draft_of
 from xds_agent.rollout.material import SiteCa
@@ -30,17 +32,18 @@ from xds_agent.rollout.publisher import Publisher
 from xds_agent.rollout.questions import Questions, count_open
 from xds_agent.rollout.queue import Queue
 from xds_agent.rollout.release import Failure, Progress, Release, sick_before
+from xds_agent.rollout.remade import with_lines
 from xds_agent.rollout.shadow import Shadows
 from xds_agent.rollout.skip.parts import SKIPPED, marked
 from xds_agent.rollout.skip.trials import NotFound, Trials
 from xds_agent.rollout.trying import try_out
+from xds_agent.rollout.updates import UnderWay, Updates
 from xds_agent.rollout.vitals import Vitals
 from xds_agent.rollout.waves import WavePlan, plan_waves
 from xds_agent.rollout.windows import Windows
 from xds_agent.snapshot.resource import Snapshot
-from xds_agent.steering.deciding import Decisions
 from xds_agent.store import Store, StoreError
-from xds_agent.store.revisions import Stored
+from xds_agent.store.revisions import Kind
 
 if TYPE_CHECKING:
     from xds_agent.rollout.steerer import Steerer
@@ -49,8 +52,6 @@ log = logging.getLogger(__name__)
 
 # Proxies revert by themselves in milliseconds; this bounds the wait for their word.
 REVERT_TIMEOUT_S = 10.0
-# A placement waits for connected proxies so long; who is slower gets it all the same.
-PLACE_TIMEOUT_S = 5.0
 # How operational updates go out.
 _AT_ONCE = Rollout(waves=("100%",))
 
@@ -65,7 +66,7 @@ class Pipeline:
     def __init__(
         self, store: Store, publisher: Publisher, ca: SiteCa, *, vitals: Vitals | None = None,
         shadows: Shadows | None = None,
-        now: Callable[[], dt.datetime] = _utc_now,
+        now: Callable[[], dt.datetime] = _utc_now, compiler: str = "",
     ) -> None:  # fmt: skip
         self.store = store
         self.publisher = publisher
@@ -73,17 +74,16 @@ class Pipeline:
         self.vitals = vitals or Vitals()
         self.shadows = shadows
         self.now = now
+        # Which compiler this is (rollout/compilers.py).
+        self.compiler = compiler or compiler_name()
         self.live: Live | None = None
         # Makes a node send requests through its Envoy; None until there is a server for nodes.
         self.ask_canary: Ask | None = None
         # Where the change that is being applied stands; None between changes.
         self.progress: Progress | None = None
-        self._releasing: Built | None = None
+        self.under_way: UnderWay | None = None
         # Whom the last change did not wait for, and why.
         self.left_out: dict[str, str] = {}
-        # Why the last update of control's own was taken back, and by whom; empty when it was not.
-        self.refused = ""
-        self._refusers: frozenset[str] = frozenset()
         self.questions = Questions()
         # Decides where requests go; it puts itself here.
         self.steerer: Steerer | None = None
@@ -94,29 +94,33 @@ class Pipeline:
         self.ledger = Ledger(store, now)
         self.builder = Builder(store, ca, now)
         self.windows = Windows(self)
-        self._compiling = asyncio.Lock()
+        self.updates = Updates(self)
+        self.compiling = asyncio.Lock()
+        # Held by whoever changes what is published; an edit lets go of it while it soaks.
+        self.hand = asyncio.Lock()
         self._turn = asyncio.Lock()
         self._queue = Queue()
 
     async def boot(self, *, leading: bool = True) -> None:
         """Serve the last good revision. A revision that was being published when control died is not it."""
-        async with self._turn:
+        async with self._turn, self.hand:
             await self._boot(leading=leading)
 
     async def read_live(self) -> None:
         """Know what is live, without publishing it: the one that leads does that."""
         # In turn: who has come to lead meanwhile must not be set back to what was live before.
-        async with self._turn:
+        async with self._turn, self.hand:
             stored = await asyncio.to_thread(self.ledger.last_good, leading=False)
             if stored is not None and (self.live is None or stored.number != self.live.number):
-                await self._serve_again(stored, leading=False, publish=False)
+                self.live = await served_again(self, stored, leading=False)
 
     async def _boot(self, *, leading: bool) -> None:
         stored = await asyncio.to_thread(self.ledger.last_good, leading=leading)
         if stored is None:
             return
         try:
-            await self._serve_again(stored, leading=leading)
+            self.live = await served_again(self, stored, leading=leading)
+            self.publisher.publish(self.live.snapshots, stored.number)
         except Exception as error:
             # Proxies keep what they have, and the next change can still repair this: stay up.
             self.trouble = f"revision {stored.number} could not be loaded: {error}"
@@ -128,11 +132,12 @@ class Pipeline:
         Raises ModelError or CompileError with every problem, Conflict, NotEntitled, StoreFull, StoreError.
         """
         if change.dry_run:
-            built = await self._build(change.document)
+            built = await self.build(change.document)
             plan_name = self._reviewed(built, change)
             admit(self.live.site if self.live else None, built.site, change)
-            if self.live is not None and built.id == self.live.id:
-                return answers.unchanged(built, self.live, self.publisher.nodes(), plan_name)
+            live = self._is_live(built, change)
+            if live is not None:
+                return answers.unchanged(built, live, self.publisher.nodes(), plan_name)
             await self._check_refused_before(built, change)
             plan = await self._plan(built, built.site.edge.rollout)
             opened = await self._count_open(built)
@@ -141,16 +146,19 @@ class Pipeline:
             return await self._apply(change)
 
     async def _apply(self, change: Change) -> Answer:
-        built = await self._build(change.document)
+        built = await self.build(change.document)
         self._reviewed(built, change)
         built = replace(built, document=marked(built.document, change.skipped))
-        if self.live is not None and built.id == self.live.id:
+        live = self._is_live(built, change)
+        if live is not None:
             await self._note_moved_lines(built)
             await self.publisher.settle(timeout_s=change.timeout_s)
-            return answers.unchanged(built, self.live, self.publisher.nodes())
+            return answers.unchanged(built, live, self.publisher.nodes())
         admit(self.live.site if self.live else None, built.site, change)
         await self._check_refused_before(built, change)
-        number = await asyncio.to_thread(self.ledger.keep, draft_of(built, change), built)
+        # The same inventory again is what a newer compiler makes of it.
+        kind: Kind = "compiler" if self.live is not None and built.id == self.live.id else "change"
+        number = await asyncio.to_thread(self.ledger.keep, draft_of(built, change, kind), built)
         failures, notes = await try_out(
             self.shadows, self.live.snapshots if self.live else {}, built.snapshots
         )
@@ -160,7 +168,7 @@ class Pipeline:
                 words = "skip_bad leaves nothing out of a plan that was reviewed: review what is left again"
                 return replace(answer, notes=[*answer.notes, words])
             return await self._without_bad(answer, change) if change.skip_bad else answer
-        answer = await self._publish(built, number, change, built.site.edge.rollout)
+        answer = await self.publish(built, number, change, built.site.edge.rollout)
         return replace(answer, notes=[*answer.notes, *notes])
 
     async def _without_bad(self, refused: Answer, change: Change) -> Answer:
@@ -170,7 +178,7 @@ class Pipeline:
         live = self.live
         values = await asyncio.to_thread(self.ledger.values, live.fingerprints) if live else {}
         old = join_secrets(live.document, values) if live else {"edge": {}}
-        trials = Trials(self.shadows, self._build, old, change.document, live.snapshots if live else {})
+        trials = Trials(self.shadows, self.build, old, change.document, live.snapshots if live else {})
         try:
             document, skipped = await trials.run("; ".join(one.message for one in refused.problems))
         except NotFound as error:
@@ -195,71 +203,16 @@ class Pipeline:
             replace(change, document=document, reason=reason, commit=stored.commit, allow_removal=allowed)
         )
 
-    async def refresh(self, reason: str) -> bool:
-        """Serve the same site with material that is due for renewal or changed on disk; True if it did.
-
-        An operational update: stored with its reason, exempt from waves. Who refuses one is left out of the
-        next: a single proxy must not keep certificates and revocation lists from all others. `refused` says
-        afterwards why it was taken back.
-        """
-        if self.live is None:
-            return False
-        async with self._turn:
-            live = self.live
-            if self.deposed.is_set():
-                return False
-            values = await asyncio.to_thread(self.ledger.values, live.fingerprints)
-            built = await self._build(join_secrets(live.document, values), serving=True)
-            self.refused = ""
-            if _same(built.snapshots, live.snapshots):
-                return False
-            words = "; ".join(built.prepared.reasons) or reason
-            change = Change(document={}, author="control", reason=words, timeout_s=30.0)
-            draft = draft_of(built, change, kind="operational")
-            number = await asyncio.to_thread(self.ledger.keep, draft, built)
-            answer = await self._publish(built, number, change, _AT_ONCE)
-            self.refused = "; ".join(problem.message for problem in answer.problems)
-            views = answer.nodes.items() if self.refused else ()
-            self._refusers = frozenset(name for name, view in views if view.state == "refused")
-            return answer.outcome == "live"
-
-    async def place(self, decisions: Decisions) -> str | None:
-        """Send what is live by other decisions: endpoint sets alone, at once and without waves.
-
-        "" once every connected proxy has it, the words of a refusal after going back, None when a change
-        came between and the decisions are no longer of what is live.
-        """
-        before = self.live
-        async with self._turn:
-            live = self.live
-            if live is None or live is not before:
-                return None
-            async with self._compiling:
-                compiled = await asyncio.to_thread(self.builder.place, live, decisions)
-            snapshots = compiled.snapshots()
-            # Who refuses what is live has no say in where the requests of all the others go.
-            asked = set(placing.touched(live.snapshots, snapshots)) - self.publisher.refusals.keys()
-            if self.deposed.is_set():
-                return None
-            self.publisher.publish(snapshots, live.number)
-            await self.publisher.settle(timeout_s=PLACE_TIMEOUT_S, names=asked)
-            refused = [self.words_of(one) for name, one in self.publisher.refusals.items() if name in asked]
-            if refused:
-                self._publish_whole(live.snapshots, live.number)
-                return "; ".join(refused)
-            self.live = replace(live, compiled=compiled, snapshots=snapshots, decisions=decisions)
-            return ""
-
     def give_way(self) -> None:
         """This host leads no more. What is under way is taken back first: it may be long until somebody else
         leads, and publishes here."""
-        if self._releasing is not None:
+        if self.under_way is not None:
             self._publish_before()
         self.deposed.set()
 
     def words_of(self, refusal: Refused) -> str:
         """A refusal with the line of the inventory it comes from."""
-        return placed(self._releasing or self.live, refusal)
+        return placed(self.under_way.built if self.under_way else self.live, refusal)
 
     def holds(self, name: str) -> bool:
         """Whether the live revision names this host; before the first revision every proven name is held."""
@@ -277,8 +230,17 @@ class Pipeline:
         Control's own updates are waited for."""
         why = f" ({change.reason})" if change.reason else ""
         who = f"{change.author}{why}, since {self.now():%H:%M:%S} UTC,"
-        async with self._queue.turn(who, change.wait_s), self._turn:
+        async with self._queue.turn(who, change.wait_s), self._turn, self.hand:
             yield
+
+    @asynccontextmanager
+    async def _hand_free(self) -> AsyncIterator[None]:
+        """What control changes by itself does not wait until an edit has soaked."""
+        self.hand.release()
+        try:
+            yield
+        finally:
+            await self.hand.acquire()
 
     def _reviewed(self, built: Built, change: Change) -> str:
         """The plan's name. Raises Conflict when another one was reviewed."""
@@ -286,9 +248,18 @@ class Pipeline:
         check_plan(change.plan, name, self.live)
         return name
 
-    async def _build(self, document: Mapping[str, Any], *, serving: bool = False) -> Built:
-        async with self._compiling:
-            return await asyncio.to_thread(self.builder.build, document, self.live, serving=serving)
+    async def build(self, document: Mapping[str, Any], *, serving: bool = False) -> Built:
+        async with self.compiling:
+            built = await asyncio.to_thread(self.builder.build, document, self.live, serving=serving)
+        return built if serving else replace(built, lines=with_lines(self.live, built.lines))
+
+    def _is_live(self, built: Built, change: Change) -> Live | None:
+        """What is live, where nothing is to be done, or only what proxies have refused already."""
+        live = self.live
+        if live is None or built.id != live.id:
+            return None
+        to_do = live.behind is not None and (change.force or not live.behind.refused)
+        return None if to_do else live
 
     async def _check_refused_before(self, built: Built, change: Change) -> None:
         """What was refused stays refused until it is another, or somebody insists."""
@@ -301,15 +272,15 @@ class Pipeline:
                 "change what it names, or insist: -e force=true",
             )
 
-    async def _plan(self, built: Built, rollout: Rollout) -> WavePlan:
+    async def _plan(self, built: Built, rollout: Rollout, excused: Collection[str] = ()) -> WavePlan:
         old = self.live.snapshots if self.live else {}
         touched = [
             name for name, snapshot in built.snapshots.items()
             if name not in old or old[name].revision != snapshot.revision
         ]  # fmt: skip
         sick = await sick_before(self.publisher, self.vitals)
-        if rollout is _AT_ONCE and set(touched) - self._refusers - sick.keys():
-            sick |= dict.fromkeys(self._refusers, "it refused control's own update before this one")
+        if set(touched) - set(excused) - sick.keys():
+            sick |= dict.fromkeys(excused, "it refused control's own update before this one")
         return plan_waves(
             rollout, touched, built.site.hosts, sick=sick,
             newcomers=built.snapshots.keys() - old.keys(),
@@ -320,25 +291,35 @@ class Pipeline:
         connected = [name for name, view in nodes if view.state != "offline"]
         return await count_open(self.questions, built.closings, connected)
 
-    async def _publish(self, built: Built, number: int, change: Change, rollout: Rollout) -> Answer:
-        """Through the waves, and either keep it everywhere or put back what was there."""
-        plan = await self._plan(built, rollout)
+    async def publish(
+        self, built: Built, number: int, change: Change, rollout: Rollout = _AT_ONCE,
+        excused: Collection[str] = (),
+    ) -> Answer:  # fmt: skip
+        """Through the waves, and either keep it everywhere or put back what was there. Nobody waits for the
+        `excused`, as long as there are others."""
+        plan = await self._plan(built, rollout, excused)
         touched = [name for wave in plan.waves for name in wave]
         release = Release(
             self.publisher, self.vitals, plan, old=self.live.snapshots if self.live else {},
             new=built.snapshots, number=number, author=change.author, timeout_s=change.timeout_s,
-            on_progress=self._on_progress,
+            on_progress=self._on_progress, pause=self._hand_free,
             rounds=self._rounds(built) if rollout is not _AT_ONCE else None,
         )  # fmt: skip
-        self._releasing = built
+        under_way = self.under_way = UnderWay(built, release)
         try:
             failures = await while_leading(release.run(), self.deposed)
+            # It may have been made anew by something that did not wait for it.
+            built = under_way.built
             if failures:
                 nodes = self.publisher.nodes()
                 await self._put_back(change, touched)
                 return replace(await self._refuse(built, number, change, failures), nodes=nodes)
+            behind = self._still_behind(built)
             try:
-                await asyncio.to_thread(self.ledger.finish, number, "live", "", change.author)
+                await asyncio.to_thread(
+                    self.ledger.finish, number, "live", "", change.author,
+                    served_=(behind.compiler if behind else self.compiler, built.snapshots),
+                )  # fmt: skip
             except StoreError:
                 # What cannot be remembered as live must not stay so: the next boot serves the one before.
                 await self._put_back(change, touched)
@@ -348,13 +329,19 @@ class Pipeline:
             self._publish_before()
             raise
         finally:
-            self.progress = self._releasing = None
-        self.live = built.live(number)
+            self.progress = self.under_way = None
+        self.live = replace(built.live(number), behind=behind)
         self.left_out = {**plan.left_out, **release.tolerated}
         self.trouble = ""
         # Now also those that were left out, and without those that are gone.
-        self._publish_whole(built.snapshots, number)
+        self.show(built.snapshots, number)
         return answers.live(built, number, plan, release, self.publisher.nodes())
+
+    def _still_behind(self, built: Built) -> Behind | None:
+        """After an update of control's own, which leaves a newer compiler's part to the waves."""
+        if self.live is None or same(built.snapshots, built.compiled.snapshots()):
+            return None
+        return self.live.behind
 
     def _rounds(self, built: Built) -> Rounds | None:
         """Requests through the canaries; of the first revision there is no before to compare with."""
@@ -377,6 +364,9 @@ class Pipeline:
         words = "; ".join(problem.render() for problem in problems)
         log.warning("revision %d was refused: %s", number, words)
         await asyncio.to_thread(self.ledger.finish, number, "refused", words, change.author)
+        if before is not None and before.behind is not None and built.id == before.id:
+            await asyncio.to_thread(self.ledger.note_refused, self.compiler, words)
+            self.live = replace(before, behind=replace(before.behind, refused=words))
         return answers.refused(built, number, before, problems, self.publisher.nodes())
 
     async def _put_back(self, change: Change, touched: Collection[str]) -> None:
@@ -387,9 +377,10 @@ class Pipeline:
 
     def _publish_before(self) -> None:
         before = self.live
-        self._publish_whole(before.snapshots if before else {}, before.number if before else 0)
+        self.show(before.snapshots if before else {}, before.number if before else 0)
 
-    def _publish_whole(self, snapshots: Mapping[str, Snapshot], number: int) -> None:
+    def show(self, snapshots: Mapping[str, Snapshot], number: int) -> None:
+        """Publish, unless somebody else may lead."""
         if not self.deposed.is_set():
             self.publisher.publish(snapshots, number)
 
@@ -401,18 +392,3 @@ class Pipeline:
             return
         await asyncio.to_thread(self.ledger.move_lines, live.number, built.document)
         self.live = replace(live, document=built.document, site=built.site)
-
-    # --- at boot -------------------------------------------------------------------------------------
-
-    async def _serve_again(self, stored: Stored, *, leading: bool, publish: bool = True) -> None:
-        values = await asyncio.to_thread(self.ledger.values, stored.fingerprints)
-        built = await self._build(join_secrets(stored.document, values), serving=True)
-        if built.prepared.issued and leading:
-            await asyncio.to_thread(self.ledger.keep_certificates, built.prepared.issued)
-        self.live = replace(built.live(stored.number), id=stored.id)
-        if publish:
-            self.publisher.publish(built.snapshots, stored.number)
-
-
-def _same(one: Mapping[str, Snapshot], other: Mapping[str, Snapshot]) -> bool:
-    return {n: s.revision for n, s in one.items()} == {n: s.revision for n, s in other.items()}

@@ -5,8 +5,11 @@ Stops at the first wave that fails; putting back what was there is the caller's.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +81,8 @@ class Progress:
 
 # Told of each step; the second is the evidence of a gate that opened, empty for any other step.
 OnProgress = Callable[[Progress, str], Awaitable[None]]
+# Entered while nothing but time has to pass.
+Pause = Callable[[], AbstractAsyncContextManager[None]]
 
 
 @dataclass
@@ -93,12 +98,21 @@ class Release:
     author: str
     timeout_s: float
     on_progress: OnProgress
+    pause: Pause = contextlib.nullcontext
     # Requests through the canaries; None where nobody can make them.
     rounds: Rounds | None = None
     # Failures of later waves that `tolerate` covers: name -> words.
     tolerated: dict[str, str] = field(init=False, default_factory=dict)
     # Newcomers that have not come, or not taken it: they had nothing, so nothing is taken back for them.
     late: dict[str, str] = field(init=False, default_factory=dict)
+    # Who was given the change so far.
+    touched: list[str] = field(init=False, default_factory=list)
+
+    def rebase(self, old: Mapping[str, Snapshot], new: Mapping[str, Snapshot]) -> None:
+        """Something else changed on both sides, and every proxy has its own of it already."""
+        self.old, self.new = old, new
+        if self.rounds is not None:
+            self.rounds.old, self.rounds.new = old, new
 
     async def run(self) -> list[Failure]:
         """Through all waves; what failed, or nothing when every wave holds the change."""
@@ -106,7 +120,7 @@ class Release:
         gated = len(self.plan.waves) > 1
         earlier = self.vitals.earliest(everybody) if gated else {}
         start = await self.vitals.fresh(everybody, within_s=COUNTERS_WITHIN_S) if gated else {}
-        touched: list[str] = []
+        touched = self.touched
         for index, wave in enumerate(self.plan.waves, 1):
             touched += wave
             await self._tell(index, "publishing")
@@ -147,9 +161,13 @@ class Release:
         return [Failure(one.node, one.words, path=one.line) for one in worse]
 
     async def _soak(self, touched: Collection[str]) -> None:
-        """Hold still; a refusal ends the waiting early."""
+        """Hold still; a refusal ends the waiting early, but for one of an update beside the change, which is
+        taken back by the time the pause is over."""
         names = [name for name in touched if name not in self.tolerated.keys() | self.late.keys()]
-        await self.publisher.hold(names, for_s=self.plan.soak_s)
+        until = time.monotonic() + self.plan.soak_s
+        while (left_s := until - time.monotonic()) > 0 and not self.publisher.refusals.keys() & set(names):
+            async with self.pause():
+                await self.publisher.hold(names, for_s=left_s)
 
     async def _gate(
         self, touched: Collection[str], earlier: Mapping[str, Counters], start: Mapping[str, Counters]

@@ -95,6 +95,13 @@ class Steerer:
             self.evidence.known, now.timestamp(), drained_in(active(site, now)),
         )  # fmt: skip
 
+    def carried(self, site: Site, scene: Scene, decisions: Decisions) -> Decisions:
+        """These decisions, of what is live, as they are for a site that an edit is making of it."""
+        now = self._pipeline.now()
+        return decide_edited(
+            self.scene, scene, decisions, self.evidence.known, now.timestamp(), drained_in(active(site, now)),
+        )  # fmt: skip
+
     def heard(self, name: str, report: object) -> None:
         """What a node says of itself; a Hello is one that has just come and knows no assignment."""
         if isinstance(report, pb.Hello):
@@ -145,7 +152,7 @@ class Steerer:
         if not moving:
             self.decisions = after
             return
-        refusal = await self._pipeline.place(after)
+        refusal = await self._pipeline.updates.place(after)
         if refusal is None:
             return
         if refusal:

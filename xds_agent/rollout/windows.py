@@ -96,8 +96,8 @@ class Windows:
         else:
             self._by_name[name] = window
         self._use()
-        await self._pipeline.refresh(reason)
-        if refused := self._pipeline.refused:
+        await self._pipeline.updates.refresh(reason)
+        if refused := self._pipeline.updates.refused:
             raise Conflict(f"it is noted, and proxies do not follow yet: {refused}", _AGAIN)
 
     def _use(self) -> None:

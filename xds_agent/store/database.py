@@ -12,7 +12,9 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from xds_agent.store import reserve
@@ -74,15 +76,35 @@ def open_database(url: str, *, migrated: bool = True) -> Engine:
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Bring the schema to `revision` (Alembic), in one transaction."""
+    """Bring the schema to `revision` (Alembic), in one transaction. A newer version's schema stays as it is:
+    whoever went back to this version is to be served. Raises StoreError where this version cannot use it."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with refusals(), writing(engine) as connection:
         if engine.dialect.name == "postgresql":
             # Two control hosts may start at once.
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(713001)")
+        newest = ScriptDirectory.from_config(config).get_current_head() or ""
+        if revision == "head" and _is_newer(connection, newest):
+            return
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+
+
+def _is_newer(connection: Connection, newest: str) -> bool:
+    """Whether a newer version has been at this database. Migrations add to what was there; one that does not
+    writes the oldest schema whose version can still use it into `shared`, as `schema_needs`."""
+    current = MigrationContext.configure(connection).get_current_revision() or ""
+    if current <= newest:
+        return False
+    found = connection.execute(text("SELECT version FROM shared WHERE name = 'schema_needs'")).scalar()
+    if int(found or 0) > int(newest):
+        raise StoreError(
+            f"a newer version of control made the database one that this one cannot use (schema {current}, "
+            f"this one knows {newest}); start the newer version, or restore a backup from before the upgrade"
+        )
+    log.warning("the database has schema %s of a newer version; this one uses what it knows", current)
+    return True
 
 
 @contextmanager

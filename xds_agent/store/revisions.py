@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from xds_agent.store.schema import RevisionRow
 
 Outcome = Literal["pending", "live", "refused", "interrupted"]
-Kind = Literal["change", "operational"]
+Kind = Literal["change", "operational", "compiler"]
 
 # The parts of a site document that say what the edge is; the rest says where that stands.
 CONTENT = ("schema", "edge", "hosts")

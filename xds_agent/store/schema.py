@@ -55,7 +55,8 @@ class RevisionRow(Base):
     # The change in words: [{"proxies": [...], "text": ...}] and the closing sentence.
     lines: Mapped[list[Any]]
     summary: Mapped[str] = mapped_column(Text)
-    # "change" (by a person) or "operational" (by control itself, such as a renewed certificate).
+    # "change" (by a person), "operational" (by control itself, such as a renewed certificate), or "compiler":
+    # the same inventory, as a newer version of control compiles it.
     kind: Mapped[str] = mapped_column(String(16))
     # "pending" while it is published, then "live" or "refused"; "interrupted" when control died in between.
     outcome: Mapped[str] = mapped_column(String(16), index=True)
@@ -187,3 +188,36 @@ class DenialRow(Base):
     until: Mapped[dt.datetime]
     author: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
+
+
+class ServedRow(Base):
+    """Which revision the rows of `served_views` are of, and whose bytes they are; one row."""
+
+    __tablename__ = "served"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(BigInteger)
+    # Names of compilers (rollout/compilers.py): who made this, and whose bytes proxies have refused since.
+    compiler: Mapped[str] = mapped_column(String(64))
+    refused: Mapped[str] = mapped_column(String(64))
+    words: Mapped[str] = mapped_column(Text)
+
+
+class ServedResourceRow(Base):
+    """One resource that proxies hold: compressed, and sealed, since keys and tokens are among them."""
+
+    __tablename__ = "served_resources"
+
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    ciphertext: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ServedViewRow(Base):
+    """A set of resources and the proxies that hold it."""
+
+    __tablename__ = "served_views"
+
+    revision: Mapped[str] = mapped_column(String(32), primary_key=True)
+    hosts: Mapped[list[Any]]
+    # Keys in `served_resources`: JSON, compressed.
+    resources: Mapped[bytes] = mapped_column(LargeBinary)

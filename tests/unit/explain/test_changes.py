@@ -179,7 +179,7 @@ def test_bytes_that_change_without_a_word_are_said_as_such(edited: Any, snapshot
     site = edited(lambda d: None)
     changes = describe(site, site, snapshots("1"), snapshots("2"))
     assert [line.proxies for line in changes.lines] == [BOTH]
-    assert changes.lines[0].text.startswith("cluster shop: other bytes for the same inventory")
+    assert changes.lines[0].text.startswith("cluster shop: made anew by the newer compiler")
     assert changes.summary == "0 services, 2 proxies, 0 connections closed"
 
 

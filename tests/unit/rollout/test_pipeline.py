@@ -274,7 +274,7 @@ async def test_the_last_good_revision_is_served_after_a_restart(control, fleet, 
 
 async def test_what_was_being_published_when_control_died_is_not_served(control, pipeline, document):
     await pipeline.apply(change(document))
-    new = await pipeline._build(edited(document))
+    new = await pipeline.build(edited(document))
     await asyncio.to_thread(pipeline.ledger.keep, draft_of(new, change(edited(document))), new)
     again = control()
     await again.boot()
@@ -321,9 +321,9 @@ async def test_service_certificates_are_issued_once_and_renewed_in_time(pipeline
     node = fleet.connect("edge1")
     await pipeline.apply(change(document))
     secrets = dict(node.received[-1].snapshot.of_type(SECRET))
-    assert await pipeline.refresh("nothing is due") is False
+    assert await pipeline.updates.refresh("nothing is due") is False
     clock.at += dt.timedelta(days=21)
-    assert await pipeline.refresh("renewal") is True
+    assert await pipeline.updates.refresh("renewal") is True
     renewed = dict(node.received[-1].snapshot.of_type(SECRET))
     assert secrets.keys() == renewed.keys()
     assert secrets != renewed
@@ -415,8 +415,8 @@ async def test_who_leads_no_more_publishes_nothing_over_the_new_leader(pipeline,
     pipeline.publisher.publish(pipeline.live.snapshots, 7)  # as the new leader says
     with pytest.raises(StoreError, match="leads no more"):
         await under_way
-    assert await pipeline.place(UNDECIDED) is None
-    assert await pipeline.refresh("due") is False
+    assert await pipeline.updates.place(UNDECIDED) is None
+    assert await pipeline.updates.refresh("due") is False
     assert pipeline.publisher.number == 7
 
 
@@ -426,7 +426,7 @@ async def test_reading_what_is_live_never_sets_a_leader_back(control, pipeline, 
     others = FakeFleet(other.publisher)
     for name in ("edge1", "edge2"):
         others.connect(name)
-    build, reading, gate = other._build, asyncio.Event(), asyncio.Event()
+    build, reading, gate = other.build, asyncio.Event(), asyncio.Event()
 
     async def slow(document, **more):
         if not reading.is_set():
@@ -434,7 +434,7 @@ async def test_reading_what_is_live_never_sets_a_leader_back(control, pipeline, 
             await gate.wait()
         return await build(document, **more)
 
-    monkeypatch.setattr(other, "_build", slow)
+    monkeypatch.setattr(other, "build", slow)
     follower = asyncio.create_task(other.read_live())
     await reading.wait()
     leader = asyncio.create_task(other.apply(change(edited(document))))
@@ -457,7 +457,7 @@ async def test_a_proxy_that_refuses_what_is_live_does_not_stop_placements(
     monkeypatch.setattr(
         pipeline.builder, "place", lambda live, decisions: SimpleNamespace(snapshots=lambda: moved)
     )
-    assert await pipeline.place(UNDECIDED) == ""
+    assert await pipeline.updates.place(UNDECIDED) == ""
     assert good.holds == moved["edge1"].revision
 
 

@@ -227,7 +227,7 @@ async def test_the_waves_are_told_before_anything_starts(pipeline, nodes, docume
 async def test_what_control_does_by_itself_takes_no_waves(pipeline, nodes, document):
     with pipeline.store.write() as session:
         session.execute(delete(CertificateRow))
-    assert await pipeline.refresh("a test") is True
+    assert await pipeline.updates.refresh("a test") is True
     assert touched(nodes) == set(NAMES)
     assert actions(pipeline, "revision.waves") == []
     with pipeline.store.read() as session:

@@ -49,6 +49,22 @@ def test_a_second_start_migrates_nothing_and_reads_the_same(tmp_path, store):
     assert good.document["origins"] == {"edge": "edge.yml:1"}
 
 
+def test_an_older_version_uses_a_newer_ones_database_unless_it_was_told_not_to(tmp_path, store):
+    url, key = f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key"
+    with store.write() as session:
+        number = revisions.add(session, draft(services=[]), now=NOW)
+        revisions.finish(session, number, "live")
+        session.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+    again = Store.open(url, key)
+    with again.write() as session:
+        assert revisions.last_good(session).number == number
+        # What a migration writes that takes away what older versions read.
+        session.execute(text("INSERT INTO shared VALUES ('schema_needs', 998, X'')"))
+    again.close()
+    with pytest.raises(StoreError, match=r"schema 0999, this one knows 0\d+\).* restore a backup"):
+        Store.open(url, key)
+
+
 def test_last_good_is_the_newest_live_one(store):
     with store.write() as session:
         first, second, third = (revisions.add(session, draft(n), now=NOW) for n in "abc")
