@@ -179,18 +179,22 @@ def _datagrams(address: tuple[str, int]) -> socket.socket:
 class Edge:
     """The datapath of the edge, in a process of its own."""
 
-    def __init__(self, networks: Networks, program: Path, folder: Path, pins: Path, vip: str = VIP) -> None:
+    def __init__(
+        self, networks: Networks, program: Path, folder: Path, pins: Path, *vips: str, **config: Any
+    ) -> None:
         self._command = [
             "nsenter", f"--net=/run/netns/{networks.name('edge')}", sys.executable, "-m",
-            "tests.support.datapath_host", str(folder), str(pins), str(program), "eth0", vip,
+            "tests.support.datapath_host", str(folder), str(pins), str(program), "eth0", *vips,
         ]  # fmt: skip
+        self._environment = {**os.environ, "DATAPATH_HOST": json.dumps(config)}
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> str:
         """Returns what is in the way, or ""."""
         self._process = subprocess.Popen(
-            self._command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            self._command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=self._environment,
+        )  # fmt: skip
         problem: str = self._line()["problem"]
         return problem
 
@@ -254,7 +258,7 @@ def bpffs() -> Iterator[Path]:
 
 @pytest.fixture
 def edge(networks: Networks, program: Path, bpffs: Path, tmp_path: Path) -> Iterator[Edge]:
-    made = Edge(networks, program, tmp_path, bpffs)
+    made = Edge(networks, program, tmp_path, bpffs, VIP)
     assert made.start() == ""
     yield made
     made.kill()
@@ -451,7 +455,7 @@ def test_a_vip_that_is_anothers_now_is_taken_away(
     """What the operator set by hand stays."""
     networks.run("edge", "ip", "addr", "add", "10.99.2.50/32", "dev", "eth0")
     edge.kill()
-    successor = Edge(networks, program, tmp_path, bpffs, vip="10.99.2.101")
+    successor = Edge(networks, program, tmp_path, bpffs, "10.99.2.101")
     try:
         assert successor.start() == ""
         shown = subprocess.run(

@@ -3,13 +3,18 @@
     python -m tests.support.datapath_host RUNTIME PINS PROGRAM INTERFACE [VIP...]
 
 Reads a command per line on stdin and answers each with one line of JSON: `apply EDGE` (an edge as JSON,
-compiled for this host), `state`, `counters`, `control away`, `control back`.
+compiled for this host), `state`, `counters`, `mtu`, `control away`, `control back`, `control lost` (from the
+second question on), `control guilty` (away while the program of this very process is attached). The
+environment variable DATAPATH_HOST holds more of DatapathConfig as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
+import os
+import struct
 import sys
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,9 +23,11 @@ from typing import Any
 from tests.support.golden import words_for_keys
 from xds_agent.compile import Compiler
 from xds_agent.datapath.counters import Counters
+from xds_agent.datapath.libbpf import library
 from xds_agent.model import load_site
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import DatapathLink, state
+from xds_agent.node.datapath.network import Network
 from xds_agent.node.probing import Prober
 from xds_agent.snapshot.resource import EMPTY, Snapshot
 
@@ -38,16 +45,31 @@ class _Host:
     def __init__(self, arguments: list[str]) -> None:
         runtime, pins, program, interface, *vips = arguments
         self.folder = Path(runtime)
-        self.away = ""
         config = DatapathConfig(
             interfaces=[interface], vips=tuple(map(ip_address, vips)), program=Path(program), pins=Path(pins),
-            services=64, reals=64, flows=4096, limit_blocks=1024, confirm_s=2.0,
+            **{"services": 64, "reals": 64, "flows": 4096, "limit_blocks": 1024, "confirm_s": 2.0,
+               **json.loads(os.environ.get("DATAPATH_HOST", "{}"))},
         )  # fmt: skip
+        self.interface, self.control = interface, self.folder / "control"
         self.link = DatapathLink(config, Prober(), control_answers=self._control_answers, runtime=self.folder)
         self.held = self.folder / "held.json"
 
     async def _control_answers(self) -> str:
-        return self.away
+        """As the file says: the test may change it at any time."""
+        said = self.control.read_text() if self.control.exists() else "back"
+        if said == "lost":
+            self.control.write_text("away")
+        if said == "away" or (said == "guilty" and await asyncio.to_thread(self._runs_here)):
+            return "control is away"
+        return ""
+
+    def _runs_here(self) -> bool:
+        if self.link.writer is None:
+            return False
+        info, length = ctypes.create_string_buffer(256), ctypes.c_uint(256)
+        library().bpf_obj_get_info_by_fd(self.link.writer.generation.program_fd, info, ctypes.byref(length))
+        with Network() as network:
+            return network.interface(self.interface).xdp == struct.unpack_from("=II", info.raw)[1]
 
     async def run(self) -> None:
         """Until stdin ends."""
@@ -71,8 +93,12 @@ class _Host:
                 self.held.write_text(rest)
             return {"refused": refusal.words if refusal else ""}
         if command == "control":
-            self.away = "control is away" if rest == "away" else ""
+            self.control.write_text(rest)
             return {}
+        if command == "mtu":
+            assert self.link.writer is not None
+            written = self.link.writer._written.values()
+            return sorted({one.mtu for one in written if one is not None})
         if command == "counters":
             assert self.link.writer is not None
             counters = Counters(self.link.writer.generation)

@@ -14,6 +14,8 @@ from xds_agent.datapath.libbpf import check, library
 BPF_XDP = 37
 # Of linux/if_link.h.
 SKB_MODE, NATIVE_MODE = 1 << 1, 1 << 2
+# struct bpf_link_info: type, id and program, then what is XDP's.
+_INFO_INTERFACE = 16
 
 
 class _LinkOptions(c.Structure):
@@ -23,9 +25,10 @@ class _LinkOptions(c.Structure):
 
 
 class Program(Protocol):
-    """Whatever has a loaded program: a Generation, a Decap."""
+    """Whatever has a loaded program: a Generation, a Decap, one that was kept."""
 
-    program_fd: int
+    @property
+    def program_fd(self) -> int: ...
 
 
 class Link:
@@ -67,9 +70,16 @@ class Link:
 
     def program_id(self) -> int:
         """The kernel's number of the program that runs."""
+        return int(struct.unpack_from("=III", self._info())[2])
+
+    def interface(self) -> int:
+        """Number of the interface it is attached to, 0 once it is detached (or the interface gone)."""
+        return int(struct.unpack_from("=I", self._info(), _INFO_INTERFACE)[0])
+
+    def _info(self) -> bytes:
         raw, length = c.create_string_buffer(64), c.c_uint(64)
         check(library().bpf_obj_get_info_by_fd(self.fd, raw, c.byref(length)), "asking about a link")
-        return int(struct.unpack_from("=III", raw.raw)[2])
+        return raw.raw
 
     def close(self) -> None:
         os.close(self.fd)

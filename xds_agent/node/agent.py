@@ -194,7 +194,7 @@ class Agent:
 
         return DatapathLink(
             self.config.datapath, self.prober, control_answers=self._control_answers,
-            runtime=self.config.runtime_dir, on_change=self.reporter.changed,
+            runtime=self.config.runtime_dir, lasting=self.config.state_dir, on_change=self.reporter.changed,
             on_late_start=self._ask_again,
         )  # fmt: skip
 

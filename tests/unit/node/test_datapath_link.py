@@ -85,7 +85,7 @@ async def test_control_is_asked_again_once_a_late_datapath_runs(
     async def again() -> None:
         asked.set()
 
-    def start(held: object) -> None:
+    def start(held: object, confirming: object) -> None:
         nonlocal starts
         starts += 1
         if starts == 1:

@@ -10,23 +10,24 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
 from xds_agent.datapath.fill import Fill, fills
-from xds_agent.datapath.link import Link
-from xds_agent.datapath.program import Generation, Sizes
+from xds_agent.datapath.program import Sizes
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import state
-from xds_agent.node.datapath.attachment import AttachError, attach, host_seed, load_beside
+from xds_agent.node.datapath.attached import Attached
+from xds_agent.node.datapath.attachment import AttachError, host_seed, load_beside
+from xds_agent.node.datapath.confirming import Confirming
 from xds_agent.node.datapath.lockout import Lockout
 from xds_agent.node.datapath.network import Interface, Network, NetworkError, index_of
 from xds_agent.node.datapath.rings import RingFiles
+from xds_agent.node.datapath.vips import set_vips
 from xds_agent.node.datapath.wanted import Address, RealOf, Wanted, wanted_of
 from xds_agent.node.datapath.ways import Ways
 from xds_agent.node.datapath.writer import Writer, settings_of
@@ -56,13 +57,13 @@ class DatapathLink:
 
     def __init__(
         self, config: DatapathConfig, prober: Prober, *, control_answers: Callable[[], Awaitable[str]],
-        runtime: Path, on_change: Callable[[], None] = lambda: None,
+        runtime: Path, lasting: Path | None = None, on_change: Callable[[], None] = lambda: None,
         on_late_start: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:  # fmt: skip
-        """`control_answers`: "" once control answers over a new connection, else why not. `on_late_start`: it
-        runs at last; what was refused until now can be taken."""
+        """`control_answers`: "" once control answers over a new connection, else why not. `runtime`: a folder
+        with the life of the maps; `lasting`: one that outlives a boot. `on_late_start`: it runs at last; what
+        was refused until now can be taken."""
         self.config = config
-        self.problem = "the datapath has not started yet"
         self.wanted = Wanted()
         self.writer: Writer | None = None
         self.interfaces: tuple[Interface, ...] = ()
@@ -72,10 +73,12 @@ class DatapathLink:
         self._lockout = Lockout(control_answers, patience_s=config.confirm_s)
         self._runtime = runtime
         self._on_change, self._on_late_start = on_change, on_late_start
-        self._links: dict[str, Link] = {}
-        # The interfaces' numbers when the program was attached.
-        self._attached: dict[str, int] = {}
+        self._attached = Attached(config, record=(lasting or runtime) / "datapath.confirmed")
+        self._confirming: Confirming | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="datapath")
+        # One change at a time, its confirmation included; the maps have a turn of their own, so that health
+        # acts while a change waits to be confirmed.
+        self._change = asyncio.Lock()
         self._turn = asyncio.Lock()
         self._look = asyncio.Event()
         self._seen: object = None
@@ -84,7 +87,15 @@ class DatapathLink:
         self._astray: dict[RealOf, str] = {}
         self._trouble = ""
         self._settled = self._tried = 0.0
-        self._held = EMPTY
+        self._held = self._snapshot = EMPTY
+        self._problem = "the datapath has not started yet"
+        self._off = ""
+
+    @property
+    def problem(self) -> str:
+        """What keeps the datapath from doing what the revision says, "" if nothing does."""
+        guilty = self._confirming.problem if self._confirming else ""
+        return self._problem or guilty or self._off
 
     @property
     def state_file(self) -> Path:
@@ -94,45 +105,52 @@ class DatapathLink:
         """Load, bring the maps to `held`, attach. What is in the way becomes `problem`; L7 is served, and
         `run` tries again."""
         self._held = held
-        async with self._turn:
-            await self._try_to_start()
+        await self._try_to_start()
         self._prober.listen(self._on_health)
 
     async def _try_to_start(self) -> None:
-        before, self._tried = self.problem, time.monotonic()
-        try:
-            await self._in_thread(self._start, self._held)
-            self.problem = ""
-            self._prober.watch(ASKER, self.wanted.checks())
-        except _FAILURES as error:
-            # OverBudget is a ValueError: the maps are right then, and nobody looks after their reals.
-            self.problem = str(error)
-        if self.problem and self.problem != before:
-            log.error("no datapath: %s", self.problem)
+        before, self._tried = self._problem, time.monotonic()
+        confirming = None
+        async with self._change, self._turn:
+            try:
+                if await self._in_thread(lambda: self._attached.unproven):
+                    confirming = Confirming(self._attached, self._lockout, self._in_thread)
+                    await confirming.prepare([index_of(name) for name in self.config.interfaces])
+                await self._in_thread(self._start, self._held, confirming)
+                self._problem, self._confirming = "", confirming
+                self._prober.watch(ASKER, self.wanted.checks())
+            except _FAILURES as error:
+                # OverBudget is a ValueError: the maps are right then, and nobody looks after their reals.
+                self._problem = str(error)
+        if self._problem and self._problem != before:
+            log.error("no datapath: %s", self._problem)
         self._describe()
 
     async def apply(self, target: Snapshot) -> Refusal | None:
         """Bring the maps to `target`; None once it is live, else why not (and the set before is live)."""
-        async with self._turn:
-            if self.writer is None:
+        async with self._change:
+            if self.writer is None or (self._confirming is not None and self._confirming.taken_off):
                 return Refusal("", (), f"this host's datapath does not run: {self.problem}")
             baseline = await self._lockout.baseline(self.interfaces)
             if baseline.words:
                 return Refusal("", (), f"no change of the datapath now: {baseline.words}")
-            before, down = self.wanted, self._down
-            refusal = await self._flip(target)
+            async with self._turn:
+                before, down = (self.wanted, self._snapshot), self._down
+                refusal = await self._flip(target)
+                if refusal is not None:
+                    await self._go_back(*before, down)
             if refusal is None and (words := await self._lockout.shut_out(baseline)):
                 refusal = Refusal("", (), f"{words}; the datapath went back to the set before")
-            if refusal is not None:
-                await self._go_back(before, down)
-            else:
-                self._revision, self.problem = target.revision, ""
+                async with self._turn:
+                    await self._go_back(*before, down | self._down)
+            if refusal is None:
+                self._revision, self._problem = target.revision, ""
             self._describe()
             return refusal
 
     async def go_back(self, held: Snapshot) -> None:
         """To a set that was live before: something else of the revision failed. Raises nothing."""
-        async with self._turn:
+        async with self._change, self._turn:
             if self.writer is not None:
                 refusal = await self._flip(held, known_good=True)
                 if refusal is not None:
@@ -141,45 +159,65 @@ class DatapathLink:
                 self._describe()
 
     async def run(self) -> None:
-        """Follow health, next hops and the end of timed denials, until cancelled."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._look.wait()
-            self._look.clear()
-            async with self._turn:
-                if self.writer is None:
-                    if time.monotonic() - self._tried > TRY_AGAIN_S:
-                        await self._try_to_start()
-                        if self.writer is not None:
-                            await self._on_late_start()
-                    continue
-                try:
-                    if await self._in_thread(self._follow) or await self._in_thread(self._settle):
-                        self._describe()
-                        self._on_change()
-                    self._trouble = ""
-                except _FAILURES as error:
-                    # Tried again every second, and said once.
-                    if str(error) != self._trouble:
-                        log.error("the datapath could not follow the network: %s", error)
-                    self._trouble = str(error)
+        """Follow health, next hops, addresses, and the end of timed denials, until cancelled."""
+        confirming = asyncio.create_task(self._confirm(), name="datapath-confirm")
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._look.wait()
+                self._look.clear()
+                if self.writer is not None:
+                    async with self._turn:
+                        await self._follow_once()
+                elif time.monotonic() - self._tried > TRY_AGAIN_S:
+                    await self._try_to_start()
+                    if self.writer is not None:
+                        confirming.cancel()
+                        confirming = asyncio.create_task(self._confirm(), name="datapath-confirm")
+                        await self._on_late_start()
+        finally:
+            confirming.cancel()
+            await asyncio.gather(confirming, return_exceptions=True)
+
+    async def _follow_once(self) -> None:
+        try:
+            if await self._in_thread(self._follow) or await self._in_thread(self._settle):
+                self._describe()
+                self._on_change()
+            self._trouble = ""
+        except _FAILURES as error:
+            # Tried again every second, and said once.
+            if str(error) != self._trouble:
+                log.error("the datapath could not follow the network: %s", error)
+            self._trouble = str(error)
+
+    async def _confirm(self) -> None:
+        """Of a program that this host runs for the first time: it stays only if nobody is shut out by it."""
+        confirming = self._confirming
+        if confirming is None or self.writer is None:
+            return
+        generation = self.writer.generation
+        locks = {"change": self._change, "turn": self._turn}
+        decided = False
+        while not decided:
+            decided = await confirming.decide(generation, lambda: self.interfaces, **locks)
+            self._describe()
+            self._on_change()
+            await asyncio.sleep(0.0 if decided else TRY_AGAIN_S)
 
     async def stop(self) -> None:
         """Close what is ours; programs and maps go on."""
         self._disk.shutdown(wait=True)
-        for link in self._links.values():
-            link.close()
+        self._attached.close()
         if self.writer is not None:
             self.writer.generation.close()
 
     # ---- in the thread of the maps
 
-    def _start(self, held: Snapshot) -> None:
+    def _start(self, held: Snapshot, confirming: Confirming | None) -> None:
         config = self.config
-        with Network() as network:
-            self.interfaces = tuple(network.interface(name) for name in config.interfaces)
-            self._set_vips(network)
+        self._look_at_interfaces()
         sizes = Sizes(
             services=config.services, reals=config.reals, limit_blocks=config.limit_blocks, flows=config.flows
         )
@@ -187,8 +225,7 @@ class DatapathLink:
             config.program, folder=config.pins, sizes=sizes, balance_seed=config.balance_seed,
             host_seed=host_seed(self._runtime),
         )  # fmt: skip
-        mtu = min(one.mtu for one in self.interfaces)
-        writer = Writer(loaded.generation, rings=RingFiles(self._runtime / "rings"), mtu=mtu)
+        writer = Writer(loaded.generation, rings=RingFiles(self._runtime / "rings"), mtu=self._mtu())
         try:
             wanted = self._read(held)
             ways = self._ways(wanted, wait=False)
@@ -202,57 +239,44 @@ class DatapathLink:
                     if real.key in writer.found_down
                 )
             self._write(writer, wanted, ways)
-            self._attach(loaded.generation)
+            if confirming is not None and loaded.taken_over:
+                confirming.before_the_flip(loaded.generation)
+            self._attached.put_on(loaded.generation, self.interfaces)
         except BaseException:
             loaded.generation.close()
             raise
-        self.writer, self.wanted, self._revision = writer, wanted, held.revision
+        self.writer, self.wanted, self._snapshot, self._revision = writer, wanted, held, held.revision
 
-    def _attach(self, generation: Generation) -> None:
-        before = self._links
-        self._links = attach(
-            generation, self.interfaces, folder=self.config.pins, native=self.config.mode == "native"
-        )
-        self._attached = {one.name: one.index for one in self.interfaces}
-        for link in before.values():
-            link.close()
+    def _look_after_links(self) -> bool:
+        """Put the program on again where it was lost; True if what `problem` says has changed."""
+        assert self.writer is not None
+        anew, words = self._attached.look()
+        changed, self._off = words != self._off, words
+        if words and changed:
+            log.error("%s", words)
+        if anew:
+            self._look_at_interfaces()
+            lost = [one for one in self.interfaces if one.name in anew]
+            self._attached.put_on(self.writer.generation, lost)
+            log.warning("attached anew: %s", ", ".join(anew))
+        return changed or bool(anew)
 
-    def _attach_to_new(self, generation: Generation) -> None:
-        """A network card that went and came back has another number, and no program."""
-        now = {name: index_of(name) for name in self._attached}
-        if now == self._attached or not all(now.values()):
-            return
+    def _look_at_interfaces(self) -> bool:
+        """True if addresses or MTU are others than they were."""
+        before = [(one.addresses, one.mtu) for one in self.interfaces]
         with Network() as network:
             self.interfaces = tuple(network.interface(name) for name in self.config.interfaces)
-            self._set_vips(network)
-        self._attach(generation)
-        log.warning("attached anew: %s", ", ".join(name for name in now))
+            if self._set_vips(network):
+                self.interfaces = tuple(network.interface(name) for name in self.config.interfaces)
+        return before != [(one.addresses, one.mtu) for one in self.interfaces]
 
-    def _set_vips(self, network: Network) -> None:
-        first = self.interfaces[0]
-        missing = [vip for vip in self.config.vips if vip not in first.addresses]
-        self._take_vips_away(network, set_now=missing)
-        for vip in missing:
-            network.add_address(first.index, vip)
-        if missing:
-            self.interfaces = tuple(network.interface(one.name) for one in self.interfaces)
+    def _set_vips(self, network: Network) -> bool:
+        return set_vips(network, self.interfaces[0], self.config.vips, record=self._runtime / "vips")
 
-    def _take_vips_away(self, network: Network, *, set_now: Iterable[Address]) -> None:
-        """Those that the agent set once and that are another host's now: two would answer for them."""
-        record = self._runtime / "vips"
-        ours = set(record.read_text(encoding="ascii").split()) if record.exists() else set()
-        ours |= {str(one) for one in set_now}
-        wanted = {str(one) for one in self.config.vips}
-        # Those of an agent that dies here are still known to its successor.
-        self._runtime.mkdir(parents=True, exist_ok=True)
-        record.write_text("\n".join(sorted(ours)), encoding="ascii")
-        for gone in sorted(ours - wanted):
-            network.remove_address(ip_address(gone))
-        record.write_text("\n".join(sorted(ours & wanted)), encoding="ascii")
+    def _mtu(self) -> int:
+        return min(one.mtu for one in self.interfaces)
 
     def _read(self, snapshot: Snapshot) -> Wanted:
-        with Network() as network:
-            self.interfaces = tuple(network.interface(name) for name in self.config.interfaces)
         vips = self.config.vips
         own = [one for interface in self.interfaces for one in interface.addresses if one not in vips]
         return wanted_of(snapshot, own=own, vips=vips or self._sources())
@@ -280,6 +304,7 @@ class DatapathLink:
 
     def _flip_now(self, target: Snapshot, known_good: bool) -> Wanted:
         assert self.writer is not None
+        self._look_at_interfaces()
         wanted = self._read(target)
         ways = self._ways(wanted, wait=True)
         if not known_good:
@@ -290,13 +315,16 @@ class DatapathLink:
     def _follow(self) -> bool:
         """Write again if anything beside the revision has changed; True if it had."""
         assert self.writer is not None
-        self._attach_to_new(self.writer.generation)
+        changed = self._look_after_links()
+        if "is gone" not in self._off and self._look_at_interfaces():
+            log.warning("addresses or MTU of this host are others now: the maps follow")
+            self.wanted, self.writer.mtu, self._seen = self._read(self._snapshot), self._mtu(), None
         ways = self._ways(self.wanted, wait=False)
         ways = ways.or_macs(self._macs)
         self._macs = dict(ways.macs)
         seen = self._inputs(self.wanted, self._unhealthy(self.wanted), ways.astray(self.wanted))
         if seen == self._seen:
-            return False
+            return changed
         self._write(self.writer, self.wanted, ways)
         return True
 
@@ -338,15 +366,15 @@ class DatapathLink:
             # OverBudget is a ValueError, MapFull too.
             names = tuple(sorted(target.of_type(DATAPATH_SERVICE))) if isinstance(error, OverBudget) else ()
             return Refusal(DATAPATH_SERVICE if names else "", names, f"the datapath cannot take it: {error}")
-        self.wanted = wanted
+        self.wanted, self._snapshot = wanted, target
         return None
 
-    async def _go_back(self, before: Wanted, down: frozenset[RealOf]) -> None:
+    async def _go_back(self, before: Wanted, snapshot: Snapshot, down: frozenset[RealOf]) -> None:
         def back() -> None:
             assert self.writer is not None
             self._write(self.writer, before, self._ways(before, wait=False))
 
-        self.wanted, self._down = before, down
+        self.wanted, self._snapshot, self._down = before, snapshot, down
         try:
             await self._in_thread(back)
             self._prober.watch(ASKER, before.checks())

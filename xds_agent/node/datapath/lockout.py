@@ -33,20 +33,28 @@ class Lockout:
         """To be asked before a change: without control nobody could take it back."""
         if words := await self._control_answers():
             return Baseline(words=words)
-        indices = [one.index for one in interfaces]
+        return await self.gateways([one.index for one in interfaces])
+
+    async def gateways(self, indices: Sequence[int]) -> Baseline:
+        """Who answers on the links alone, while control is not asked yet."""
         try:
             return Baseline(tuple(await asyncio.to_thread(_answering, indices, _BASELINE_S)))
         except NetworkError as error:
             return Baseline(words=str(error))
 
-    async def shut_out(self, baseline: Baseline) -> str:
-        """After the change: "" when everybody still answers within the patience, else who does not."""
+    async def control_is_silent(self) -> str:
+        """ "" once control answers within the patience, else why not."""
         deadline = time.monotonic() + self._patience_s
         words = await self._control_answers()
         while words and time.monotonic() < deadline:
             await asyncio.sleep(_STEP_S)
             words = await self._control_answers()
-        if words:
+        return words
+
+    async def shut_out(self, baseline: Baseline) -> str:
+        """After the change: "" when everybody still answers within the patience, else who does not."""
+        deadline = time.monotonic() + self._patience_s
+        if await self.control_is_silent():
             return (
                 f"after the change control did not answer over a new connection within {self._patience_s:g} s"
             )

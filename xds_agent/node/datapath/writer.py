@@ -61,7 +61,7 @@ class Writer:
         self.found_macs: dict[Address, bytes] = {}
         self.found_down: frozenset[RealKey] = frozenset()
         self._files = rings
-        self._mtu = mtu
+        self.mtu = mtu
         self._written: dict[Front, Service | None] = {}
         self._reals: dict[RealKey, Real] = {}
         self._settings: Settings | None = None
@@ -226,7 +226,7 @@ class Writer:
 
     def _room(self, reals: Iterable[WantedReal]) -> int:
         versions = {real.key.address.version for real in reals}
-        return self._mtu - max(_OUTER_BYTES[version] for version in versions)
+        return self.mtu - max(_OUTER_BYTES[version] for version in versions)
 
     def _let_go(self, wanted: Wanted) -> None:
         """Numbers of services that are gone; reals that are gone keep their flows until `release`."""

@@ -1,0 +1,258 @@
+"""Nobody is shut out for good: what costs control its way is taken back, what is taken off is noticed, and
+health acts meanwhile. On veth, as in test_node_agent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.bpf.test_node_agent import (
+    HEALTH,
+    PATIENCE_S,
+    ROOT,
+    VIP,
+    Backend,
+    Edge,
+    Networks,
+    backend,
+    bpffs,
+    edge,
+    greeting,
+    networks,
+    service,
+    within,
+)
+from xds_agent.datapath.link import Link
+from xds_agent.node.datapath.attachment import LINKS
+from xds_agent.node.datapath.network import Network
+
+__all__ = ["backend", "bpffs", "edge", "networks"]  # fixtures
+pytestmark = pytest.mark.root
+Backends = Callable[[str], Backend]
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def attached(networks: Networks) -> int:
+    """Number of the XDP program on the edge's card."""
+
+    def ask() -> int:
+        with Network() as network:
+            return network.interface("eth0").xdp
+
+    return within(networks.name("edge"), ask)
+
+
+def test_a_change_that_costs_control_its_way_is_taken_back(
+    networks: Networks, edge: Edge, backend: Backends
+) -> None:
+    backend("real")
+    assert edge.apply(service("tcp")) == ""
+    edge.ask("control", "lost")
+    denied = service("tcp", listen={"address": "vip", "port": 7200})
+    words = edge.apply(denied, protection={"deny": ["10.99.1.0/24"]})
+    assert "after the change control did not answer over a new connection within 2 s" in words
+    with networks.client((VIP, 7100)) as connection:
+        assert greeting(connection) == "real"
+    found = edge.ask("state")
+    assert found["deny"] == 0 and found["services"][0]["fronts"][0]["port"] == 7100
+
+
+def test_health_acts_while_a_change_waits_to_be_confirmed(
+    networks: Networks, program: Path, bpffs: Path, tmp_path: Path, backend: Backends
+) -> None:
+    first, _ = backend("real"), backend("other")
+    wanted = service("tcp", "real", "other", health=HEALTH, steering={"order": ["real", "other"]})
+    edge = Edge(networks, program, tmp_path, bpffs, VIP, confirm_s=120.0)
+    try:
+        assert edge.start() == ""
+        assert edge.apply(wanted) == ""
+        edge.until(lambda found: found["services"][0]["served"])
+        edge.ask("control", "lost")
+        answers: list[str] = []
+        changing = threading.Thread(target=lambda: answers.append(edge.apply(wanted, service("udp"))))
+        changing.start()
+        control = tmp_path / "control"
+        until(lambda: control.read_text() == "away", "the change was never made")
+        first.stop()
+
+        def leads_elsewhere() -> bool:
+            try:
+                with networks.client((VIP, 7100), timeout_s=1.0) as connection:
+                    return greeting(connection) == "other"
+            except OSError:
+                return False
+
+        until(leads_elsewhere, "nobody acted on the dead backend")
+        assert changing.is_alive() and not answers
+        control.write_text("back")
+        changing.join(PATIENCE_S)
+        assert answers == [""]
+    finally:
+        edge.kill()
+
+
+def test_a_first_program_that_shuts_control_out_is_taken_off(
+    networks: Networks, program: Path, bpffs: Path, tmp_path: Path
+) -> None:
+    edge = Edge(networks, program, tmp_path, bpffs, VIP, confirm_s=1.0)
+    (tmp_path / "control").write_text("guilty")
+    try:
+        assert edge.start() == ""
+        found = edge.until(lambda found: "no program runs now" in found["problem"])
+        assert "the new program was taken back: after the change control did not answer" in found["problem"]
+        assert attached(networks) == 0
+        assert "does not run" in edge.apply(service("tcp"))
+    finally:
+        edge.kill()
+
+
+def test_a_new_program_that_shuts_control_out_gives_way_to_the_one_before(
+    networks: Networks, program: Path, bpffs: Path, tmp_path: Path, backend: Backends
+) -> None:
+    """Its maps stay, so that the agent goes on serving the program that runs."""
+    backend("real")
+    edge = Edge(networks, program, tmp_path, bpffs, VIP, confirm_s=1.0)
+    newer = tmp_path / "newer.bpf.o"
+    newer.write_bytes(program.read_bytes() + b"\0")
+    try:
+        assert edge.start() == "" and edge.apply(service("tcp")) == ""
+        until((tmp_path / "datapath.confirmed").exists, "the first program was never confirmed")
+        before = attached(networks)
+        edge.kill()
+        edge = Edge(networks, newer, tmp_path, bpffs, VIP, confirm_s=1.0)
+        (tmp_path / "control").write_text("guilty")
+        assert edge.start() == ""
+        edge.until(lambda found: "the program before runs on" in found["problem"])
+        assert attached(networks) == before
+        assert edge.apply(service("tcp"), service("udp")) == ""
+        with networks.client((VIP, 7100)) as connection:
+            assert greeting(connection) == "real"
+    finally:
+        edge.kill()
+
+
+def test_without_control_the_first_program_stays_and_is_proved_later(
+    networks: Networks, program: Path, bpffs: Path, tmp_path: Path
+) -> None:
+    """Each host stands alone: that control is away is no program's fault."""
+    edge = Edge(networks, program, tmp_path, bpffs, VIP, confirm_s=0.5)
+    (tmp_path / "control").write_text("away")
+    record = tmp_path / "datapath.confirmed"
+    try:
+        assert edge.start() == ""
+        first = attached(networks)
+        until(lambda: attached(networks) != first, "it was never tried without the program")
+        until(lambda: attached(networks) != 0, "the program was not put on again")
+        assert not record.exists()
+        (tmp_path / "control").write_text("back")
+        until(record.exists, "control came, and the program was not confirmed")
+        assert edge.ask("state")["problem"] == "" and attached(networks)
+    finally:
+        edge.kill()
+
+
+def test_a_program_that_is_taken_off_is_put_on_again(networks: Networks, edge: Edge, bpffs: Path) -> None:
+    """Whoever took it off did not use `xds-agent datapath detach`."""
+    edge.until(lambda found: not found["problem"])
+    link = Link.open(bpffs / LINKS / "eth0")
+    assert link is not None
+    link.detach()
+    link.close()
+    until(lambda: attached(networks) != 0, "it was not attached again")
+    assert edge.ask("state")["problem"] == ""
+
+
+def test_detached_by_hand_is_said_until_it_is_attached_by_hand(
+    networks: Networks, program: Path, edge: Edge, backend: Backends, bpffs: Path, tmp_path: Path
+) -> None:
+    """By the commands a person has, on a host without Envoy."""
+    backend("real")
+    assert edge.apply(service("tcp")) == ""
+    node = {
+        "name": "edge1", "control": ["10.99.2.1:18000"], "control_names": ["control1"],
+        "tls": {name: str(tmp_path / name) for name in ("certificate", "key", "ca")},
+        "runtime_dir": str(tmp_path), "state_dir": str(tmp_path), "envoy": {"present": False},
+        "datapath": {
+            "interfaces": ["eth0"], "vips": [VIP], "program": str(program), "pins": str(bpffs),
+            "services": 64, "reals": 64, "flows": 4096, "limit_blocks": 1024,
+        },
+    }  # fmt: skip
+    (tmp_path / "node.yml").write_text(yaml.safe_dump(node))
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["nsenter", f"--net=/run/netns/{networks.name('edge')}", sys.executable, "-m", "xds_agent",
+             "datapath", *words, "--config", str(tmp_path / "node.yml"), "--json"],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def told() -> Any:
+        return json.loads(command("status").stdout)
+
+    assert json.loads(command("detach").stdout) == {"detached": ["eth0"]}
+    edge.until(lambda found: "taken off eth0 by hand" in found["problem"])
+    assert attached(networks) == 0
+    assert command("status").returncode == 1 and "xds-agent datapath attach" in told()["problem"]
+    done = command("attach")
+    assert done.returncode == 0, done.stderr
+    edge.until(lambda found: found["problem"] == "")
+    with networks.client((VIP, 7100)) as connection:
+        assert greeting(connection) == "real"
+    assert command("status").returncode == 0
+
+
+def test_new_addresses_and_another_mtu_of_the_host_are_followed(
+    networks: Networks, program: Path, bpffs: Path, tmp_path: Path, backend: Backends
+) -> None:
+    """A lease that changed needs no edit: services answer on the new address, and NAT sends from it."""
+    backend("real")
+    edge = Edge(networks, program, tmp_path, bpffs)
+    try:
+        assert edge.start() == ""
+        tunnelled = service("udp", forward="gue", listen={"address": "vip", "port": 7000})
+        assert edge.apply(service("tcp"), tunnelled) == ""
+        assert 1500 - 28 in edge.ask("mtu")
+        networks.run("edge", "ip", "addr", "add", "10.99.2.77/24", "dev", "eth0")
+        networks.run("edge", "ip", "addr", "del", "10.99.2.2/24", "dev", "eth0")
+        networks.run("edge", "ip", "addr", "replace", "10.99.2.77/24", "dev", "eth0")
+        networks.run("edge", "ip", "route", "replace", "default", "via", "10.99.2.1")
+        networks.run("edge", "ip", "link", "set", "eth0", "mtu", "1400")
+        edge.until(lambda found: found["services"][0]["fronts"][0]["address"] == "10.99.2.77")
+        until(lambda: 1400 - 28 in edge.ask("mtu"), "the maps kept the old MTU")
+        with networks.client(("10.99.2.77", 7100)) as connection:
+            assert greeting(connection) == "real"
+    finally:
+        edge.kill()
+
+
+def test_skb_mode_serves_too_when_it_is_asked_for(
+    networks: Networks, program: Path, bpffs: Path, tmp_path: Path, backend: Backends
+) -> None:
+    backend("real")
+    edge = Edge(networks, program, tmp_path, bpffs, VIP, mode="skb")
+    try:
+        assert edge.start() == "" and edge.apply(service("tcp")) == ""
+        shown = subprocess.run(
+            ["ip", "-n", networks.name("edge"), "-d", "link", "show", "eth0"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        assert "xdpgeneric" in shown
+        with networks.client((VIP, 7100)) as connection:
+            assert greeting(connection) == "real"
+    finally:
+        edge.kill()

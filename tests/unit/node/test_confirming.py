@@ -1,0 +1,77 @@
+"""What becomes of a program on probation, without a kernel; with one: tests/bpf/test_lockout.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from xds_agent.datapath.watch import Sample
+from xds_agent.node.datapath import confirming as module
+from xds_agent.node.datapath.confirming import Confirming
+from xds_agent.node.datapath.lockout import Lockout
+
+
+class Attached:
+    """Remembers what was done; `before`: whether there is a program to go back to."""
+
+    def __init__(self, *, before: bool) -> None:
+        self.before, self.done = before, []  # type: ignore[var-annotated]
+
+    def confirm(self, generation: object) -> None:
+        self.done.append("confirmed")
+
+    def take_back(self) -> bool:
+        self.done.append("taken back")
+        return self.before
+
+    def put_on(self, generation: object, interfaces: object) -> None:
+        self.done.append("put on")
+
+
+async def in_thread(call: Callable[..., Any], *arguments: Any) -> object:
+    return call(*arguments)
+
+
+def sample(at_s: float, **packets: int) -> Sample:
+    return Sample(at_s, {(1, reason): count for reason, count in packets.items()})
+
+
+async def decided(
+    monkeypatch: pytest.MonkeyPatch, attached: Attached, control: Callable[[], str], after: Sample
+) -> tuple[bool, Confirming]:
+    async def answers() -> str:
+        return control()
+
+    monkeypatch.setattr(module, "WATCH_S", 0.0)
+    monkeypatch.setattr(module, "_sample", lambda generation: after)
+    one = Confirming(attached, Lockout(answers, patience_s=0.05), in_thread)  # type: ignore[arg-type]
+    one._samples = [sample(1.0, send_nat=1000), sample(2.0, send_nat=2000)]
+    locks = {"change": asyncio.Lock(), "turn": asyncio.Lock()}
+    return await one.decide(object(), lambda: (), **locks), one  # type: ignore[arg-type]
+
+
+WELL, ILL = sample(3.0, send_nat=3000), sample(3.0, send_nat=2500, drop_internal=500)
+
+
+async def test_a_program_that_is_well_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    attached = Attached(before=True)
+    over, one = await decided(monkeypatch, attached, lambda: "", WELL)
+    assert (over, attached.done, one.problem) == (True, ["confirmed"], "")
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_packets_that_fare_worse_take_it_back(monkeypatch: pytest.MonkeyPatch, before: bool) -> None:
+    """Though control answers: this is no lock-out."""
+    attached = Attached(before=before)
+    over, one = await decided(monkeypatch, attached, lambda: "", ILL)
+    assert over and attached.done == ["taken back"] and one.taken_off is not before
+    assert "drop_internal went from 0.0% to 50.0%" in one.problem
+
+
+async def test_control_that_is_silent_without_it_too_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    attached = Attached(before=False)
+    over, one = await decided(monkeypatch, attached, lambda: "away", WELL)
+    assert (over, attached.done, one.problem) == (False, ["taken back", "put on"], "")

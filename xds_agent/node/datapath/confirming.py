@@ -1,0 +1,108 @@
+"""A program that this host runs for the first time: it stays only if control and gateway still answer, and
+packets fare no worse than before.
+
+An edit is confirmed by the lock-out check; this is for what no edit brings: a first attachment, a new object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from xds_agent.datapath.counters import Counters
+from xds_agent.datapath.program import Generation
+from xds_agent.datapath.watch import Sample, judge
+from xds_agent.node.datapath.attached import Attached
+from xds_agent.node.datapath.attachment import AttachError
+from xds_agent.node.datapath.lockout import Baseline, Lockout
+from xds_agent.node.datapath.network import Interface
+
+log = logging.getLogger(__name__)
+
+# How long packets are counted before the exchange, and after it.
+WATCH_S = 1.0
+InThread = Callable[..., Awaitable[object]]
+
+
+class Confirming:
+    """One program's time of proof: `prepare`, `before_the_flip`, attach, then `decide` until it is over."""
+
+    def __init__(self, attached: Attached, lockout: Lockout, in_thread: InThread) -> None:
+        self.problem = ""
+        self.taken_off = False
+        self._attached, self._lockout, self._in_thread = attached, lockout, in_thread
+        self._gateways = Baseline()
+        self._samples: list[Sample] = []
+
+    async def prepare(self, indices: Sequence[int]) -> None:
+        """Who answers now: after the attachment they still must."""
+        self._gateways = await self._lockout.gateways([one for one in indices if one])
+
+    def before_the_flip(self, generation: Generation) -> None:
+        """Count for a second what the program before makes of packets: its counters are ours, unless their
+        table starts empty. Raises OSError."""
+        if "counters" in generation.fresh:
+            return
+        self._samples = [_sample(generation)]
+        time.sleep(WATCH_S)
+        self._samples.append(_sample(generation))
+
+    async def decide(
+        self, generation: Generation, interfaces: Callable[[], Sequence[Interface]],
+        *, change: asyncio.Lock, turn: asyncio.Lock,
+    ) -> bool:  # fmt: skip
+        """True once it is confirmed or taken back for good; False: control is away anyway, ask again."""
+        async with change:
+            silent = await self._lockout.shut_out(self._gateways)
+            words = silent or await self._fares_worse(generation)
+            if not words:
+                return await self._confirmed(generation)
+            async with turn:
+                try:
+                    another = bool(await self._in_thread(self._attached.take_back))
+                except AttachError as error:
+                    log.error("%s", error)
+                    return False
+            if silent and (still := await self._lockout.shut_out(self._gateways)):
+                # Nobody answers without it either: it is not the program's fault.
+                log.warning("the new program stays unproven: %s without it too", still)
+                async with turn:
+                    await self._put_on_again(generation, interfaces())
+                return False
+            runs = "the program before runs on" if another else "no program runs now"
+            self.problem, self.taken_off = f"the new program was taken back: {words}; {runs}", not another
+            log.error("%s", self.problem)
+            return True
+
+    async def _confirmed(self, generation: Generation) -> bool:
+        try:
+            await self._in_thread(self._attached.confirm, generation)
+        except OSError as error:
+            # Proved again at the next start.
+            log.warning("that the program is well could not be written down: %s", error)
+        return True
+
+    async def _put_on_again(self, generation: Generation, interfaces: Sequence[Interface]) -> None:
+        try:
+            await self._in_thread(self._attached.put_on, generation, interfaces)
+        except AttachError as error:
+            self.problem = str(error)
+            log.error("%s", error)
+
+    async def _fares_worse(self, generation: Generation) -> str:
+        if not self._samples:
+            return ""
+        await asyncio.sleep(WATCH_S)
+        try:
+            after = await self._in_thread(_sample, generation)
+        except OSError:
+            return ""
+        assert isinstance(after, Sample)
+        before, flip = self._samples
+        return judge(before, flip, after) or ""
+
+
+def _sample(generation: Generation) -> Sample:
+    return Sample.of(Counters(generation).services(range(generation.sizes.services)), time.monotonic())
