@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let the cloud programs make the hosts, in simulated clouds",
     )
+    up.add_argument(
+        "--interconnect",
+        action="store_true",
+        help="until 'down', nothing but the tunnels of a WireGuard mesh passes between the clouds",
+    )
     up.add_argument("--bare", action="store_true", help="stop when the hosts have booted")
     up.add_argument("--no-traffic", action="store_true", help="stop when site.yml has run")
     up.add_argument("--verbose", action="store_true", help="show all that ansible-playbook says")
@@ -97,7 +102,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(options: argparse.Namespace) -> int:
     progress = Progress()
-    site.keys(place.load(options.inventory))
+    plain = place.load(options.inventory)
+    site.keys(plain)
+    if options.interconnect:
+        plain.apart.touch()
     if not options.from_pulumi and from_pulumi.is_made():
         raise LabError("the lab was made by Pulumi", "script/lab up --from-pulumi, or script/lab down before")
     if options.from_pulumi:

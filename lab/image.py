@@ -21,7 +21,7 @@ INCLUDED = (
 # Fetched but not installed, so that the roles install them as on any host, only quicker.
 FETCHED = (
     "chrony", "ethtool", "kmod", "libbpf1", "nftables", "nginx-light", "python3-cryptography",
-    "python3-grpcio", "python3-websockets",
+    "python3-grpcio", "python3-websockets", "wireguard-go", "wireguard-tools",
 )  # fmt: skip
 # Raise to have every machine build its image anew.
 RECIPE_VERSION = "1"

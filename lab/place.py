@@ -65,6 +65,11 @@ class Place:
                 return host
         raise LabError(f"no host {name} in the lab", f"hosts are: {', '.join(h.name for h in self.hosts)}")
 
+    @property
+    def apart(self) -> Path:
+        """There while the clouds reach each other by tunnels only; the inventory looks for it too."""
+        return self.state / "interconnect"
+
     def in_group(self, group: str) -> tuple[HostSpec, ...]:
         return tuple(host for host in self.hosts if group in host.groups)
 

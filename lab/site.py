@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import hosts, image, network, partners, place, wires
+from lab import apart, hosts, image, network, partners, place, wires
 from lab.commands import ENVIRONMENT, podman_json
 from lab.errors import LabError
 from lab.place import ROOT, Place
@@ -44,6 +44,7 @@ def make_hosts(inventory: Path, progress: Progress) -> Place:
         hosts.start(host)
     if not network.routing_is_set(here):
         network.set_routing(here)
+    apart.ensure(here, clouds_of(here))
     hosts.wait_until_booted(here.hosts, progress.say)
     wires.ensure(here, progress.say)
     old = [
@@ -54,6 +55,12 @@ def make_hosts(inventory: Path, progress: Progress) -> Place:
     if old:
         progress.note(f"{', '.join(old)}: made from an earlier image; 'script/lab down' and 'up' renew them")
     return here
+
+
+def clouds_of(here: Place) -> list[str]:
+    """The networks of the clouds: that of control is in none."""
+    clouds = {host.network for host in here.hosts if host.cloud}
+    return [net.subnet for net in here.networks if net.name in clouds]
 
 
 def settle(here: Place, inventory: Path, progress: Progress) -> Place:
@@ -130,7 +137,8 @@ def tear_down(here: Place, *, forget: bool) -> dict[str, Any]:
     containers = hosts.remove(here, hosts.states(here))
     wires.remove(here)
     networks = network.remove(here)
-    rules = network.clear_routing(here)
+    rules = network.clear_routing(here) + apart.clear(here)
+    here.apart.unlink(missing_ok=True)
     _remove(here.state / "pki")
     if not network.of_checkout(here):
         _remove(here.root / ".lab" / "octet")
