@@ -107,12 +107,6 @@ def route_mtu(routes: str, sys_net: Path = Path("/sys/class/net")) -> int:
     return DEFAULT_MTU
 
 
-def kernel_has_wireguard(run: object) -> bool:
-    """Whether the running kernel has the module, built in or to be loaded."""
-    code, _, _ = run(["modprobe", "--dry-run", "--quiet", "wireguard"])  # type: ignore[operator]
-    return code == 0
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={"path": {"type": "path", "required": True}}, supports_check_mode=True
@@ -128,12 +122,21 @@ def main() -> None:
         mtu = route_mtu(Path("/proc/net/route").read_text(encoding="ascii"))
     except (KeyUnusable, OSError) as problem:
         module.fail_json(msg=str(problem))
-    kernel = bool(module.get_bin_path("modprobe")) and kernel_has_wireguard(module.run_command)
+    kernel = _kernel_has_wireguard(module)
     facts = {"public_key": public, "mtu": mtu, "kernel": kernel}
     diff = (
         {"before": "", "after": f"a new private key in {path}\n"} if missing else {"before": "", "after": ""}
     )
     module.exit_json(changed=missing, ansible_facts={"marchproxy_interconnect": facts}, diff=diff)
+
+
+def _kernel_has_wireguard(module: AnsibleModule) -> bool:
+    """Whether the running kernel has the module, built in or to be loaded."""
+    modprobe = module.get_bin_path("modprobe")
+    if not modprobe:
+        return False
+    code, _, _ = module.run_command([modprobe, "--dry-run", "--quiet", "wireguard"])
+    return int(code) == 0
 
 
 def _public(module: AnsibleModule, key: bytes) -> str:
