@@ -1,10 +1,11 @@
 """One change to many node agents: how long until the last of N streams has acknowledged it, and at what cost.
 
 N streams of the fleet (bench/fleet.py, one core) stand at control's real core and server, in a process of its
-own, over mTLS. The clock runs from asking for a change, about 1 KB of endpoints and the Revision behind them,
-until the last stream has acknowledged; CPU and memory are the server process's. Where Go is installed, a
+own, over mTLS. The clock runs from asking for a change, about 1 KB of endpoints and their Revision, until the
+last stream has acknowledged; CPU and memory are the server process's. Where Go is installed, a
 go-control-plane (bench/peers) meets the same fleet and the same change in turn, so that the ratio holds on a
-busy machine too: `peer_*`. It has no Revision to send, so its streams acknowledge one response, ours two.
+busy machine too: `peer_*`. Either way a stream gets one response and acknowledges it: so small a change comes
+within our Revision.
 
 `--peer HOST:PORT` times a delta ADS server that runs already, without TLS, and must change something by
 itself: there the clock runs from the first arrival of a change to the last acknowledgement.

@@ -245,3 +245,10 @@ def _name_of(packed: Any) -> str:
     kind = descriptor_pool.Default().FindMessageTypeByName(packed.type_url.rpartition("/")[2])
     message = message_factory.GetMessageClass(kind).FromString(packed.value)
     return str(getattr(message, "name", "") or getattr(message, "cluster_name", ""))
+
+
+def without_features(request: bytes) -> bytes:
+    """An agent's first request as a version says it that takes no parts within the Revision."""
+    parsed = discovery_pb2.DeltaDiscoveryRequest.FromString(request)
+    parsed.node.ClearField("client_features")
+    return parsed.SerializeToString()

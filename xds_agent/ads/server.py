@@ -60,7 +60,7 @@ SERVER_OPTIONS = (
 class _Stream:
     """One open RPC: its context, the frame that waits, and how it is to end."""
 
-    __slots__ = ("context", "ending", "frame", "reader", "wake")
+    __slots__ = ("context", "ending", "frame", "reader", "wake", "writing_since")
 
     def __init__(self, context: Any, reader: asyncio.Task[Any]) -> None:
         self.context = context
@@ -68,6 +68,8 @@ class _Stream:
         self.frame: bytes | None = None
         self.wake = asyncio.Event()
         self.ending: Close | None = None
+        # When the write that is under way began.
+        self.writing_since: float | None = None
 
 
 class GrpcTransport:
@@ -88,6 +90,8 @@ class GrpcTransport:
         self._numbers = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        # One timer for the writes of all streams: a thousand begin with every change.
+        self._patience: asyncio.TimerHandle | None = None
 
     @property
     def open_streams(self) -> int:
@@ -118,10 +122,11 @@ class GrpcTransport:
             self._close(number, Close(number, grpc.StatusCode.UNAVAILABLE.value[0], text))
 
     def stop(self) -> None:
-        """Forget the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Forget the timers."""
+        for timer in (self._timer, self._patience):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._patience = None
 
     def _behaviour(self, method: Method) -> Callable[[Any, Any], Any]:
         async def behave(_requests: Any, context: Any) -> None:
@@ -170,24 +175,39 @@ class GrpcTransport:
             self._feed(Message(number, data))
 
     async def _write(self, number: int, stream: _Stream) -> None:
+        write, wake = stream.context.write, stream.wake
         while True:
-            await stream.wake.wait()
-            stream.wake.clear()
             frame = stream.frame
             if frame is None:
+                wake.clear()
+                await wake.wait()
                 continue
+            stream.writing_since = self._clock()
+            if self._patience is None:
+                self._watch()
             try:
-                async with asyncio.timeout(self._stalled_write_s):
-                    await stream.context.write(frame)
-            except TimeoutError:
-                words = f"the peer took nothing for {self._stalled_write_s:.0f} s"
-                self._close(number, Close(number, grpc.StatusCode.DEADLINE_EXCEEDED.value[0], words))
-                return
+                await write(frame)
             except (grpc.aio.AioRpcError, grpc.aio.UsageError, grpc.RpcError, asyncio.InvalidStateError):
                 # The RPC ended under the write; its reader reports that.
                 return
-            stream.frame = None
+            stream.frame = stream.writing_since = None
             self._feed(Writable(number))
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(self._stalled_write_s / 4, self._close_stalled)
+
+    def _close_stalled(self) -> None:
+        """End the streams whose write has not moved for long, and look again while any is under way."""
+        self._patience = None
+        writing = [(n, one) for n, one in self._streams.items() if one.writing_since is not None]
+        now = self._clock()
+        for number, stream in writing:
+            if stream.writing_since is not None and now - stream.writing_since >= self._stalled_write_s:
+                words = f"the peer took nothing for {self._stalled_write_s:.0f} s"
+                self._close(number, Close(number, grpc.StatusCode.DEADLINE_EXCEEDED.value[0], words))
+        if writing:
+            self._watch()
 
     def _send(self, number: int, data: bytes) -> None:
         stream = self._streams.get(number)

@@ -62,7 +62,7 @@ class Recorder:
             self._turned_away(now, outcome.node, "", outcome.reason)
             return
         if isinstance(outcome, Connected):
-            self._publisher.silent.discard(outcome.node)
+            self._publisher.silence(outcome.node, silent=False)
         if not self._leading():
             return
         note = self._notes.setdefault(outcome.node, {})
@@ -88,9 +88,9 @@ class Recorder:
         """`on_report` of the ADS server."""
         now = dt.datetime.now(dt.UTC)
         if isinstance(report, Offline):
-            self._publisher.silent.add(name)
+            self._publisher.silence(name, silent=True)
             return
-        self._publisher.silent.discard(name)
+        self._publisher.silence(name, silent=False)
         if not self._leading():
             return
         note = self._notes.setdefault(name, {})

@@ -8,14 +8,26 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Revision(_message.Message):
-    __slots__ = ("id", "number", "digests")
+    __slots__ = ("id", "number", "digests", "parts")
     ID_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     number: int
     digests: _containers.RepeatedCompositeFieldContainer[TypeDigest]
-    def __init__(self, id: _Optional[str] = ..., number: _Optional[int] = ..., digests: _Optional[_Iterable[_Union[TypeDigest, _Mapping]]] = ...) -> None: ...
+    parts: _containers.RepeatedCompositeFieldContainer[Part]
+    def __init__(self, id: _Optional[str] = ..., number: _Optional[int] = ..., digests: _Optional[_Iterable[_Union[TypeDigest, _Mapping]]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ...) -> None: ...
+
+class Part(_message.Message):
+    __slots__ = ("type_url", "resources", "removed")
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    type_url: str
+    resources: _containers.RepeatedScalarFieldContainer[bytes]
+    removed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, type_url: _Optional[str] = ..., resources: _Optional[_Iterable[bytes]] = ..., removed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TypeDigest(_message.Message):
     __slots__ = ("type_url", "count", "sum")

@@ -1,13 +1,14 @@
 """Assembly: the node agent as client of control. Puts a host's revision together until it is whole.
 
-Parts arrive by delta and are staged; the Revision that comes last says what the set must count to. It is
-handed on as Complete only if every digest agrees and references close, and answered once Envoy has it active.
+Parts arrive by delta and are staged; the Revision that comes last says what the set must count to, and brings
+small parts itself. It is handed on as Complete only if every digest agrees and references close, and answered
+once Envoy has it active.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -16,8 +17,8 @@ from google.protobuf.message import DecodeError
 
 from xds_agent.protocol.closure import Closure
 from xds_agent.protocol.refusal import write_refusal
-from xds_agent.protocol.revision import NAME, read_revision
-from xds_agent.protocol.wire import AGENT, WILDCARD, ProtocolError, delta_answer
+from xds_agent.protocol.revision import INLINE, NAME, parse_revision, read_revision
+from xds_agent.protocol.wire import AGENT, WILDCARD, ProtocolError, delta_ack, delta_answer
 from xds_agent.snapshot.resource import REVISION, SHORT, TYPES, Digest, Resource, Snapshot, digests
 
 
@@ -93,17 +94,27 @@ class Assembly:
 
     def _stage(self, response: Any) -> None:
         type_url = response.type_url
-        staged = self._staged[type_url]
         for wrapped in response.resources:
             raw = wrapped.SerializeToString(deterministic=True)
-            self._drop(type_url, wrapped.name)
-            resource = Resource(type_url, wrapped.name, wrapped.version, raw)
-            staged[wrapped.name] = resource
-            self._digests[type_url].add(type_url, resource.name, resource.version)
-            self._closure.add(resource)
+            self._take(Resource(type_url, wrapped.name, wrapped.version, raw))
         for name in response.removed_resources:
             self._drop(type_url, name)
         self._frozen.pop(type_url, None)
+
+    def _stage_part(self, part: Any) -> None:
+        """The same, of what came within the Revision."""
+        for raw in part.resources:
+            self._take(replace(Resource.decode(raw), type_url=part.type_url))
+        for name in part.removed:
+            self._drop(part.type_url, name)
+        self._frozen.pop(part.type_url, None)
+
+    def _take(self, resource: Resource) -> None:
+        type_url = resource.type_url
+        self._drop(type_url, resource.name)
+        self._staged[type_url][resource.name] = resource
+        self._digests[type_url].add(type_url, resource.name, resource.version)
+        self._closure.add(resource)
 
     def _drop(self, type_url: str, name: str) -> None:
         self._dirty[type_url].add(name)
@@ -124,9 +135,15 @@ class Assembly:
         if not response.resources:
             return [self._answer(REVISION, response.nonce)]
         try:
-            identity, number, expected = read_revision(response.resources[0].resource.value)
+            message = parse_revision(response.resources[0].resource.value)
+            unknown = [part.type_url for part in message.parts if part.type_url not in self._staged]
+            for part in () if unknown else message.parts:
+                self._stage_part(part)
         except DecodeError as error:
             raise ProtocolError(f"not a Revision: {error}") from error
+        if unknown:
+            return [self._refusal(REVISION, response.nonce, f"this agent knows no {unknown[0]}")]
+        identity, number, expected = read_revision(message)
         if wrong := self._mismatches(expected):
             return self._resync(response.nonce, wrong)
         if problem := self._closure.problem(self._staged):
@@ -185,6 +202,7 @@ class Assembly:
                 request.node.id = self._node
                 request.node.user_agent_name = AGENT
                 request.node.user_agent_version = self._version
+                request.node.client_features.append(INLINE)
             requests.append(bytes(request.SerializeToString(deterministic=True)))
         return requests
 
@@ -194,8 +212,7 @@ class Assembly:
         return any(self._differing(t, {}) for t in TYPES)
 
     def _answer(self, type_url: str, nonce: str) -> bytes:
-        request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
-        return bytes(request.SerializeToString())
+        return delta_ack(type_url, nonce)
 
     def _refusal(
         self, type_url: str, nonce: str, words: str, blamed: str = "", names: tuple[str, ...] = ()

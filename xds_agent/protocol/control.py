@@ -34,6 +34,7 @@ from xds_agent.protocol.outcomes import (
     Outcome,
     Refused,
 )
+from xds_agent.protocol.revision import INLINE
 from xds_agent.protocol.session import AgentSession, Session
 from xds_agent.protocol.timers import Timers
 from xds_agent.protocol.wire import (
@@ -91,15 +92,21 @@ class ControlCore:
         """State of every node the live revision holds."""
         return self._book.states()
 
+    def node(self, name: str) -> NodeState | None:
+        """State of one, None when the live revision does not hold it."""
+        return self._book.state(name)
+
     def handle(self, event: Event) -> list[Action]:
         touched: list[Session] = []
+        # Of these there are two for each stream and change; none of the others comes often.
+        if isinstance(event, Message):
+            return self._actions(self._message(event.stream, event.data))
+        if isinstance(event, Writable):
+            if session := self._sessions.get(event.stream):
+                session.writing, session.sweeps = False, 0
+                touched = [session]
+            return self._actions(touched)
         match event:
-            case Message(stream=number, data=data):
-                touched = self._message(number, data)
-            case Writable(stream=number):
-                if session := self._sessions.get(number):
-                    session.writing, session.sweeps = False, 0
-                    touched = [session]
             case Tick(now=now):
                 touched = self._tick(now)
             case Opened():
@@ -163,6 +170,9 @@ class ControlCore:
             if session is None:
                 return []
             if isinstance(session, AgentSession):
+                if session.hear_ack(data):
+                    self._acknowledged(session.node, session.acknowledged)
+                    return [session]
                 current = None if self._snapshots is None else self._snapshots.get(session.node)
                 session.hear(delta_request(data), current, self._fanout)
                 self._verdict(session)
@@ -181,7 +191,7 @@ class ControlCore:
             raise ProtocolError("the first request names no node")
         session: Session
         if opened.method is Method.DELTA and request.node.user_agent_name == AGENT:
-            session = AgentSession(opened, node)
+            session = AgentSession(opened, node, inline=INLINE in request.node.client_features)
         else:
             session = ClientSession(opened, node)
         self._sessions[opened.stream] = session
@@ -278,7 +288,8 @@ class ControlCore:
             self._timers.set("sweep", self._stalled_write_s / _SWEEPS)
         if self._book.needs_time and not self._timers.running("clock"):
             self._timers.set("clock", 0.0)
-        return actions + list(self._timers.wake())
+        actions += self._timers.wake()
+        return actions
 
     def _next_frame(self, session: Session) -> bytes | None:
         if self._snapshots is None or session.node not in self._snapshots:
@@ -294,14 +305,14 @@ class ControlCore:
         return session.next_frame(snapshot, self._fanout, self._memo)
 
     def _start(self, session: AgentSession, snapshot: Snapshot) -> None:
-        step = self._fanout.step(session.held, snapshot)
-        if not step.parts and session.claims == snapshot.revision:
+        step = self._fanout.step(session.held, snapshot, inline=session.inline)
+        if not step.moves and session.claims == snapshot.revision:
             # Trap 3: its acknowledgement was lost; what it says it has is one.
             session.settled, session.claims = snapshot.revision, ""
-            session.held = {t: snapshot.of_type(t) for t in session.held}
+            session.held = snapshot.resources
             self._acknowledged(session.node, snapshot.revision)
             return
-        if step.parts and not self._granted(session):
+        if step.moves and not self._granted(session):
             return
         session.start(step, snapshot)
         self._book.sent(session.node, snapshot.revision)

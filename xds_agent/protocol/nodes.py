@@ -2,58 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from xds_agent.protocol.outcomes import NodeState
+
+
+@dataclass(slots=True)
+class _Record:
+    """A NodeState as it is written: thousands change with every revision."""
+
+    connected: bool = False
+    wanted: str = ""
+    active: str = ""
+    in_flight: str = ""
+    pending_since: float | None = None
+    last_error: str = ""
+
+    def state(self, name: str) -> NodeState:
+        return NodeState(
+            name,
+            self.connected,
+            self.wanted,
+            self.active,
+            self.in_flight,
+            self.pending_since,
+            self.last_error,
+        )
 
 
 class NodeBook:
     """NodeState by name."""
 
     def __init__(self) -> None:
-        self._states: dict[str, NodeState] = {}
+        self._records: dict[str, _Record] = {}
         # Pending since a moment whose time is not known yet.
         self._undated: set[str] = set()
 
     def states(self) -> dict[str, NodeState]:
-        return dict(self._states)
+        return {name: record.state(name) for name, record in self._records.items()}
+
+    def state(self, name: str) -> NodeState | None:
+        """Of one node, None when the live revision holds no such node."""
+        record = self._records.get(name)
+        return None if record is None else record.state(name)
 
     def publish(self, wanted: Mapping[str, str]) -> None:
         """Take node -> revision id; nodes that are missing are forgotten."""
-        for name in self._states.keys() - wanted.keys():
-            del self._states[name]
+        records = self._records
+        for name in records.keys() - wanted.keys():
+            del records[name]
         for name, revision in wanted.items():
-            before = self._states.get(name, NodeState(name))
-            if before.wanted != revision:
-                self._states[name] = self._pending(replace(before, wanted=revision))
-            elif name not in self._states:
-                self._states[name] = before
+            record = records.get(name)
+            if record is None:
+                record = records[name] = _Record()
+            if record.wanted != revision:
+                record.wanted = revision
+                self._look(name, record)
 
     def connected(self, name: str, yes: bool) -> None:
-        if name in self._states:
-            self._states[name] = replace(self._states[name], connected=yes)
+        if (record := self._records.get(name)) is not None:
+            record.connected = yes
 
     def sent(self, name: str, revision: str) -> None:
-        if name in self._states:
-            self._states[name] = replace(self._states[name], in_flight=revision)
+        if (record := self._records.get(name)) is not None:
+            record.in_flight = revision
 
     def acknowledged(self, name: str, revision: str) -> None:
-        if name in self._states:
-            state = replace(self._states[name], active=revision, in_flight="", last_error="")
-            self._states[name] = self._pending(state)
+        if (record := self._records.get(name)) is not None:
+            record.active, record.in_flight, record.last_error = revision, "", ""
+            self._look(name, record)
 
     def refused(self, name: str, words: str) -> None:
-        if name in self._states:
-            self._states[name] = replace(
-                self._states[name], in_flight="", last_error=words, pending_since=None
-            )
+        if (record := self._records.get(name)) is not None:
+            record.in_flight, record.last_error, record.pending_since = "", words, None
             self._undated.discard(name)
 
     def lost(self, name: str) -> None:
         """The stream that carried it is gone, whatever was in flight on it."""
-        if name in self._states:
-            self._states[name] = replace(self._states[name], connected=False, in_flight="")
+        if (record := self._records.get(name)) is not None:
+            record.connected, record.in_flight = False, ""
 
     @property
     def needs_time(self) -> bool:
@@ -61,17 +89,14 @@ class NodeBook:
 
     def date(self, now: float) -> None:
         """`now` is when what became pending since the last call did so."""
-        for name in self._undated & self._states.keys():
-            self._states[name] = replace(self._states[name], pending_since=now)
+        for name in self._undated & self._records.keys():
+            self._records[name].pending_since = now
         self._undated.clear()
 
-    def names(self) -> Iterable[str]:
-        return self._states.keys()
-
-    def _pending(self, state: NodeState) -> NodeState:
-        if state.active == state.wanted:
-            self._undated.discard(state.name)
-            return replace(state, pending_since=None)
-        if state.pending_since is None:
-            self._undated.add(state.name)
-        return state
+    def _look(self, name: str, record: _Record) -> None:
+        """Whether it is pending, and since when."""
+        if record.active == record.wanted:
+            record.pending_since = None
+            self._undated.discard(name)
+        elif record.pending_since is None:
+            self._undated.add(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from xds_agent.protocol.boundary import Opened
@@ -10,6 +12,8 @@ from xds_agent.protocol.fanout import NOTHING, Fanout, Held, Step
 from xds_agent.protocol.refusal import read_refusal
 from xds_agent.protocol.revision import NAME
 from xds_agent.snapshot.resource import REVISION, TYPES, Snapshot
+
+_EMPTY: Mapping[str, Held] = MappingProxyType(dict.fromkeys(TYPES, NOTHING))
 
 
 class Session:
@@ -32,17 +36,28 @@ class Session:
 class AgentSession(Session):
     """A node agent's stream: wildcard of every type, served whole revisions, one in flight."""
 
-    def __init__(self, opened: Opened, node: str) -> None:
+    def __init__(self, opened: Opened, node: str, *, inline: bool = False) -> None:
         super().__init__(opened, node)
-        self.held: dict[str, Held] = dict.fromkeys(TYPES, NOTHING)
+        # It takes small parts within the Revision.
+        self.inline = inline
+        # Never changed in place: what is sent next is known by its identity.
+        self.held: Mapping[str, Held] = _EMPTY
         # The revision it says it has: an acknowledgement, if its parts agree (trap 3).
         self.claims = ""
         # The Revision subscription comes last: all other types have said what they hold by then.
         self.begun = False
-        self.in_flight: tuple[str, Snapshot] | None = None
+        self.in_flight: tuple[Step, Snapshot] | None = None
         self.settled = ""
         self.refused: tuple[str, tuple[str, ...], str] | None = None
         self.acknowledged = ""
+
+    def hear_ack(self, data: bytes) -> bool:
+        """Whether these are the very bytes that acknowledge the revision in flight, as nearly all are."""
+        if self.in_flight is None or data != self.in_flight[0].ack:
+            return False
+        self.refused = None
+        self._acked()
+        return True
 
     def hear(self, request: Any, current: Snapshot | None, fanout: Fanout) -> None:
         """Take a request; `acknowledged` or `refused` is set when it answers the revision in flight."""
@@ -51,24 +66,28 @@ class AgentSession(Session):
         if request.HasField("error_detail"):
             self._nacked(request)
         elif request.response_nonce:
-            if kind == REVISION and self.in_flight and request.response_nonce == self.in_flight[0]:
-                self.settled = self.acknowledged = self.in_flight[1].revision
-                self.in_flight = None
+            if kind == REVISION and self.in_flight and request.response_nonce == self.in_flight[0].nonce:
+                self._acked()
         elif kind == REVISION:
             # Subscribed, or subscribed again because digests did not agree: what was in flight is void.
             self.begun, self.in_flight = True, None
             self.claims = request.initial_resource_versions.get(NAME, "")
             self.settled = ""
-        elif kind in self.held:
+        elif kind in TYPES:
             versions = dict(request.initial_resource_versions)
             ours = current.of_type(kind) if current is not None else {}
-            self.held[kind] = fanout.intern(kind, versions, ours)
+            self.held = {**self.held, kind: fanout.intern(kind, versions, ours)}
+
+    def _acked(self) -> None:
+        assert self.in_flight is not None
+        self.settled = self.acknowledged = self.in_flight[1].revision
+        self.in_flight = None
 
     def _nacked(self, request: Any) -> None:
         """A refused part refuses its revision; either way the same is not sent again (rule 4)."""
         if self.in_flight is None:
             return
-        if request.type_url == REVISION and request.response_nonce != self.in_flight[0]:
+        if request.type_url == REVISION and request.response_nonce != self.in_flight[0].nonce:
             return
         type_url, names, words = read_refusal(request.error_detail)
         if request.type_url != REVISION:
@@ -87,8 +106,7 @@ class AgentSession(Session):
         return self.begun and self.in_flight is None and not self.queue and self.settled != wanted.revision
 
     def start(self, step: Step, wanted: Snapshot) -> None:
-        self.queue.extend(step.parts)
-        self.queue.append(step.revision)
-        self.held = {t: wanted.of_type(t) for t in TYPES}
-        self.in_flight = (step.revision_nonce, wanted)
+        self.queue.extend(step.frames)
+        self.held = wanted.resources
+        self.in_flight = (step, wanted)
         self.claims = ""

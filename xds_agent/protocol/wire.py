@@ -55,6 +55,13 @@ def delta_response(type_url: str, nonce: str, raws: Iterable[bytes], removed: It
     return b"".join(parts)
 
 
+def delta_ack(type_url: str, nonce: str) -> bytes:
+    """The DeltaDiscoveryRequest that acknowledges a response, and says nothing else."""
+    return bytes(
+        discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce).SerializeToString()
+    )
+
+
 def sotw_response(type_url: str, version: str, nonce: str, resources: Iterable[Resource]) -> bytes:
     """A DiscoveryResponse of these resources."""
     response = discovery_pb2.DiscoveryResponse(type_url=type_url, version_info=version, nonce=nonce)

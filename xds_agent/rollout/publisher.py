@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from xds_agent.protocol.boundary import Action
@@ -59,6 +60,8 @@ class Publisher:
     published: bool = field(init=False, default=False)
     _carry_out: Callable[[Iterable[Action]], None] | None = field(init=False, default=None)
     _changed: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    # Who moved since each of those looked that wait for something.
+    _watching: list[set[str]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.core = ControlCore(on_outcome=self._heard)
@@ -87,9 +90,10 @@ class Publisher:
             for name, refusal in self.refusals.items()
             if name in fresh and fresh[name].revision == refusal.revision
         }
+        before = self.snapshots
         self.snapshots, self.number, self.published = fresh, number, True
         actions = self.core.publish(fresh)
-        self._changed.set()
+        self._notice(*before, *fresh)
         if self._carry_out is not None:
             self._carry_out(actions)
         for told in self.on_publish:
@@ -97,11 +101,7 @@ class Publisher:
 
     def nodes(self) -> dict[str, NodeView]:
         """Every proxy of the published revision, by name."""
-        known = self.core.nodes()
-        return {
-            name: self._view(name, snapshot.revision, self._here_or_elsewhere(name, known.get(name)))
-            for name, snapshot in sorted(self.snapshots.items())
-        }
+        return {name: self._view(name) for name in sorted(self.snapshots)}
 
     def connected_to(self, follower: str, name: str) -> bool:
         """Whether a node is connected to a control host that follows this one."""
@@ -138,12 +138,25 @@ class Publisher:
         start = time.monotonic()
         deadline = start + timeout_s
         until_back = {name: start + min(grace, timeout_s) for name, grace in (grace_s or {}).items()}
+        watched = None if names is None else frozenset(names)
+        states: dict[str, str] = {}
+        with self._noticing() as moved:
+            await self._settled(states, moved, watched, deadline, until_back, refusals_wanted)
+
+    async def _settled(
+        self, states: dict[str, str], moved: set[str], watched: frozenset[str] | None, deadline: float,
+        until_back: Mapping[str, float], refusals_wanted: int,
+    ) -> None:  # fmt: skip
         while True:
             self._changed.clear()
             now = time.monotonic()
-            states = {
-                name: view.state for name, view in self.nodes().items() if names is None or name in names
-            }
+            # Thousands answer one by one: only who moved is looked at.
+            for name in moved if watched is None else moved & watched:
+                if name in self.snapshots:
+                    states[name] = self._view(name).state
+                else:
+                    states.pop(name, None)
+            moved.clear()
             kinds = list(states.values())
             waits = [
                 until for name, until in until_back.items() if until > now and states.get(name) == "offline"
@@ -174,6 +187,29 @@ class Publisher:
             if view.state == "pending" and name in self._moved_at and self._moved_at[name] >= recent
         ]  # fmt: skip
 
+    def silence(self, name: str, *, silent: bool) -> None:
+        """Its stream is open and says nothing any more, or does so again."""
+        if silent == (name in self.silent):
+            return
+        (self.silent.add if silent else self.silent.discard)(name)
+        self._notice(name)
+
+    @contextmanager
+    def _noticing(self) -> Iterator[set[str]]:
+        """The names of all nodes first, later of those whose state may be another."""
+        moved = set(self.snapshots)
+        self._watching.append(moved)
+        try:
+            yield moved
+        finally:
+            # By identity: another one may be equal.
+            self._watching = [one for one in self._watching if one is not moved]
+
+    def _notice(self, *names: str) -> None:
+        for moved in self._watching:
+            moved.update(names)
+        self._changed.set()
+
     def _moved(self, name: str) -> None:
         self.since[name] = self.now()
         self._moved_at[name] = time.monotonic()
@@ -184,13 +220,15 @@ class Publisher:
         except TimeoutError:
             return
 
-    def _here_or_elsewhere(self, name: str, here: NodeState | None) -> NodeState | None:
+    def _here_or_elsewhere(self, name: str) -> NodeState | None:
+        here = self.core.node(name)
         if here is not None and here.connected:
             return here
         found = (states.get(name) for states in self.elsewhere.values())
         return next((state for state in found if state is not None and state.connected), here)
 
-    def _view(self, name: str, wanted: str, node: NodeState | None) -> NodeView:
+    def _view(self, name: str) -> NodeView:
+        wanted, node = self.snapshots[name].revision, self._here_or_elsewhere(name)
         refusal = self.refusals.get(name)
         active = node.active if node is not None else ""
         if refusal is not None:
@@ -209,6 +247,6 @@ class Publisher:
             if snapshot is not None and snapshot.revision == outcome.revision:
                 self.refusals.pop(outcome.node, None)
         self._moved(outcome.node)
-        self._changed.set()
+        self._notice(outcome.node)
         for listener in self.listeners:
             listener(outcome)

@@ -17,7 +17,7 @@ from tests.support.xds_resources import (
 )
 from xds_agent.protocol.assembly import Assembly, Complete
 from xds_agent.protocol.refusal import read_refusal, write_refusal
-from xds_agent.protocol.revision import revision_resource
+from xds_agent.protocol.revision import Part, revision_resource
 from xds_agent.protocol.wire import AGENT, ProtocolError, delta_response
 from xds_agent.snapshot.diff import Diff
 from xds_agent.snapshot.resource import CLUSTER, EMPTY, ENDPOINTS, REVISION, ROUTES, TYPES, Snapshot
@@ -178,6 +178,32 @@ def test_trap_8_the_same_count_in_another_version_is_seen():
     assert "not all in the promised version" in words_of(deliver(assembly, new, new)[-1])
 
 
+def test_parts_within_the_revision_are_as_those_before_it():
+    old, new = snapshot(shop(port=1), cluster("gone")), snapshot(shop(port=2))
+    one, other = Assembly(old, "edge1"), Assembly(old, "edge1")
+    parts = [
+        Part(t, tuple(new.of_type(t)[name].raw for name in change.updated), change.removed)
+        for t, change in Diff.between(old, new)
+    ]
+    frame = delta_response(REVISION, "rev", [revision_resource(new, parts).raw])
+    within, before = last(one.on_response(frame)), last(deliver(other, old, new))
+    assert within.snapshot == before.snapshot == new
+    assert (within.changed, within.nonce) == (before.changed, "rev")
+    assert parse(one.accept(within)).response_nonce == "rev"
+
+
+def test_parts_within_the_revision_that_do_not_add_up_are_asked_for_again():
+    old, new = snapshot(shop(port=1)), snapshot(shop(port=2))
+    assembly = Assembly(old, "edge1")
+    frame = delta_response(REVISION, "rev", [revision_resource(new).raw])
+    again = [parse(data) for data in assembly.on_response(frame)]
+    assert [request.type_url for request in again] == [ENDPOINTS, REVISION]
+    stranger = Part("type.googleapis.com/of.the.Future", (), ("a",))
+    frame = delta_response(REVISION, "rev", [revision_resource(new, [stranger]).raw])
+    [step] = Assembly(old, "edge1").on_response(frame)
+    assert "knows no type.googleapis.com/of.the.Future" in words_of(step)
+
+
 def test_an_unknown_type_is_refused_and_nonsense_raises():
     assembly = Assembly(EMPTY, "edge1")
     assembly.open()
@@ -189,14 +215,15 @@ def test_an_unknown_type_is_refused_and_nonsense_raises():
 
 def test_control_and_assembly_settle_a_mismatch_between_them(control):
     """Both ends together, with a part lost on the way."""
-    from tests.support.fake_envoy import FakeEnvoy
+    from tests.support.fake_envoy import FakeEnvoy, without_features
     from xds_agent.protocol.control import Acknowledged
 
     new = snapshot(shop())
     control.publish(new)
     assembly, completes = Assembly(EMPTY, "edge1"), []
     client = FakeEnvoy(control.wire, agent=AGENT)
-    for request in assembly.open():
+    first, *others = assembly.open()
+    for request in (without_features(first), *others):
         client.say(request)
     lost = True
     while client.inbox:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from envoy.service.discovery.v3 import discovery_pb2
 
-from tests.support.fake_envoy import FakeEnvoy, Wire
+from tests.support.fake_envoy import FakeEnvoy, Wire, without_features
 from tests.support.xds_resources import cluster, endpoints, shop, snapshot
 from xds_agent.protocol.assembly import Assembly, Complete
 from xds_agent.protocol.boundary import Method
@@ -16,6 +17,7 @@ from xds_agent.protocol.control import (
     Orphan,
     Refused,
 )
+from xds_agent.protocol.revision import parse_revision
 from xds_agent.protocol.wire import (
     ABORTED,
     AGENT,
@@ -23,15 +25,37 @@ from xds_agent.protocol.wire import (
     INVALID_ARGUMENT,
     PERMISSION_DENIED,
 )
-from xds_agent.snapshot.resource import CLUSTER, EMPTY, ENDPOINTS, REVISION, TYPES, Snapshot
+from xds_agent.snapshot.resource import (
+    CLUSTER,
+    EMPTY,
+    ENDPOINTS,
+    REVISION,
+    SHORT,
+    TYPES,
+    Resource,
+    Snapshot,
+)
 
 
-def agent(wire: Wire, held: Snapshot = EMPTY, *, node: str = "edge1", **how) -> FakeEnvoy:
-    """A node agent's stream that said what it holds."""
+def agent(
+    wire: Wire, held: Snapshot = EMPTY, *, node: str = "edge1", inline: bool = False, **how
+) -> FakeEnvoy:
+    """A node agent's stream that said what it holds; by default an older one, that takes parts one by one."""
     client = FakeEnvoy(wire, node=node, agent=AGENT, **how)
-    for request in Assembly(held, node).open():
+    first, *others = Assembly(held, node).open()
+    for request in (first if inline else without_features(first), *others):
         client.say(request)
     return client
+
+
+def within(client: FakeEnvoy) -> dict[str, tuple[list[str], list[str]]]:
+    """What the Revision that came last brings: short type -> names sent, names removed."""
+    response = discovery_pb2.DeltaDiscoveryResponse.FromString(client.last.raw)
+    revision = parse_revision(response.resources[0].resource.value)
+    return {
+        SHORT[part.type_url]: ([Resource.decode(raw).name for raw in part.resources], list(part.removed))
+        for part in revision.parts
+    }
 
 
 def test_nothing_is_answered_before_the_first_publish(control):
@@ -133,7 +157,7 @@ def test_a_refusal_carries_words_type_and_names_and_is_not_repeated(control):
     client.expect_nothing()
     assert control.core.nodes()["edge1"].last_error == "shop: ring too big"
     control.publish(snapshot(shop(port=9)))
-    client.expect(ENDPOINTS, "shop").expect(REVISION, "revision").ack()
+    client.expect(REVISION, "revision").ack()
     assert control.core.nodes()["edge1"].last_error == ""
 
 
@@ -217,6 +241,70 @@ def test_a_storm_of_reconnects_shares_bytes_too(control):
     for node in nodes:
         agent(control.wire, old, node=node)
     assert len({id(send.data) for send in control.wire.sends}) == 2
+
+
+def test_a_small_change_comes_within_the_revision_to_whoever_takes_it_so(control):
+    old, new = snapshot(shop(port=1), cluster("gone")), snapshot(shop(port=2))
+    control.publish(old, "edge2")
+    now, before = agent(control.wire, old, inline=True), agent(control.wire, old, node="edge2")
+    control.wire.sends.clear()
+    control.publish(new, "edge2")
+    now.expect(REVISION, "revision").expect_nothing()
+    assert within(now) == {"cluster": ([], ["gone"]), "endpoints": (["shop"], [])}
+    before.expect(CLUSTER, removed=["gone"]).expect(ENDPOINTS, "shop").expect(REVISION, "revision")
+    assert within(before) == {}
+    for client in (now, before):
+        client.ack().expect_nothing()
+    assert [one.node for one in control.heard(Acknowledged)][-2:] == ["edge1", "edge2"]
+    # It holds all of it now: back again is as small a step.
+    control.publish(old, "edge2")
+    now.expect(REVISION, "revision")
+    assert within(now) == {"cluster": (["gone"], []), "endpoints": (["shop"], [])}
+
+
+def test_what_is_large_comes_before_the_revision_as_ever(control):
+    old = snapshot(cluster("shop"), endpoints("shop", 1))
+    large = snapshot(cluster("shop"), endpoints("shop", *range(1, 5000)))
+    control.publish(old)
+    client = agent(control.wire, old, inline=True)
+    control.publish(large)
+    client.expect(ENDPOINTS, "shop").ack().expect(REVISION, "revision").ack()
+    assert within(client) == {}
+    assert control.core.nodes()["edge1"].active == large.revision
+
+
+def test_a_step_within_the_revision_is_encoded_once_for_all_streams(control):
+    nodes = [f"edge{n}" for n in range(20)]
+    first, second = snapshot(shop(port=1)), snapshot(shop(port=2))
+    control.publish(first, *nodes)
+    agents = [agent(control.wire, first, node=node, inline=True) for node in nodes]
+    control.wire.sends.clear()
+    control.publish(second, *nodes)
+    assert [len(send.streams) for send in control.wire.sends] == [20]
+    for client in agents:
+        client.expect(REVISION, "revision").ack().expect_nothing()
+    assert len(control.heard(Acknowledged)) == 40
+
+
+def test_types_never_share_a_step_because_both_hold_nothing(control):
+    """What a stream holds of two types may be one and the same empty mapping."""
+    both = snapshot(cluster("shop"), endpoints("shop", 1))
+    control.publish(both, "edge2")
+    lacking = {"cluster": snapshot(endpoints("shop", 1)), "endpoints": snapshot(cluster("shop"))}
+    for node, (missing, held) in zip(("edge1", "edge2"), lacking.items(), strict=True):
+        client = agent(control.wire, held, node=node, inline=True).expect(REVISION, "revision")
+        assert list(within(client)) == [missing]
+
+
+def test_an_acknowledgement_in_other_bytes_is_one_too(control):
+    """Fields in another order, or unknown ones behind: only the usual bytes are known without parsing."""
+    control.publish(snapshot(shop()))
+    client = agent(control.wire, inline=True).expect(REVISION, "revision")
+    nonce = client.last.nonce
+    request = discovery_pb2.DeltaDiscoveryRequest(response_nonce=nonce).SerializeToString()
+    request += discovery_pb2.DeltaDiscoveryRequest(type_url=REVISION).SerializeToString()
+    client.say(request)
+    assert [one.node for one in control.heard(Acknowledged)] == ["edge1"]
 
 
 def test_plain_clients_share_bytes_of_one_publish(control):
