@@ -1,43 +1,77 @@
-"""A backend cloud dies, browns out and hangs under traffic: what requests met, what was decided and when."""
+"""A backend cloud fails under traffic in every way it can: what requests met, what was decided and when."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from datetime import timedelta
 
 from lab import client, steady
 from lab.commands import podman
+from lab.demos import control
+from lab.demos.edits import edited
 from lab.demos.stage import Demo, Shown, Stage
-from lab.errors import LabError
 from lab.place import HostSpec
+from lab.wan import running, table
+from lab.wan.table import Change
 
 STORY = """\
 Sends requests through every proxy, one after another. Meanwhile the backends of the cloud that comes first
 
   1. are killed (nginx is stopped),
   2. answer 503 to every request while their health path stays green,
-  3. hang (nginx is stopped in its tracks: connections open, no answer comes),
+  3. answer only one request a second while their health path stays green,
+  4. hang (nginx is stopped in its tracks: connections open, no answer comes),
+  5. stand behind lines that lose 5 % of all packets each way, 40 ms away (script/lab wan),
 
-each until every proxy is answered from another cloud and control has decided the same, and then mended, until
-everything is back where it was. `xds-agent what-if --cloud-down` is asked before, and has to have said where
-the requests then went. No request may fail.
+each for a while or until every proxy is answered from another cloud and control has decided the same, and
+then mended, until everything is back where it was. `xds-agent what-if --cloud-down` is asked before, and has
+to have said where the requests then went. Last, a service goes where a gigabyte is cheapest, and
+
+  6. that cloud's price is raised in the inventory (inventories/lab/edge/demo-failover.yml, applied with
+     playbooks/routes.yml and removed again).
+
+No request may fail.
 """
 SERVICE = "shop"
-CONFIGURATION = "/etc/nginx/conf.d/marchproxy-backend.conf"
-BROWN = f"sed -i 's|location / {{|location / {{ return 503;|' {CONFIGURATION} && nginx -s reload"
-MENDED = f"sed -i 's|location / {{ return 503;|location / {{|' {CONFIGURATION} && nginx -s reload"
-# Fault -> (what the row says, command that makes it, command that mends it, whether probes can see it).
+CONFIGURATION, KEPT = "/etc/nginx/conf.d/marchproxy-backend.conf", "/run/marchproxy-demo.conf"
+# The file comes back with its date: a later site.yml finds nothing newer than what nginx started with.
+KEEP = f"test -e {KEPT} || cp -p {CONFIGURATION} {KEPT}"
+MENDED = f"cp -p {KEPT} {CONFIGURATION} && rm {KEPT} && nginx -s reload"
+BROWN = f"{KEEP}; sed -i 's|location / {{|location / {{ return 503;|' {CONFIGURATION} && nginx -s reload"
+# What `return` answers no limit holds up; what is found by try_files is.
+SLOW = (
+    f"{KEEP}; sed -i -e 's|location / {{|location / {{ limit_req zone=slow burst=10000; "
+    "try_files /none @slow; } location @slow {|' "
+    f"-e '1i limit_req_zone $server_port zone=slow:64k rate=1r/s;' {CONFIGURATION} && nginx -s reload"
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to the first cloud's backends."""
+
+    words: str
+    make: str
+    mend: str
+    seen: bool
+    """Whether probes can see it, so that control has something to decide."""
+
+
 FAULTS = (
-    ("killed", "systemctl stop nginx", "systemctl start nginx", True),
-    ("answering 503, its health path green", BROWN, MENDED, False),
-    ("hanging", "systemctl kill -s STOP nginx", "systemctl kill -s CONT nginx", True),
+    Fault("killed", "systemctl stop nginx", "systemctl start nginx", True),
+    Fault("answering 503, its health path green", BROWN, MENDED, False),
+    Fault("answering one request a second, its health path green", SLOW, MENDED, False),
+    Fault("hanging", "systemctl kill -s STOP nginx", "systemctl kill -s CONT nginx", True),
 )
 SETTLED = 30
-PATIENCE_S = 180.0
-BROWNOUT_S = 10.0
+UNSEEN_S = 10.0
+LOSS = Change(rtt=timedelta(milliseconds=40), loss_ppm=table.parse_loss("5%"))
+LOSS_S = 20.0
+PRICED = "demo-price"
+CHEAP, DEARER, DEAR = 0.05, 0.09, 0.25
 
 
 def _cloud(answer: client.Answer) -> str:
@@ -46,95 +80,157 @@ def _cloud(answer: client.Answer) -> str:
 
 def play(stage: Stage) -> Iterable[Shown]:
     """A row for the prediction, two for each fault."""
-    control = stage.place.in_group("control")[0]
-    first = _serving(control)
+    first = _serving(stage)
     backends = [host for host in stage.place.in_group("shop_backends") if host.cloud == first]
-    predicted = _predicted(control, first)
+    predicted = _clouds(control.what_if(stage, "--cloud-down", first, "--service", SERVICE))
     watches = [steady.Watch(proxy, "/", _cloud) for proxy in stage.place.in_group("ingress")]
     met: set[str] = set()
-    for words, make, mend, seen in FAULTS:
+    for fault in FAULTS:
         before = [len(watch.met) for watch in watches]
         with steady.requests(watches, stage.site):
-            began = time.monotonic()
-            stage.say(f"{first} is {words}")
-            with _fault(backends, make, mend):
-                moved = _until(lambda f=first, w=watches: all(_elsewhere(one, f) for one in w)) - began
-                if seen:
-                    decided = _until(lambda c=control, f=first: _serving(c) != f) - began
-                else:
-                    decided = 0.0
-                    time.sleep(BROWNOUT_S)
-                met |= {word for watch in watches for word in watch.met[-SETTLED:]}
-            back = time.monotonic()
-            _until(lambda c=control, f=first: _serving(c) == f)
-            _until(lambda f=first, w=watches: all(set(one.met[-SETTLED:]) == {f} for one in w))
-            back = time.monotonic() - back
-        yield _lossless(words, watches, before)
-        told = (
-            f"; control decided the same after {decided:.1f} s" if seen else "; control had nothing to decide"
-        )
+            stage.say(f"{first} is {fault.words}")
+            told = _broken(stage, fault, first, backends, watches, met)
+        yield _lossless(f"while a cloud is {fault.words}", watches, before)
         yield Shown(
-            f"{first} {words}: its requests go elsewhere, and come back by themselves",
-            f"elsewhere after {moved:.1f} s{told}; back {back:.0f} s after it was mended", True,
-        )  # fmt: skip
+            f"{first} {fault.words}: its requests go elsewhere, and come back by themselves", told, True
+        )
     went = met - {first}
     yield Shown(
         f"what-if --cloud-down {first} said where they would go",
         f"predicted {', '.join(sorted(predicted))}; they went to {', '.join(sorted(went))}",
         predicted == went,
     )  # fmt: skip
+    yield from _lossy(stage, first, watches)
+    yield from _priced(stage, first)
+
+
+def _broken(
+    stage: Stage, fault: Fault, first: str, backends: Sequence[HostSpec], watches: Sequence[steady.Watch],
+    met: set[str],
+) -> str:  # fmt: skip
+    """Break, see it move, mend, see it come back; in words what was seen when."""
+    began = time.monotonic()
+    decided = "control had nothing to decide"
+    with _fault(backends, fault):
+        moved = control.until(lambda: all(_elsewhere(one, first) for one in watches)) - began
+        if fault.seen:
+            after = control.until(lambda: _serving(stage) not in ("", first)) - began
+            decided = f"control decided the same after {after:.1f} s"
+        else:
+            time.sleep(UNSEEN_S)
+        met |= {word for watch in watches for word in watch.met[-SETTLED:]}
+    mended = time.monotonic()
+    control.until(lambda: _serving(stage) == first)
+    control.until(lambda: all(set(one.met[-SETTLED:]) == {first} for one in watches))
+    back = time.monotonic() - mended
+    return f"elsewhere after {moved:.1f} s; {decided}; back {back:.0f} s after it was mended"
+
+
+def _lossy(stage: Stage, first: str, watches: Sequence[steady.Watch]) -> Iterator[Shown]:
+    known = running.sides(stage.place)
+    before = {at: way for at, (way, _) in running.state(stage.place, known).items()}
+    lossy, started = before, [len(watch.met) for watch in watches]
+    others = {host.cloud for host in stage.place.hosts if host.cloud and host.cloud != first}
+    for other in sorted(others & known.keys()):
+        lossy = table.changed(lossy, (first, other), LOSS)
+    stage.say(f"lines to {first} lose 5 % of all packets")
+    with steady.requests(watches, stage.site):
+        running.apply(stage.place, lossy, known)
+        try:
+            time.sleep(LOSS_S)
+            counts = [met for at, (_, met) in running.state(stage.place, known).items() if first in at]
+        finally:
+            running.apply(stage.place, before, known)
+    lost, packets = sum(one.lost for one in counts), sum(one.packets for one in counts)
+    row = _lossless(f"while lines to {first} lose 5 %", watches, started)
+    came = f"{row.came}; {lost} of {packets} packets were lost"
+    yield Shown(row.claim, came, row.as_claimed and lost > 0)
+
+
+def _priced(stage: Stage, first: str) -> Iterator[Shown]:
+    """From proxies of the first cloud, a service of the two others; the cheaper one becomes the dearer."""
+    proxies = [proxy for proxy in stage.place.in_group("ingress") if proxy.cloud == first]
+    clouds = sorted({host.cloud for host in stage.place.in_group("shop_backends") if host.cloud} - {first})
+    cheap, other = clouds[0], clouds[1]
+    watches = [steady.Watch(proxy, f"/{PRICED}", _cloud) for proxy in proxies]
+    with edited(stage, "failover") as apply:
+        stage.say(f"a service goes to {cheap}, where a gigabyte costs {CHEAP} USD")
+        apply(_inventory(clouds, {cheap: CHEAP, other: DEARER}))
+        predicted = _clouds(
+            row for row in control.what_if(stage, "--price", f"{cheap}={DEAR}", "--service", PRICED)
+            if row["seen_from"].startswith(first)
+        )  # fmt: skip
+        with steady.requests(watches, stage.site):
+            control.until(lambda: all(_only(one, cheap) for one in watches))
+            stage.say(f"a gigabyte of {cheap} costs {DEAR} USD")
+            apply(_inventory(clouds, {cheap: DEAR, other: DEARER}))
+            applied = time.monotonic()
+            moved = control.until(lambda: all(_only(one, other) for one in watches)) - applied
+        [why] = {
+            row["why"] for row in control.routes(stage, PRICED)
+            if row["seen_from"].startswith(first) and row["share"]
+        }  # fmt: skip
+    yield _lossless(f"while {cheap} becomes dearer than {other}", watches, [0] * len(watches))
+    yield Shown(
+        f"what-if --price {cheap}={DEAR} said where requests from {first} would go",
+        f"predicted {', '.join(sorted(predicted))}; all went to {other} {moved:.1f} s after the play had "
+        f"ended: it {why}", predicted == {other},
+    )  # fmt: skip
+
+
+def _inventory(clouds: Sequence[str], prices: dict[str, float]) -> dict[str, object]:
+    service = {
+        "name": PRICED, "tenant": "retail", "endpoints": [{"group": "shop_backends", "port": 8080}],
+        "health": {"path": "/healthz", "interval": "1s", "timeout": "500ms"}, "retries": 2,
+        "steering": {
+            "algorithm": "cost", "mode": "active-passive", "order": list(clouds),
+            "hold": "1s", "max_shift": 100,
+        },
+    }  # fmt: skip
+    route = {"name": PRICED, "domains": ["shop.example.com"], "prefix": f"/{PRICED}", "service": PRICED}
+    return {
+        "services": [service], "routes": [route],
+        "clouds": {cloud: {"egress_usd_per_gb": usd} for cloud, usd in prices.items()},
+    }  # fmt: skip
 
 
 @contextmanager
-def _fault(backends: Iterable[HostSpec], make: str, mend: str) -> Iterator[None]:
-    hosts = list(backends)
+def _fault(hosts: Sequence[HostSpec], fault: Fault) -> Iterator[None]:
     try:
         for host in hosts:
-            podman("exec", host.container, "sh", "-c", make)
+            podman("exec", host.container, "sh", "-c", fault.make)
         yield
     finally:
         for host in hosts:
-            podman("exec", host.container, "sh", "-c", mend)
+            podman("exec", host.container, "sh", "-c", fault.mend)
 
 
 def _elsewhere(watch: steady.Watch, cloud: str) -> bool:
     return len(watch.met) >= SETTLED and cloud not in watch.met[-SETTLED:]
 
 
-def _until(reached: Callable[[], bool]) -> float:
-    """Wait; the time at which it was so. Raises LabError when it never is."""
-    end = time.monotonic() + PATIENCE_S
-    while not reached():
-        if time.monotonic() > end:
-            raise LabError("the lab did not come to rest", "script/lab ssh control1 xds-agent routes shop")
-        time.sleep(0.1)
-    return time.monotonic()
+def _only(watch: steady.Watch, cloud: str) -> bool:
+    return len(watch.met) >= SETTLED and set(watch.met[-SETTLED:]) == {cloud}
 
 
-def _asked(control: HostSpec, *command: str) -> list[dict[str, Any]]:
-    said = json.loads(podman("exec", control.container, "xds-agent", *command, "--json"))
-    return list(said["routes"])
-
-
-def _serving(control: HostSpec) -> str:
+def _serving(stage: Stage) -> str:
     """The cloud that everybody's requests go to, by what control decided; empty while it is more than one."""
-    clouds = {row["cloud"] for row in _asked(control, "routes", SERVICE) if row["share"]}
+    clouds = _clouds(control.routes(stage, SERVICE))
     return clouds.pop() if len(clouds) == 1 else ""
 
 
-def _predicted(control: HostSpec, down: str) -> set[str]:
-    rows = _asked(control, "what-if", "--cloud-down", down, "--service", SERVICE)
-    return {row["cloud"] for row in rows if row["share"]}
+def _clouds(rows: Iterable[dict[str, object]]) -> set[str]:
+    return {str(row["cloud"]) for row in rows if row["share"]}
 
 
-def _lossless(words: str, watches: list[steady.Watch], before: list[int]) -> Shown:
+def _lossless(words: str, watches: Sequence[steady.Watch], before: Sequence[int]) -> Shown:
     clouds = {"aws", "gcp", "azure"}
     met = [word for watch, at in zip(watches, before, strict=True) for word in watch.met[at:]]
     failed = [word for word in met if word not in clouds]
     came = f"{len(failed)} failed of {len(met)} requests" + (
         f" ({', '.join(sorted(set(failed)))})" if failed else ""
     )
-    return Shown(f"no request fails while a cloud is {words}", came, bool(met) and not failed)
+    return Shown(f"no request fails {words}", came, bool(met) and not failed)
 
 
-DEMO = Demo("failover", "a backend cloud dies, browns out and hangs under traffic", STORY, play)
+DEMO = Demo("failover", "a backend cloud dies, browns out, slows down, loses packets, gets dear", STORY, play)

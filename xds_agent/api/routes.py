@@ -43,7 +43,10 @@ class Routes:
             names = ", ".join(sorted(known)) or "none"
             raise Conflict(f"no steered service has endpoints in {cloud}", f"clouds are: {names}")
         drained = self._drained(scene)
-        would = settled(scene, self._steerer.evidence.known, drained, suppose)
+        would = settled(
+            scene, self._steerer.evidence.known, drained, suppose,
+            self._steerer.decisions, self._steerer.now().timestamp(),
+        )  # fmt: skip
         rates = self._rates(scene)
         taken = [
             {

@@ -157,9 +157,10 @@ def decide_some(
 
 def _key(asked: Question, current: Placement | None) -> object:
     policy = asked.policy
+    load_rps = asked.load_rps if policy.capacity_rps else 0.0
     return (
         asked.vantage, policy, tuple(policy.weights.items()), tuple(policy.capacity_rps.items()),
-        tuple(asked.groups), tuple(asked.rtts.items()), asked.load_rps, current and _state(current),
+        tuple(asked.groups), tuple(asked.rtts.items()), load_rps, current and _state(current),
     )  # fmt: skip
 
 

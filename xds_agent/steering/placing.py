@@ -75,6 +75,10 @@ def placed(plan: Plan, shares: Mapping[Region, float], words: Words) -> tuple[Pl
                 standby.setdefault((words.rank(region), number), {})[region] = weight
     first = 1 if serving else 0
     for priority, key in enumerate(sorted(standby), start=first):
+        if len(standby[key]) == 1:
+            [region] = standby[key]
+            found.append(Placed(region, priority, WHOLE, 0.0, words.of(region, 0.0, priority)))
+            continue
         parts = whole_numbers(standby[key], WHOLE)
         found += [
             Placed(region, priority, part, 0.0, words.of(region, 0.0, priority))

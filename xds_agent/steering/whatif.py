@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from xds_agent.steering.asking import Ask
 from xds_agent.steering.deciding import UNDECIDED, Decisions, Drained, Known, Seat, decide_all
 from xds_agent.steering.rtt import Estimate
 from xds_agent.steering.site import Scene
+from xds_agent.steering.values import Placement, Policy
 from xds_agent.steering.world import Fees, Region, World, least_rtt_ms
 
 DAY_S = 86_400.0
@@ -31,15 +33,37 @@ class Suppose:
         return {*self.down, *self.usd_per_gb, *self.more_ms}
 
 
-def settled(scene: Scene, known: Known, drained: Drained, suppose: Suppose) -> Decisions:
-    """Decisions once everything has moved: no hold, no steps, no ramp."""
-    changed = replace(scene, world=_world(scene.world, suppose))
+def settled(
+    scene: Scene, known: Known, drained: Drained, suppose: Suppose,
+    before: Decisions = UNDECIDED, now_s: float = 0.0,
+) -> Decisions:  # fmt: skip
+    """Decisions once everything has moved from `before`: no hold, no steps, no ramp.
+
+    What is not better by more than the threshold does not move then, and so it does not here.
+    """
+    services = {name: replace(one, policy=_hasty(one.policy)) for name, one in scene.services.items()}
+    changed = replace(scene, world=_world(scene.world, suppose), services=services)
     measured = replace(known, rtts=_rtts(scene, known, suppose))
+    at_rest = {
+        place: {name: replace(kept, placement=_at_rest(kept.placement)) for name, kept in named.items()}
+        for place, named in before.items()
+    }
 
     def out(endpoint: object) -> bool:
         return getattr(endpoint, "cloud", "") in suppose.down or drained(endpoint)  # type: ignore[arg-type]
 
-    return decide_all(changed, UNDECIDED, measured, 0.0, out)
+    return decide_all(changed, at_rest, measured, now_s, out)
+
+
+def _hasty(policy: Policy) -> Policy:
+    return replace(
+        policy, hold_s=0.0, max_shift=1.0, step_s=0.0, failback_after_s=0.0, failback_ramp_s=0.0
+    )  # fmt: skip
+
+
+def _at_rest(made: Placement) -> Placement:
+    """Nothing waits, nothing is on its way. Its inventory differs by haste alone, which is no edit."""
+    return replace(made, basis=(), challenged_since_s=None, moved_s=-math.inf)
 
 
 def usd_per_day(

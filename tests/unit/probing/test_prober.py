@@ -15,7 +15,8 @@ import grpc
 import pytest
 
 from tests.support.free_ports import free_port
-from xds_agent.node.probing import Answered, Check, Failed, OverBudget, Prober, Result, Target
+from xds_agent.node.probing import Answered, Check, Failed, OverBudget, Prober, Result, Target, Unable
+from xds_agent.node.probing.dialing import status_of
 
 ROOT = Path(__file__).parents[3]
 HERE = "127.0.0.1"
@@ -236,3 +237,40 @@ async def test_askers_share_probes_and_an_unwanted_target_is_forgotten() -> None
         assert prober.result(target).healthy is True
         prober.watch("other", [])
         assert prober.result(target).healthy is None
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"", None),
+        (b"HTTP/1.1 200 O", None),
+        (b"HTTP/1.1 200 OK\r\n", 200),
+        (b"HTTP/1.0 404\r\n", 404),
+        (b"HTTP/1.1 100 Continue\r\nx: y\r\n", None),
+        (b"HTTP/1.1 100 Continue\r\nx: y\r\n\r\nHTTP/1.1 503 No\r\n", 503),
+        (b"HTTP/1.1 101 Switching Protocols\r\n", 101),
+        (b"HTTP/2.0 200 OK\r\n", 0),
+        (b"HTTP/1.1 2000 OK\r\n", 0),
+        (b"HTTP/1.1 099 OK\r\n", 0),
+        (b"\n", 0),
+    ],
+)
+def test_the_first_line_of_the_final_answer_says_the_status(head: bytes, status: int | None) -> None:
+    assert status_of(head) == status
+
+
+async def test_what_cannot_be_written_as_a_request_says_nothing_of_the_backend() -> None:
+    with socket.create_server((HERE, 0)) as listener:
+        port = listener.getsockname()[1]
+        check = Check("http", path="/ok\r\nx-injected: yes")
+        found = await Prober().probe(Target(HERE, port, check, timeout_s=PATIENCE_S))
+    assert isinstance(found, Unable)
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_silent() -> None:
+    with socket.create_server((HERE, 0)) as listener:
+        target = Target(HERE, listener.getsockname()[1], HTTP, timeout_s=0.05)
+        prober = Prober()
+        found = await asyncio.gather(*(prober.probe(target) for _ in range(3)))
+    assert all(isinstance(one, Failed) and not one.firm and one.rtt_ms is not None for one in found)
+    assert {one.words for one in found if isinstance(one, Failed)} == {"no answer within 50 ms"}

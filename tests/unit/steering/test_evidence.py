@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds_agent.model import load_site
-from xds_agent.steering import Region
+from xds_agent.steering import Estimate, Region
 from xds_agent.steering.deciding import (
     NOTHING,
     UNDECIDED,
@@ -134,6 +134,26 @@ def test_what_if_moves_by_the_same_rules_and_prices_it() -> None:
     slow = settled(of, NOTHING, lambda _: False, Suppose(more_ms={"aws": 500.0}))
     assert slow[AWS]["s"].placement.shares() == {GCP: 1.0}
     assert settled(of, NOTHING, lambda _: False, Suppose())[AWS]["s"].placement.shares() == {AWS: 1.0}
+
+
+def test_what_if_keeps_what_is_not_better_by_more_than_the_threshold() -> None:
+    of = scene(algorithm="latency", mode="active-passive", order=["gcp", "aws"], hold="30s")
+    both = {AWS: 10.0, GCP: 12.0}
+
+    def known(rtts: dict[Region, float]) -> Known:
+        return Known(rtts={(AWS, ask(of, region)): Estimate(ms, 1.0) for region, ms in rtts.items()})
+
+    before = decide_all(of, UNDECIDED, known({AWS: 10.0, GCP: 30.0}), 0.0)
+    assert before[AWS]["s"].placement.shares() == {AWS: 1.0}
+    for more_ms, goes_to in ((1.5, AWS), (40.0, GCP)):
+        suppose = Suppose(more_ms={"aws": more_ms})
+        said = settled(of, known(both), lambda _: False, suppose, before, 1000.0)
+        # What it says is what then happens, however long one waits.
+        met = known({AWS: 10.0 + more_ms, GCP: 12.0})
+        after = before
+        for step in range(20):
+            after = decide_all(of, after, met, 1000.0 + 10.0 * step)
+        assert said[AWS]["s"].placement.shares() == after[AWS]["s"].placement.shares() == {goes_to: 1.0}
 
 
 def test_an_edit_decides_anew_what_it_touches_and_nothing_else() -> None:

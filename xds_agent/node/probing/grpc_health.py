@@ -6,7 +6,7 @@ import time
 
 import grpc
 
-from xds_agent.node.probing.connect import tcp
+from xds_agent.node.probing.dialing import Dialer
 from xds_agent.node.probing.outcome import Answered, Failed, Outcome
 from xds_agent.node.probing.targets import Target
 
@@ -16,10 +16,10 @@ _STATUS = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 _SILENT = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 
 
-async def grpc_health(target: Target) -> Outcome:
+async def grpc_health(dialer: Dialer, target: Target) -> Outcome:
     """The round trip is that of a TCP connection opened before: gRPC shows none of its own."""
     started = time.monotonic()
-    opened = await tcp(target)
+    opened = await dialer.ask(target)
     if not isinstance(opened, Answered):
         return opened
     left_s = max(0.001, target.timeout_s - (time.monotonic() - started))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -30,3 +31,25 @@ class Unable:
 
 
 Outcome = Answered | Failed | Unable
+
+# What says that this host cannot ask, not that nobody answers.
+_OURS = frozenset(
+    {
+        errno.EACCES, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EMFILE, errno.ENETDOWN,
+        errno.ENETUNREACH, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EPERM,
+    }
+)  # fmt: skip
+_FIRM = {errno.ECONNREFUSED: "connection refused", errno.ECONNRESET: "connection reset"}
+
+
+def of_error(error: OSError, rtt_ms: float | None = None) -> Outcome:
+    """What an error of a socket says of the one who was asked."""
+    if error.errno in _FIRM:
+        return Failed(_FIRM[error.errno], firm=True, rtt_ms=rtt_ms)
+    words = error.strerror or str(error)
+    return Unable(words) if error.errno in _OURS else Failed(words, firm=False, rtt_ms=rtt_ms)
+
+
+def silence(timeout_s: float, rtt_ms: float | None = None) -> Outcome:
+    """Nothing came in time."""
+    return Failed(f"no answer within {timeout_s * 1000:.0f} ms", firm=False, rtt_ms=rtt_ms)

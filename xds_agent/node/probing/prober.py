@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import errno
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 
-from xds_agent.node.probing import connect
+from xds_agent.node.probing.dialing import Dialer
 from xds_agent.node.probing.grpc_health import grpc_health
 from xds_agent.node.probing.icmp import Pinger
-from xds_agent.node.probing.outcome import Answered, Failed, Outcome, Unable
+from xds_agent.node.probing.outcome import Answered, Failed, Outcome, of_error, silence
 from xds_agent.node.probing.schedule import PROBES_PER_S, Schedule
 from xds_agent.node.probing.tally import Tally, Window
 from xds_agent.node.probing.targets import Kind, Target, distinct
@@ -20,13 +21,7 @@ from xds_agent.node.probing.udp import udp
 
 _AT_ONCE = 256
 """Probes under way; one more waits. At 200 a second and a second's timeout this is never reached."""
-# What says that this host cannot ask, not that nobody answers.
-_OURS = frozenset(
-    {
-        errno.EACCES, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EMFILE, errno.ENETDOWN,
-        errno.ENETUNREACH, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EPERM,
-    }
-)  # fmt: skip
+_DIALLED = ("tcp", "http")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +56,14 @@ class Prober:
         self._schedule = Schedule(draw, limit_per_s)
         self._results: dict[object, Result] = {}
         self._listeners: list[OnChange] = []
-        self._changed = asyncio.Event()
-        self._under_way: dict[object, asyncio.Task[None]] = {}
+        # Key -> its task; None where a dialer does without.
+        self._under_way: dict[object, asyncio.Task[Outcome] | None] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._dialer = Dialer()
         self._pinger = Pinger()
         self._ways: dict[Kind, Callable[[Target], Awaitable[Outcome]]] = {
-            "tcp": connect.tcp,
-            "http": connect.http,
-            "grpc": grpc_health,
+            "grpc": partial(grpc_health, self._dialer),
             "icmp": self._pinger.icmp,
             "udp": udp,
         }
@@ -91,7 +87,7 @@ class Prober:
         self._askers = {name: own for name, own in askers.items() if own}
         self._wanted = frozenset(one.key for one in wanted)
         self._results = {key: found for key, found in self._results.items() if key in self._wanted}
-        self._changed.set()
+        self._turn_soon()
 
     def result(self, target: Target) -> Result:
         """Of a target, by its address, port and check; intervals make no difference."""
@@ -103,84 +99,90 @@ class Prober:
 
     async def run(self) -> None:
         """Probe until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        self._turn()
         try:
-            while True:
-                self._changed.clear()
-                while len(self._under_way) < _AT_ONCE and (target := self._schedule.take(self._clock())):
-                    self._start(target)
-                await self._pause()
+            await self._loop.create_future()
         finally:
-            tasks = list(self._under_way.values())
+            self._loop = None
+            if self._timer is not None:
+                self._timer.cancel()
+            tasks = [task for task in self._under_way.values() if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._under_way.clear()
             self.close()
 
     def close(self) -> None:
         """The sockets that `probe` opened for itself; `run` does this at its end."""
         self._pinger.close()
+        self._dialer.close()
 
     async def probe(self, target: Target) -> Outcome:
         """Once, now, whatever the schedule says. Never raises but for being cancelled."""
+        if target.check.kind in _DIALLED:
+            return await self._dialer.ask(target)
         try:
             async with asyncio.timeout(target.timeout_s):
                 return await self._ways[target.check.kind](target)
         except TimeoutError:
-            return Failed(f"no answer within {target.timeout_s * 1000:.0f} ms", firm=False)
-        except ConnectionRefusedError:
-            return Failed("connection refused", firm=True)
-        except ConnectionResetError:
-            return Failed("connection reset", firm=True)
+            return silence(target.timeout_s)
         except OSError as error:
-            words = error.strerror or str(error)
-            return Unable(words) if error.errno in _OURS else Failed(words, firm=False)
+            return of_error(error)
+
+    def _turn(self) -> None:
+        """Start what is due, and come again when the next one is."""
+        self._timer = None
+        while len(self._under_way) < _AT_ONCE and (target := self._schedule.take(self._clock())):
+            self._start(target)
+        wait_s = self._schedule.next_s - self._clock()
+        if self._loop is not None and len(self._under_way) < _AT_ONCE and wait_s < math.inf:
+            # uvloop counts whole milliseconds: what is rounded down comes too early, again and again.
+            self._timer = self._loop.call_later(max(0, math.ceil(wait_s * 1000)) / 1000, self._turn)
+
+    def _turn_soon(self) -> None:
+        """Targets have changed, or a place is free."""
+        if self._loop is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(0, self._turn)
 
     def _start(self, target: Target) -> None:
-        if target.key in self._under_way:
+        key = target.key
+        if key in self._under_way:
             # Its timeout is longer than its interval: one at a time.
             return
         self.sent += 1
-        task = asyncio.create_task(self._one(target), name=f"probe {target}")
-        self._under_way[target.key] = task
+        if target.check.kind in _DIALLED:
+            self._under_way[key] = None
+            self._dialer.dial(target, lambda outcome: self._ended(target, outcome))
+            return
+        task = asyncio.create_task(self.probe(target), name=f"probe {target}")
+        self._under_way[key] = task
 
-        def ended(_: asyncio.Task[None]) -> None:
-            del self._under_way[target.key]
-            if len(self._under_way) == _AT_ONCE - 1:
-                self._changed.set()
+        def ended(task: asyncio.Task[Outcome]) -> None:
+            if not task.cancelled():
+                self._ended(target, task.result())
 
         task.add_done_callback(ended)
 
-    async def _one(self, target: Target) -> None:
-        outcome = await self.probe(target)
+    def _ended(self, target: Target, outcome: Outcome) -> None:
+        del self._under_way[target.key]
         if target.key in self._wanted:
             self._take(target, outcome)
+        if len(self._under_way) == _AT_ONCE - 1:
+            self._turn_soon()
 
     def _take(self, target: Target, outcome: Outcome) -> None:
         before = self.result(target)
         now = self._clock()
         rtt_ms = outcome.rtt_ms if isinstance(outcome, Answered | Failed) else None
-        found = replace(
-            before,
-            tally=before.tally.after(
-                outcome, now, unhealthy_after=target.unhealthy_after, healthy_after=target.healthy_after
-            ),
-            window=before.window.after(rtt_ms),
-            last_s=now,
+        tally = before.tally.after(
+            outcome, now, unhealthy_after=target.unhealthy_after, healthy_after=target.healthy_after
         )
+        found = Result(tally, before.window.after(rtt_ms), now)
         self._results[target.key] = found
         if found.healthy != before.healthy:
             for listener in self._listeners:
                 listener(target, found)
-
-    async def _pause(self) -> None:
-        """Until the next turn, or until targets change or a place is free."""
-        full = len(self._under_way) >= _AT_ONCE
-        wait_s = None if full else self._schedule.next_s - self._clock()
-        if wait_s is not None and wait_s <= 0:
-            await asyncio.sleep(0)
-            return
-        try:
-            async with asyncio.timeout(None if wait_s in (None, float("inf")) else wait_s):
-                await self._changed.wait()
-        except TimeoutError:
-            return
