@@ -68,7 +68,9 @@ def _why(error, path, timeout):
         advice = "`xds-agent status` on the control host shows what it does"
         return f"control did not answer within {timeout:.0f} s; {advice}", "broken"
     cause = str(error) or type(error).__name__
-    return f"the connection to {path} broke ({cause}); run again, nothing is half done; {journal}", "broken"
+    # A change that control was at when it died is live as a whole, or not at all.
+    advice = "nothing is half done: `xds-agent history -n 1` says whether a change is live; if not, run again"
+    return f"the connection to {path} broke ({cause}); {advice}; {journal}", "broken"
 
 
 def _answer(status, content):

@@ -129,10 +129,11 @@ class RevokeRequest(BaseModel):
 def create_app(
     pipeline: Pipeline, *, name: str, tenants: frozenset[str] | None = None,
     counted: Counted = lambda outcome: None, drifted: Callable[[int], None] = lambda lines: None,
+    leaderless: Callable[[], str] = lambda: "",
 ) -> FastAPI:  # fmt: skip
-    """App for one socket; `tenants` is for whom it speaks, None for all."""
+    """App for one socket; `tenants` is for whom it speaks, None for all; `leaderless` why nobody leads."""
     app = FastAPI(title="MarchProxy control", docs_url=None, redoc_url=None)
-    view = View(pipeline, name, tenants)
+    view = View(pipeline, name, tenants, leaderless)
     _refusals(app, counted)
 
     @app.post("/v1/revisions")

@@ -85,6 +85,7 @@ class Hosts:
                 tenants=tenants,
                 counted=self.counted,
                 drifted=self.drifted,
+                leaderless=lambda: self.member.why_nobody_leads,
             )
         return self._apps[tenants]
 

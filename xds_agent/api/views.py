@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,13 +13,14 @@ from xds_agent.compile.maintenance import active
 from xds_agent.explain.request import explain
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.rollout import denying, material
+from xds_agent.rollout.build import Live
 from xds_agent.rollout.change import Conflict, NotEntitled
 from xds_agent.rollout.live_diff import differences, listed
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.plan import export
 from xds_agent.rollout.skip.parts import SKIPPED
 from xds_agent.snapshot.resource import SECRET, Snapshot
-from xds_agent.store import audit, nodes, revisions
+from xds_agent.store import StoreError, audit, nodes, revisions
 from xds_agent.store.revisions import Stored
 
 _OF_TENANT = ("domains", "services", "mappings")
@@ -28,8 +29,12 @@ _OF_TENANT = ("domains", "services", "mappings")
 class View:
     """Reads for one socket; `tenants` None shows everything."""
 
-    def __init__(self, pipeline: Pipeline, name: str, tenants: frozenset[str] | None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, name: str, tenants: frozenset[str] | None,
+        leaderless: Callable[[], str] = lambda: "",
+    ) -> None:  # fmt: skip
         self._pipeline = pipeline
+        self._leaderless = leaderless
         self._name = name
         self._tenants = tenants
 
@@ -37,7 +42,15 @@ class View:
         """The live revision, every proxy, certificates, the audit's end."""
         pipeline = self._pipeline
         live = pipeline.live
-        stored, known, newest = await asyncio.to_thread(self._read_status, live.number if live else None)
+        trouble = pipeline.trouble or self._leaderless()
+        stored: Stored | None = None
+        known: dict[str, dict[str, Any]] = {}
+        newest: dict[str, Any] = {}
+        try:
+            stored, known, newest = await asyncio.to_thread(self._read_status, live.number if live else None)
+        except StoreError as error:
+            # What is served is known without the database, and just now somebody wants to see it.
+            trouble = trouble or str(error)
         ends = material.expiries(live.material) if live else {}
         fleet = {}
         windows = active(live.site, pipeline.now()) if live else ()
@@ -69,8 +82,8 @@ class View:
             }
         return {
             "name": self._name,
-            "revision": _summary(stored, with_lines=self._tenants is None) if stored else None,
-            "trouble": pipeline.trouble,
+            "revision": _summary(stored, with_lines=self._tenants is None) if stored else _served(live),
+            "trouble": trouble,
             # What skip_bad left out, and nobody has mended yet.
             "skipped": list(live.document.get(SKIPPED, ())) if live and self._tenants is None else [],
             "applying": pipeline.who_applies(),
@@ -81,7 +94,7 @@ class View:
                 for name, until in sorted(ends.items())
                 if self._sees_certificate(name)
             },
-            "notes": await self._notes() if live and not self._tenants else [],
+            "notes": await self._notes() if stored and not self._tenants else [],
             "audit": newest,
         }
 
@@ -276,6 +289,11 @@ def _first_end(snapshot: Snapshot, ends: Mapping[str, dt.datetime]) -> dt.dateti
 
 def _iso(when: dt.datetime | None) -> str | None:
     return when.isoformat(timespec="seconds") if when else None
+
+
+def _served(live: Live | None) -> dict[str, Any] | None:
+    """What is live where the database that holds the rest does not answer."""
+    return {"number": live.number, "revision": live.id} if live is not None else None
 
 
 def _summary(stored: Stored, *, with_lines: bool) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from xds_agent.proto import marchproxy_pb2 as pb
 
 Asgi = Callable[..., Any]
 _JSON = [(b"content-type", b"application/json")]
+_NOBODY_LEADS = (
+    "proxies serve what they have meanwhile; run it again when `xds-agent status` tells of no trouble"
+)
 
 
 class Forwarding:
@@ -29,8 +32,11 @@ class Forwarding:
             await self._app(scope, receive, send)
             return
         reads = scope["method"] == "GET"
-        if reads and not self._follow.linked:
-            await self._app(scope, receive, send)
+        if not self._follow.linked:
+            if reads:
+                await self._app(scope, receive, send)
+            else:
+                await _refuse(send, f"{self._member.why_nobody_leads}; nothing was changed", _NOBODY_LEADS)
             return
         body = await _body(receive)
         try:
@@ -40,10 +46,11 @@ class Forwarding:
             if reads:
                 await self._app(scope, _once(body), send)
                 return
-            remedy = "`xds-agent history` says how it ended; if it is not there, run it again"
-            status, content = 503, json.dumps({"error": str(error), "remedy": remedy}).encode()
-        await send({"type": "http.response.start", "status": status, "headers": _JSON})
-        await send({"type": "http.response.body", "body": content})
+            await _refuse(
+                send, str(error), "`xds-agent history` says how it ended; if it is not there, run it again"
+            )
+            return
+        await _answer(send, status, content)
 
     def _request(self, scope: Mapping[str, Any], body: bytes) -> pb.ForwardRequest:
         return pb.ForwardRequest(
@@ -90,6 +97,15 @@ def _once(body: bytes) -> Callable[[], Any]:
         return parts.pop() if parts else {"type": "http.disconnect"}
 
     return receive
+
+
+async def _refuse(send: Any, error: str, remedy: str) -> None:
+    await _answer(send, 503, json.dumps({"error": error, "remedy": remedy}).encode())
+
+
+async def _answer(send: Any, status: int, content: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": _JSON})
+    await send({"type": "http.response.body", "body": content})
 
 
 async def _body(receive: Any) -> bytes:

@@ -46,6 +46,13 @@ class Member:
     def leading(self) -> bool:
         return self._led.is_set()
 
+    @property
+    def why_nobody_leads(self) -> str:
+        """Empty while this host leads or follows; else what stands in the way, as far as it knows."""
+        if self.leading or self._follow.linked:
+            return ""
+        return f"no control host leads at this moment: {self._said or 'who does is being settled'}"
+
     async def start(self) -> None:
         """Serve the last good revision, as leader or until a leader says more."""
         if not await self._take():
@@ -133,7 +140,8 @@ class Member:
         return True
 
     def _step_down(self) -> None:
-        log.error("this control host leads no more: it lost its connection to the database")
+        self._said = "this control host leads no more: it lost its connection to the database"
+        log.error("%s", self._said)
         self._led.clear()
         self._pipeline.give_way()
         self._lead.end()
@@ -157,6 +165,8 @@ class Member:
             self._say(str(error))
 
     def _say(self, words: str) -> None:
+        # libpq lists every address it tried; one sentence is enough.
+        words = words.splitlines()[0]
         if words != self._said:
             log.warning("%s", words)
         self._said = words

