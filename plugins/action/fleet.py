@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -52,7 +54,9 @@ class ActionModule(ActionBase):
             names = [removal] if isinstance(removal, str) else removal
             args["allow_removal"] = [name for one in names for name in str(one).split(",") if name]
         if args.get("rollback_to") not in (None, ""):
-            return self._hide(dict(result, **self._execute_module(module_args=args, task_vars=task_vars)))
+            with self._told_when_interrupted(here):
+                answer = self._execute_module(module_args=args, task_vars=task_vars)
+            return self._hide(dict(result, **answer))
 
         document = site_document(task_vars, self._templar)
         problems = check(document)
@@ -60,14 +64,8 @@ class ActionModule(ActionBase):
             return dict(result, **failed(problems))
         args.setdefault("commit", _commit(task_vars.get("inventory_dir")))
         try:
-            answer = self._send(document, args, task_vars)
-        except KeyboardInterrupt:
-            # Half a wave is nobody's wish: control goes on to its end, or goes back, without us.
-            self._display.warning(
-                f"interrupted: control on {here} ends this change by itself, live or taken back; "
-                "`xds-agent history -n 1` there says which"
-            )
-            raise
+            with self._told_when_interrupted(here):
+                answer = self._send(document, args, task_vars)
         except AnsibleConnectionFailure:
             if not self._task.check_mode:
                 raise
@@ -75,6 +73,29 @@ class ActionModule(ActionBase):
         if answer.get("absent"):
             answer = self._before_control(document, answer)
         return self._hide(dict(result, **answer))
+
+    @contextlib.contextmanager
+    def _told_when_interrupted(self, here):
+        """Half a wave is nobody's wish: control goes on to its end, or goes back, without us; say so.
+
+        Ansible ends its workers by a handler of its own for the signal, and no exception is ever seen here.
+        """
+        before = signal.getsignal(signal.SIGINT)
+
+        def interrupted(number, frame):
+            if not self._task.check_mode:
+                self._display.warning(
+                    f"interrupted: control on {here} ends this change by itself, live or taken back; "
+                    "`xds-agent history -n 1` there says which"
+                )
+            signal.signal(signal.SIGINT, before)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        signal.signal(signal.SIGINT, interrupted)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _send(self, document, args, task_vars):
         """Copy the document to a file that only the remote user can read, and run the module on it."""

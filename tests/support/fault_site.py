@@ -47,13 +47,21 @@ class FaultSite:
     """`number` counts changes; revision `r` serves web-`r`, rpc-`r` and slow-`r`."""
 
     def __init__(
-        self, folder: Path, pki: SitePki, *, names: Sequence[str] = NAMES, database: str = ""
+        self,
+        folder: Path,
+        pki: SitePki,
+        *,
+        names: Sequence[str] = NAMES,
+        database: str = "",
+        shadow: bool = True,
     ) -> None:
         self.segment = Segment(list(names))
         self.echoes = Echoes(self.segment.address)
         self._short = Path(tempfile.mkdtemp(prefix="mpf-"))
         self._pki = pki
-        more: dict[str, Any] = {"shadow": {"envoy": str(envoy_binary()), "directory": str(self._short / "s")}}
+        more: dict[str, Any] = {}
+        if shadow:
+            more["shadow"] = {"envoy": str(envoy_binary()), "directory": str(self._short / "s")}
         if database:
             more["database"] = database
         ports = (free_port(), free_port())

@@ -99,7 +99,8 @@ async def serve(
     server.add_generic_rpc_handlers((transport.handler(), reports.handler()))
     if more is not None:
         server.add_generic_rpc_handlers((more(gate),))
-    where = f"{settings.address}:{settings.port}"
+    host = f"[{settings.address}]" if ":" in settings.address else settings.address
+    where = f"{host}:{settings.port}"
     try:
         port = server.add_secure_port(
             where, server_credentials(settings.certificate, settings.key, settings.ca)

@@ -27,6 +27,9 @@ def revoke(
         list[str] | None, typer.Option("--serial", help="Only this serial number (hexadecimal). Repeatable.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be revoked.")] = False,
+    on_behalf_of: Annotated[
+        str, typer.Option("--author", metavar="WHO", help="Who asks, where this is run for somebody else.")
+    ] = "",
     socket: options.Socket = options.SOCKET_DEFAULT,
     as_json: options.Json = False,
 ) -> None:
@@ -41,7 +44,8 @@ def revoke(
     """
     from xds_agent.cli.inventory import author
 
-    body = {"host": host, "reason": reason, "serials": serial or [], "author": author(), "dry_run": dry_run}
+    body = {"host": host, "reason": reason, "serials": serial or [], "dry_run": dry_run}
+    body["author"] = on_behalf_of or author()
     answer = Control(socket).post("/v1/revoke", body)
     if as_json:
         output.show_json(answer)
