@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -41,7 +42,7 @@ FARTHER_MS = 60
 ALGORITHMS = ("weighted", "geo", "latency", "cost")
 MODES = ("active-active", "active-passive")
 NAMES = tuple(f"steer-{algorithm}-{mode}" for algorithm in ALGORITHMS for mode in MODES)
-REQUESTS = 120
+REQUESTS, AT_ONCE = 100, 6
 TOLERATED = 0.05
 # Longer than control's look at everything, so that what does not move then has come to rest.
 REST_S = 12.0
@@ -97,7 +98,10 @@ def _compared(stage: Stage, scene: str, said: Shares, places: Mapping[str, HostS
     except LabError:
         stage.say("control did not decide what it had said")
     stage.say(f"counting answers: {scene}")
-    counted = {(place, name): _count(proxy, name, stage) for name in NAMES for place, proxy in places.items()}
+    seats = [(place, name) for name in NAMES for place in places]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        counts = pool.map(lambda seat: _count(places[seat[0]], seat[1], stage), seats)
+        counted = dict(zip(seats, counts, strict=True))
     for name in NAMES:
         found = {place: counted[place, name] for place in places}
         worst = max(_off(said, place, name, one) for place, one in found.items())
@@ -213,6 +217,8 @@ def _inventory(prices: Mapping[str, float]) -> dict[str, object]:
         steering: dict[str, object] = {
             "algorithm": algorithm, "mode": "-".join(mode), "order": list(CLOUDS), "hold": "1s",
             "max_shift": 100, "failback": {"after": "2s", "ramp": "2s"},
+            # A path that grows longer is believed little by little: each small step is to be followed.
+            "switch_threshold": 2,
         }  # fmt: skip
         if algorithm == "weighted":
             steering["weights"] = {"gcp": 3, "azure": 1}

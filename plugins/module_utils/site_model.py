@@ -37,10 +37,18 @@ def check(document):
     except ModelMissing:
         return []
     try:
-        model.load_site(document)
+        site = model.load_site(document)
     except model.ModelError as error:
         return [problem.as_dict() for problem in error.problems]
-    return []
+    return [problem.as_dict() for problem in _probe_problems(site)]
+
+
+def _probe_problems(site):
+    """Hosts that would have to probe more than their budget."""
+    from xds_agent.steering.budget import probe_problems
+    from xds_agent.steering.site import scene_of
+
+    return probe_problems(scene_of(site))
 
 
 def notes(document):

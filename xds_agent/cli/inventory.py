@@ -32,10 +32,14 @@ def validate(
       xds-agent validate site.json --json
     """
     from xds_agent.model import ModelError, load_site
+    from xds_agent.steering.budget import probe_problems
+    from xds_agent.steering.site import scene_of
 
     document = _document(path, vault_id, vault_password_file)
     try:
         site = load_site(document)
+        if found := probe_problems(scene_of(site)):
+            raise ModelError(found)
     except ModelError as error:
         problems = [one.as_dict() for one in error.problems]
         _show_problems(problems, path, as_json=as_json)

@@ -11,8 +11,8 @@ from xds_agent.compile.endpoints import load_assignment
 from xds_agent.compile.inputs import Settled
 from xds_agent.compile.known_networks import probe_networks
 from xds_agent.compile.maintenance import Windows
-from xds_agent.compile.tiers import Tier
 from xds_agent.model import Health, ResolvedEndpoint, Service, Site, is_dns_name
+from xds_agent.model.tiers import Tier
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import ACCESS_LIST, DATAPATH_SERVICE, PROTECTION, REALS, Resource
 

@@ -9,9 +9,9 @@ from xds_agent.compile.datapath import reals_resource, service_resource
 from xds_agent.compile.endpoints import load_assignment
 from xds_agent.compile.maintenance import Windows
 from xds_agent.compile.tcp import certificate_of
-from xds_agent.compile.tiers import Tier, tier_of
 from xds_agent.compile.tls import certificate_secret, upstream_secrets
 from xds_agent.model import ProxyLimits, Service, Site
+from xds_agent.model.tiers import Tier, tier_of
 from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, Resource
 
 

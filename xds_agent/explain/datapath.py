@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from xds_agent.compile.tiers import tier_of
 from xds_agent.explain.explanation import Backend, Step
 from xds_agent.explain.said import plural
 from xds_agent.model import Site
+from xds_agent.model.tiers import tier_of
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import DATAPATH_SERVICE, REALS, Snapshot
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xds_agent.compile.tiers import tier_of
 from xds_agent.explain.fields import compact, field_changes, in_words
 from xds_agent.explain.said import Said, listed, plural
 from xds_agent.model import Health, ResolvedEndpoint, Service, Site
 from xds_agent.model.quantities import format_duration
+from xds_agent.model.tiers import tier_of
 
 # Told by the functions below, in words of their own.
 _OWN_WORDS = frozenset({"name", "tenant", "protocol", "domains", "endpoints", "timeout", "health"})

@@ -16,6 +16,7 @@ from xds_agent.rollout import material
 from xds_agent.rollout.material import Prepared, SiteCa
 from xds_agent.rollout.windows import joined, left_alone
 from xds_agent.snapshot.resource import Snapshot
+from xds_agent.steering.budget import probe_problems
 from xds_agent.steering.deciding import UNDECIDED, Decisions
 from xds_agent.steering.site import Scene, scene_of
 from xds_agent.store import Store, certificates, denials, secrets
@@ -121,7 +122,8 @@ class Builder:
             log.error("served all the same: %s", fault.render())
         scene, decisions = self.decide(site, now)
         lonely = [replace(one, origin=site.origin(one.path)) for one in lonely]
-        if (problems := [*scene.problems(), *lonely]) and not serving:
+        unable = probe_problems(scene)
+        if (problems := [*unable, *lonely]) and not serving:
             raise CompileError(problems)
         denied = tuple((one.network, int(one.until.timestamp())) for one in by_hand)
         prepared = replace(prepared, material=replace(prepared.material, denied=denied))

@@ -127,7 +127,7 @@ def over_budget(assignments: Assignments, limit_per_s: float) -> list[Problem]:
         problems.append(
             Problem(
                 "limits.probes_per_second",
-                f"{node} would have to make {parts} = {rate:.1f} probes a second for steering, "
+                f"{node} would have to make {parts} = {rate:.1f} probes a second, "
                 f"its budget is {limit_per_s:g}",
                 f"make health.interval {rate / limit_per_s:.2f} times as long, or raise the budget",
             )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from xds_agent.model import Problem, ResolvedEndpoint, Service, Site
-from xds_agent.steering.asking import Ask, Assignments, Pace, ask_of, assign, over_budget, pace_of
+from xds_agent.model import ResolvedEndpoint, Service, Site
+from xds_agent.steering.asking import Ask, Assignments, Pace, ask_of, assign, pace_of
 from xds_agent.steering.inventory import policy_of, world_of
 from xds_agent.steering.values import Policy
 from xds_agent.steering.world import Region, World
@@ -86,11 +86,6 @@ class Scene:
         for name, place in self.place_of.items():
             found.setdefault(place, []).append(name)
         return {place: tuple(sorted(names)) for place, names in found.items()}
-
-    def problems(self) -> list[Problem]:
-        """What the inventory asks for and nodes cannot do."""
-        found = over_budget(self.assignments, float(self.site.edge.limits.probes_per_second))
-        return [Problem(one.path, one.message, one.fix, self.site.origin(one.path)) for one in found]
 
     def _wanted(self) -> Iterator[tuple[Ask, Pace, tuple[str, ...]]]:
         # Services of one tenant that share an endpoint are one question, before any place is looked at.

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.support import golden
-from xds_agent.compile.tiers import tier_of
 from xds_agent.model import Service, load_site
+from xds_agent.model.tiers import tier_of
 from xds_agent.snapshot.resource import ACCESS_LIST, CLUSTER, DATAPATH_SERVICE, LISTENER, PROTECTION, REALS
 
 _ENDPOINT = {"address": "10.1.0.1", "port": 5000}

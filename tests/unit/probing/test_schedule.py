@@ -101,7 +101,7 @@ def test_the_same_probe_is_made_once_at_the_shortest_interval(asked: list[tuple[
     assert found == distinct(reversed(wanted))
     for one in found:
         assert one.interval_s == min(other.interval_s for other in wanted if other.key == one.key)
-    assert rate_per_s(found) <= rate_per_s(wanted)
+    assert rate_per_s(found) <= rate_per_s(wanted) * 1.000001
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,16 @@ def test_one_that_never_answered_is_unknown_not_down(outcomes: list[Outcome]) ->
     assert tally(outcomes).healthy is None
 
 
+@given(OUTCOMES, st.integers(1, 4))
+def test_silent_is_one_that_never_answered_though_it_was_asked_often_enough(
+    outcomes: list[Outcome], down: int
+) -> None:
+    found = tally(outcomes, down)
+    asked = [one for one in outcomes if one is not UNABLE]
+    assert found.silent is (len(asked) >= down and set(asked) == {SILENT})
+    assert not (found.silent and found.healthy is not None)
+
+
 @given(OUTCOMES)
 def test_what_this_host_cannot_ask_changes_nothing(outcomes: list[Outcome]) -> None:
     assert tally(outcomes).healthy == tally([one for one in outcomes if one is not UNABLE]).healthy

@@ -345,14 +345,16 @@ class DatapathLink:
         return dict(self._macs), down, astray, timed
 
     def _unhealthy(self, wanted: Wanted) -> frozenset[RealOf]:
-        """Reals that their service's check found ill; one of which nothing is known yet is what it was."""
+        """Reals that their check found ill, or that never answered it though asked often enough; one of which
+        nothing is known yet is what it was."""
         found = set()
         for one in wanted.services.values():
             for real in one.reals:
                 if real.check is None:
                     continue
-                healthy = self._prober.result(real.check).healthy
-                if healthy is False or (healthy is None and (one.name, real.key) in self._down):
+                tally = self._prober.result(real.check).tally
+                was = tally.healthy is None and (one.name, real.key) in self._down
+                if tally.healthy is False or tally.silent or was:
                     found.add((one.name, real.key))
         return frozenset(found)
 

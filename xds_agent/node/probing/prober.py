@@ -183,6 +183,6 @@ class Prober:
         )
         found = Result(tally, before.window.after(rtt_ms), now)
         self._results[target.key] = found
-        if found.healthy != before.healthy:
+        if (found.healthy, tally.silent) != (before.healthy, before.tally.silent):
             for listener in self._listeners:
                 listener(target, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from xds_agent.node.probing.outcome import Answered, Failed, Outcome
@@ -15,7 +15,7 @@ WINDOW = 64
 class Tally:
     """Health of one target: None until something is known.
 
-    Silence says nothing about one that has never answered: a firewall between here and there looks the same.
+    Silence is no verdict on one that has never answered: a firewall between here and there looks the same.
     """
 
     healthy: bool | None = None
@@ -27,6 +27,9 @@ class Tally:
     answered: bool = False
     """Whether it ever answered, be it with a refusal."""
     words: str = "not probed yet"
+    silent: bool = False
+    """It has never answered, and so many in a row have failed. Who compares places knows nothing by that; who
+    has to choose a backend here and now, and has no other word, counts it as down."""
 
     def after(self, outcome: Outcome, now_s: float, *, unhealthy_after: int, healthy_after: int) -> Tally:
         """With one more. The first good one counts at once; later ones need to be so many in a row."""
@@ -39,9 +42,10 @@ class Tally:
             bad = self.bad + 1
             answered = self.answered or outcome.firm
             well = False if answered and bad >= unhealthy_after else self.healthy
-            words = outcome.words if answered else f"{outcome.words}; it has never answered, so nobody knows"
-            return Tally(well, self._since(well, now_s), 0, bad, answered, words)
-        return Tally(self.healthy, self.since_s, self.good, self.bad, self.answered, outcome.words)
+            words = outcome.words if answered else f"{outcome.words}; it has never answered"
+            silent = not answered and bad >= unhealthy_after
+            return Tally(well, self._since(well, now_s), 0, bad, answered, words, silent)
+        return replace(self, words=outcome.words)
 
     def _since(self, healthy: bool | None, now_s: float) -> float:
         return self.since_s if healthy == self.healthy else now_s

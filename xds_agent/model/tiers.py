@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from xds_agent.model import Service, Site
+from xds_agent.model.services import Service
+from xds_agent.model.site import Site
 
 Kind = Literal["xdp echo", "xdp", "tcp_proxy", "udp_proxy", "http"]
 
