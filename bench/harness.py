@@ -91,13 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="PEER",
         help="time this server (HOST:PORT) or XDP object (path) beside ours, where there is one",
     )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what was measured, as SVG")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a goal is missed")
     options = parser.parse_args(argv)
     module = importlib.import_module(f"bench.{options.name}")
-    peer = {} if options.peer is None else {"peer": options.peer}
-    if peer and "peer" not in inspect.signature(module.measure).parameters:
-        parser.error(f"{options.name} measures no peer")
-    figures, goals = module.measure(quick=options.quick, **peer), module.GOALS
+    more = {key: given for key in ("peer", "plot") if (given := getattr(options, key)) is not None}
+    for key in more.keys() - inspect.signature(module.measure).parameters.keys():
+        parser.error(f"{options.name} has no --{key}")
+    figures, goals = module.measure(quick=options.quick, **more), module.GOALS
     print(table(figures, goals, colour=sys.stdout.isatty()))
     if options.json is not None:
         options.json.write_text(json.dumps(report(module.NAME, figures, goals), indent=2) + "\n")

@@ -2,23 +2,28 @@
 
 Twelve regions, four in each cloud, seen from four proxies: one in each cloud, none in a region that has
 endpoints, and one in a data centre of one's own. Round trips are what distance costs and a detour, drift by
-the hour, and every sample jitters by 30 %. Load follows the sun. Regions go down and come back, some paths
-turn grey (60 ms longer, for hours). Each minute probes are taken in and one decision is made.
+the hour, and every sample jitters by 30 %. Load follows the sun over each proxy. Regions go down and come
+back, some paths turn grey (60 ms longer, for hours). Each minute probes are taken in and decided by.
 
 `cost_over_optimum`: dollars against a hindsight that knows every true round trip and price of the minute,
 under the same latency budget and health. `latency_gap_ms`: p50 of the path chosen above the p50 of the best
-one. `moves_per_hour`: changes of who comes first, of the service that changed most. `failed_*`: share of
-requests sent to a region that is down, before the next decision, by a proxy without health checks of its
-own. `static_*`: the same days with `weighted` and an order written by hand.
+one. `moves_per_hour`: changes of who comes first, of the service that changed most. Beside these, for every
+way to steer (`static`: `weighted`, an order written by hand): dollars over the optimum, p50 and p95 of the
+round trip (of all requests; `best_*`: of the nearest region that is up), moves an hour, and how many of a
+million requests go to a region that is down, before the next decision, by a proxy that checks nothing itself.
+`--plot FILE` draws the days as SVG.
 """
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
+from bench.steering_plot import Panel, draw
 from xds_agent.steering import (
     Fees,
     Group,
@@ -43,6 +48,7 @@ SEED = 20_261_125
 JITTER = 0.3
 BUDGET_MS = 30.0
 _MINUTES_A_DAY = 24 * 60
+_DEGREES_A_DAY = 360.0
 _PROBES_A_MINUTE = 6
 _DETOUR = 1.4
 _REGIONS = tuple(
@@ -74,6 +80,7 @@ POLICIES = {
     "latency": Policy("latency", active_passive=True, order=_ORDER),
     "cost": Policy("cost", active_passive=True, order=_ORDER, latency_budget_ms=BUDGET_MS),
     "geo": Policy("geo", active_passive=True, order=_ORDER),
+    "shared": Policy("latency", order=_ORDER),
     "static": Policy("weighted", active_passive=True, order=_ORDER),
 }
 
@@ -110,26 +117,35 @@ class _Weather:
         return (1.0 + _DETOUR * least_rtt_ms(km)) * self.drift[vantage, region] + grey
 
 
+@dataclass(frozen=True)
+class _Minute:
+    """What became of a minute's requests."""
+
+    load: float
+    ms: float | None
+    """Mean round trip of those that were served; None when none was."""
+    best_ms: float
+    usd: float
+    best_usd: float
+    failed: float
+
+
 @dataclass
 class _Tally:
     """What one policy did at one vantage."""
 
     placement: Placement | None = None
-    dollars: float = 0.0
-    best_dollars: float = 0.0
-    chosen_ms: list[float] = field(default_factory=list)
-    best_ms: list[float] = field(default_factory=list)
-    moves: int = 0
-    failed: float = 0.0
-    requests: float = 0.0
+    minutes: list[_Minute] = field(default_factory=list)
+    moves: list[int] = field(default_factory=list)
+    """Minutes at which another came first."""
 
 
-def measure(*, quick: bool = False) -> dict[str, float]:
+def measure(*, quick: bool = False, plot: Path | None = None) -> dict[str, float]:
     """Three days, or eight hours with --quick."""
-    return simulate(minutes=8 * 60 if quick else 3 * _MINUTES_A_DAY, seed=SEED)
+    return simulate(minutes=8 * 60 if quick else 3 * _MINUTES_A_DAY, seed=SEED, plot=plot)
 
 
-def simulate(*, minutes: int, seed: int) -> dict[str, float]:
+def simulate(*, minutes: int, seed: int, plot: Path | None = None) -> dict[str, float]:
     """Figures of that many minutes."""
     drawn = random.Random(seed)
     weather = _Weather(random.Random(seed + 1))
@@ -137,13 +153,21 @@ def simulate(*, minutes: int, seed: int) -> dict[str, float]:
     tallies = {(name, vantage): _Tally() for name in POLICIES for vantage in _VANTAGES}
     for minute in range(minutes):
         weather.pass_minute(minute)
-        load = 1.0 + 0.8 * math.sin(2 * math.pi * minute / _MINUTES_A_DAY)
         for (_, vantage), tally in tallies.items():
-            _serve(tally, weather, vantage, minute, load)
+            _serve(tally, weather, vantage, minute)
         for vantage in _VANTAGES:
             _probe(paths, weather, vantage, minute, drawn)
             _decide(paths, tallies, weather, vantage, minute)
+    if plot is not None:
+        plot.write_text(_drawn(tallies, minutes))
     return _figures(tallies, minutes)
+
+
+def _load(vantage: Region, minute: int) -> float:
+    """Requests of a minute: most in the early evening of where the proxy stands."""
+    _, east = _WORLD.place(vantage) or (0.0, 0.0)
+    day = minute / _MINUTES_A_DAY + east / _DEGREES_A_DAY
+    return 1.0 + 0.8 * math.sin(2 * math.pi * (day - 0.5))
 
 
 def _probe(
@@ -177,55 +201,105 @@ def _decide(
         before = tally.placement
         after = decide(Question(policy, vantage, groups, world=_WORLD, rtts=rtts), before, now_s)
         if before is not None and after.plan[0] != before.plan[0]:
-            tally.moves += 1
+            tally.moves.append(minute)
         tally.placement = after
 
 
-def _serve(tally: _Tally, weather: _Weather, vantage: Region, minute: int, load: float) -> None:
+def _serve(tally: _Tally, weather: _Weather, vantage: Region, minute: int) -> None:
     """A minute's requests, where the last decision sends them, beside where hindsight would."""
     if tally.placement is None:
         return
+    load = _load(vantage, minute)
     true_ms = {one: weather.rtt_ms(vantage, one, minute) for one in _REGIONS if weather.up(one, minute)}
-    best = min(true_ms.values())
-    tally.requests += load
-    tally.best_ms.append(best)
-    tally.best_dollars += load * min(
-        _WORLD.usd_per_gb(one, vantage) or 0.0 for one, ms in true_ms.items() if ms - best <= BUDGET_MS
+    best_ms = min(true_ms.values())
+    best_usd = min(
+        _WORLD.usd_per_gb(one, vantage) or 0.0 for one, ms in true_ms.items() if ms - best_ms <= BUDGET_MS
     )
-    mean_ms, served = 0.0, 0.0
-    for region, share in tally.placement.shares().items():
-        if region not in true_ms:
-            tally.failed += load * share
-            continue
-        served += share
-        mean_ms += share * true_ms[region]
-        tally.dollars += load * share * (_WORLD.usd_per_gb(region, vantage) or 0.0)
-    if served:
-        tally.chosen_ms.append(mean_ms / served)
+    served = {one: share for one, share in tally.placement.shares().items() if one in true_ms}
+    total = sum(served.values())
+    mean_ms = sum(share * true_ms[one] for one, share in served.items()) / total if total else None
+    usd = sum(share * (_WORLD.usd_per_gb(one, vantage) or 0.0) for one, share in served.items())
+    tally.minutes.append(
+        _Minute(load, mean_ms, best_ms, load * usd, load * best_usd, load * (1.0 - total))
+    )  # fmt: skip
 
 
 def _figures(tallies: dict[tuple[str, Region], _Tally], minutes: int) -> dict[str, float]:
-    def of(name: str) -> list[_Tally]:
-        return [tally for (own, _), tally in tallies.items() if own == name]
-
-    def dollars(name: str) -> float:
-        return sum(one.dollars for one in of(name)) / sum(one.best_dollars for one in of(name))
-
-    def gap(name: str) -> float:
-        return max(median(one.chosen_ms) - median(one.best_ms) for one in of(name))
-
-    def failed(name: str) -> float:
-        return sum(one.failed for one in of(name)) / sum(one.requests for one in of(name))
-
     hours = minutes / 60
-    return {
-        "cost_over_optimum": dollars("cost"),
-        "latency_gap_ms": gap("latency"),
-        "moves_per_hour": max(one.moves for name in POLICIES for one in of(name)) / hours,
-        "geo_gap_ms": gap("geo"),
-        "static_cost_over_optimum": dollars("static"),
-        "static_gap_ms": gap("static"),
-        "failed_latency": failed("latency"),
-        "failed_static": failed("static"),
-        "days": minutes / _MINUTES_A_DAY,
+    found = {
+        "cost_over_optimum": _over(_of(tallies, "cost")),
+        "latency_gap_ms": max(_gap_ms(one) for one in _of(tallies, "latency")),
+        "moves_per_hour": max(len(one.moves) for one in tallies.values()) / hours,
+        "best_p50_ms": _percentile(_requests(_of(tallies, "latency"), best=True), 0.5),
+        "best_p95_ms": _percentile(_requests(_of(tallies, "latency"), best=True), 0.95),
     }
+    for name in POLICIES:
+        own = _of(tallies, name)
+        load = sum(one.load for tally in own for one in tally.minutes)
+        found |= {
+            f"{name}_cost_over_optimum": _over(own),
+            f"{name}_p50_ms": _percentile(_requests(own), 0.5),
+            f"{name}_p95_ms": _percentile(_requests(own), 0.95),
+            f"{name}_moves_per_hour": max(len(one.moves) for one in own) / hours,
+            f"{name}_failed_ppm": sum(one.failed for tally in own for one in tally.minutes) / load * 1e6,
+        }
+    return found | {"days": minutes / _MINUTES_A_DAY}
+
+
+def _of(tallies: dict[tuple[str, Region], _Tally], name: str) -> list[_Tally]:
+    return [tally for (own, _), tally in tallies.items() if own == name]
+
+
+def _over(tallies: Iterable[_Tally]) -> float:
+    minutes = [one for tally in tallies for one in tally.minutes]
+    return sum(one.usd for one in minutes) / sum(one.best_usd for one in minutes)
+
+
+def _gap_ms(tally: _Tally) -> float:
+    served = [one.ms for one in tally.minutes if one.ms is not None]
+    return median(served) - median(one.best_ms for one in tally.minutes)
+
+
+def _requests(tallies: Iterable[_Tally], *, best: bool = False) -> list[tuple[float, float]]:
+    """(round trip, how many met it)."""
+    minutes = [one for tally in tallies for one in tally.minutes]
+    if best:
+        return [(one.best_ms, one.load) for one in minutes]
+    return [(one.ms, one.load - one.failed) for one in minutes if one.ms is not None]
+
+
+def _percentile(weighted: list[tuple[float, float]], part: float) -> float:
+    left = part * sum(weight for _, weight in weighted)
+    for value, weight in sorted(weighted):
+        left -= weight
+        if left <= 0.0:
+            return value
+    return math.nan
+
+
+def _drawn(tallies: dict[tuple[str, Region], _Tally], minutes: int) -> str:
+    """Hour by hour, over all vantages: dollars, round trips, and moves since the beginning."""
+    hours = range(max(1, minutes // 60))
+
+    def hourly(name: str, *, best: bool = False) -> tuple[list[float], list[float]]:
+        cut = [[one for t in _of(tallies, name) for one in t.minutes[60 * h : 60 * h + 60]] for h in hours]
+        usd = [sum(one.best_usd if best else one.usd for one in hour) for hour in cut]
+        ms = [
+            _percentile([(one.best_ms if best else one.ms or 0.0, one.load) for one in hour], 0.5)
+            for hour in cut
+        ]
+        return usd, ms
+
+    lines = {name: hourly(name) for name in POLICIES} | {"hindsight": hourly("latency", best=True)}
+    moves = {
+        name: [float(sum(at < 60 * (h + 1) for t in _of(tallies, name) for at in t.moves)) for h in hours]
+        for name in POLICIES
+    }
+    return draw(
+        "Steering three days of requests, hour by hour" if minutes >= 3 * _MINUTES_A_DAY else "Steering",
+        [
+            Panel("price of an hour's requests (relative)", {name: usd for name, (usd, _) in lines.items()}),
+            Panel("median round trip, ms", {name: ms for name, (_, ms) in lines.items()}),
+            Panel("moves so far", moves),
+        ],
+    )  # fmt: skip
