@@ -4,7 +4,9 @@ A site of this size is written with few kinds of `steering` and few sets of regi
 SHAPES (same policy, same regions, same health), and services of one shape share their decision and its state.
 `full_s` decides every shape for every vantage next to its last decision; `edit_ms` is one round-trip time
 that changed (one vantage to one region): every shape that reads it, from that vantage. Compiling and
-pushing what comes of it are not in these figures; `change_to_ack` has those.
+pushing what comes of it are not in these figures; `change_to_ack` has those. `unlike_*` is a site whose
+10,000 services share nothing, each with round trips of its own: `unlike_full_s` decides all for every
+vantage (control spreads that over its looks), `unlike_edit_ms` is one measurement, which one service reads.
 """
 
 from __future__ import annotations
@@ -64,8 +66,44 @@ def measure(*, quick: bool = False) -> dict[str, float]:
         "edit_ms": statistics.median(edits) * 1e3,
         "edit_max_ms": max(edits) * 1e3,
         "decision_us": full_s / (shapes * _VANTAGES) * 1e6,
+        **_unlike(drawn, regions, world, vantages, SERVICES // 100 if quick else SERVICES),
         "services": SERVICES,
         "shapes": shapes,
+    }
+
+
+def _unlike(
+    drawn: random.Random, regions: list[Region], world: World, vantages: list[Region], services: int
+) -> dict[str, float]:
+    """Every service by itself; with --quick a hundredth of them, and the figure is for all."""
+    state: list[Placement] = []
+    seats = [
+        replace(
+            _question(drawn, regions, world),
+            vantage=vantage,
+            rtts={region: Estimate(drawn.uniform(1, 200), 0.9) for region in regions},
+        )
+        for vantage in vantages for _ in range(services)
+    ]  # fmt: skip
+    started = time.perf_counter()
+    state = [decide(one, None, 0.0) for one in seats]
+    first_s = time.perf_counter() - started
+    started = time.perf_counter()
+    for asked, placement in zip(seats, state, strict=True):
+        decide(asked, placement, 60.0)
+    full_s = time.perf_counter() - started
+    edits = []
+    for at in drawn.sample(range(len(seats)), _EDITS):
+        region = drawn.choice(seats[at].groups).region
+        changed = {**seats[at].rtts, region: Estimate(drawn.uniform(1, 200), 0.9)}
+        started = time.perf_counter()
+        decide(replace(seats[at], rtts=changed), state[at], 120.0)
+        edits.append(time.perf_counter() - started)
+    scale = SERVICES / services
+    return {
+        "unlike_first_s": first_s * scale,
+        "unlike_full_s": full_s * scale,
+        "unlike_edit_ms": statistics.median(edits) * 1e3,
     }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from xds_agent.steering.rtt import Estimate, blended
@@ -129,24 +130,22 @@ def _by_endpoints(groups: Iterable[Group]) -> Tier:
 
 def _ranked(policy: Policy, groups: Iterable[Group], found: Scores) -> list[Region]:
     """Best first. Among those as good as the best of what is left, the order decides."""
-    left = sorted((one.region for one in groups), key=lambda region: (found[region][:2], region))
-    ranked: list[Region] = []
-    while left:
-        as_good = _as_good_as_first(policy, left, found)
-        first = min(as_good, key=lambda region: (policy.turn(region), found[region].value, region))
-        ranked.append(first)
-        left.remove(first)
-    return ranked
-
-
-def _as_good_as_first(policy: Policy, left: Sequence[Region], found: Scores) -> Iterator[Region]:
-    """The beginning of `left` (best first) that counts as good as its first."""
-    best = found[left[0]]
-    worst = _as_good_as(policy, best.value)
-    for region in left:
-        if found[region].over_budget != best.over_budget or found[region].value > worst:
-            return
-        yield region
+    by_score = sorted((*found[one.region][:2], one.region) for one in groups)
+    ranked: dict[Region, None] = {}
+    # What counts as good as the best that is left, in the order of the inventory.
+    as_good: list[tuple[int, float, Region]] = []
+    best = end = 0
+    while len(ranked) < len(by_score):
+        while by_score[best][2] in ranked:
+            best += 1
+        over, value, _ = by_score[best]
+        worst = _as_good_as(policy, value)
+        while end < len(by_score) and by_score[end][0] == over and by_score[end][1] <= worst:
+            _, value, region = by_score[end]
+            heapq.heappush(as_good, (policy.turn(region), value, region))
+            end += 1
+        ranked[heapq.heappop(as_good)[2]] = None
+    return list(ranked)
 
 
 def _as_good_as(policy: Policy, value: float) -> float:
