@@ -67,6 +67,8 @@ class ServeProcess:
         }  # fmt: skip
         self.config.write_text(yaml.safe_dump(document, sort_keys=False))
         self.process: subprocess.Popen[bytes] | None = None
+        # Where the package is that is run: another tree is another version.
+        self.root = ROOT
 
     def keep_key(self, key: bytes) -> None:
         """The sealing key that hosts of one database share."""
@@ -81,8 +83,8 @@ class ServeProcess:
     def spawn(self) -> None:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _SERVE, str(self.config)], cwd=ROOT, stdout=output, stderr=output,
-                env=os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
+                [sys.executable, "-c", _SERVE, str(self.config)], cwd=self.root, stdout=output, stderr=output,
+                env=os.environ | {"PYTHONPATH": f"{self.root}:{os.environ.get('PYTHONPATH', '')}"},
             )  # fmt: skip
 
     def start(self, patience_s: float = 150.0) -> None:

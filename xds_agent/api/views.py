@@ -102,6 +102,8 @@ class View:
         """What is not acted on, and what is in force beside the inventory."""
         live = self._pipeline.live
         found = [note.render() for note in live.site.not_acted_on] if live else []
+        if live is not None and live.behind is not None:
+            found.append(live.behind.words)
         for one in await denying.listed(self._pipeline):
             why = f": {one['reason']}" if one["reason"] else ""
             found.append(

@@ -26,9 +26,10 @@ def dry(built: Built, plan: WavePlan, opened: Sequence[dict[str, object]], name:
 
 def unchanged(built: Built, live: Live, nodes: Views, plan: str = "") -> Answer:
     """The document is live already."""
+    behind = [live.behind.words] if live.behind is not None else []
     return Answer(
         outcome="unchanged", revision=live.id, number=live.number, changed=False,
-        summary="nothing changes", nodes=nodes, notes=_notes(built) + _refused_before(live), plan=plan,
+        summary="nothing changes", nodes=nodes, notes=_notes(built) + behind, plan=plan,
     )  # fmt: skip
 
 
@@ -56,15 +57,6 @@ def refused(
 
 def _notes(built: Built) -> list[str]:
     return [note.render() for note in built.site.not_acted_on] + material.stand_in_notes(built.prepared)
-
-
-def _refused_before(live: Live) -> list[str]:
-    if live.behind is None:
-        return []
-    return [
-        f"proxies hold what compiler {live.behind.compiler} made of it; what this version makes was refused: "
-        f"{live.behind.refused}; go back to the version before, or insist: -e force=true"
-    ]
 
 
 def _plan_notes(plan: WavePlan) -> list[str]:

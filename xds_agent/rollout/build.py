@@ -36,6 +36,17 @@ class Behind:
     lines: tuple[Mapping[str, Any], ...] = ()
     refused: str = ""
 
+    @property
+    def words(self) -> str:
+        """For people."""
+        held = f"proxies hold what compiler {self.compiler} made of the inventory"
+        if not self.refused:
+            return f"{held}; what this version makes of it follows in waves"
+        return (
+            f"{held}; what this version makes of it was refused: {self.refused}; go back to the version before, "
+            "or insist: -e force=true"
+        )
+
 
 @dataclass(frozen=True)
 class Live:

@@ -32,7 +32,7 @@ from xds_agent.steering.deciding import (
 from xds_agent.steering.evidence import Evidence
 from xds_agent.steering.site import Scene, scene_of
 from xds_agent.steering.world import Region
-from xds_agent.store import audit, placements
+from xds_agent.store import StoreError, audit, placements
 
 if TYPE_CHECKING:
     from xds_agent.rollout.pipeline import Pipeline
@@ -45,8 +45,8 @@ SWEEP_S = 10.0
 """Everything is looked at so often, or as often as its slices allow, whether or not something was heard."""
 SLICE = 200
 """Seats of a sweep in one look: a large site must not keep control from everything else."""
-REFUSED_S = 60.0
-"""After proxies refused a placement nothing is tried for so long."""
+REFUSED_S, REFUSED_MOST_S = 60.0, 3600.0
+"""After most proxies refused a placement nothing is tried for so long, then for twice as long and so on."""
 _AUDITED_MOST = 20
 
 _HEALTH = {pb.EndpointReport.WELL: True, pb.EndpointReport.DOWN: False}
@@ -73,6 +73,10 @@ class Steerer:
         self._swept_s = float("-inf")
         self._sweep: list[Seat] = []
         self._not_before_s = float("-inf")
+        self._refused = 0
+        # Decided and published, and not in the store yet; None: the seat is gone.
+        self._owed: dict[Seat, Kept | None] = {}
+        self._owing = ""
         pipeline.builder.decide = self.decide
         pipeline.steerer = self
 
@@ -83,7 +87,7 @@ class Steerer:
             with self._pipeline.store.read() as session:
                 return placements.load(session)
 
-        self.decisions = await asyncio.to_thread(read)
+        self.decisions, self._owed = await asyncio.to_thread(read), {}
         await self._pipeline.windows.load()
 
     def decide(self, site: Site, now: dt.datetime) -> tuple[Scene, Decisions]:
@@ -139,6 +143,7 @@ class Steerer:
             self._follow(live.site, live.scene)
             await self._adopt(live.decisions)
         assert self.scene is not None
+        await self._pay()
         now_s, wall = self.clock(), self._pipeline.now()
         seats = self._due(now_s, wall.timestamp())
         if not seats or now_s < self._not_before_s:
@@ -156,10 +161,12 @@ class Steerer:
         if refusal is None:
             return
         if refusal:
-            self._not_before_s = now_s + REFUSED_S
-            log.error("a placement was refused: %s", refusal)
+            wait_s = min(REFUSED_S * 2.0**self._refused, REFUSED_MOST_S)
+            self._not_before_s, self._refused = now_s + wait_s, self._refused + 1
+            log.error("a placement was refused, nothing moves for %d s: %s", wait_s, refusal)
             await asyncio.to_thread(self._note, "placement.refused", moving, refusal)
             return
+        self._refused = 0
         await self._adopt(after)
 
     def _due(self, now_s: float, wall_s: float) -> list[Seat]:
@@ -170,7 +177,7 @@ class Steerer:
         health, rtts = self.evidence.settle(now_s)
         if not self._sweep and now_s - self._swept_s >= SWEEP_S:
             self._swept_s = now_s
-            self.evidence.loads(self.loads.rates(now_s))
+            self.evidence.loads(self.loads.rates(now_s, scene.nodes_at))
             self._sweep = list(scene.seats())
         self._sweep, due = self._sweep[SLICE:], self._sweep[:SLICE]
         seats = {
@@ -218,8 +225,25 @@ class Steerer:
         gone = [
             (place, name) for place, named in before.items() for name in named if (place, name) not in seats
         ]
-        if moving or gone:
+        self._owed |= {**moving, **dict.fromkeys(gone)}
+        await self._pay()
+
+    async def _pay(self) -> None:
+        """Write down what was decided; with the database away requests go on where they go, and it is written
+        down later."""
+        owed = dict(self._owed)
+        if not owed:
+            return
+        moving = {seat: kept for seat, kept in owed.items() if kept is not None}
+        gone = [seat for seat, kept in owed.items() if kept is None]
+        try:
             await asyncio.to_thread(self._keep, moving, gone)
+        except StoreError as error:
+            if str(error) != self._owing:
+                log.error("%d placements are not in the database yet: %s", len(owed), error)
+            self._owing = str(error)
+            return
+        self._owed, self._owing = {}, ""
 
     def _keep(self, moving: Mapping[Seat, Kept], gone: Collection[Seat]) -> None:
         with self._pipeline.store.write() as session:
