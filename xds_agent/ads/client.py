@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import grpc
 
+from xds_agent.ads.limits import ASKING
+
 log = logging.getLogger(__name__)
 
 DELTA_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -28,8 +30,7 @@ BACK_OFF_MOST_S = 10.0
 STEADY_S = 5.0
 
 _OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
+    *ASKING,
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from xds_agent.ads.limits import LARGEST_SENT_BYTES, MIB, SERVING
 from xds_agent.protocol.boundary import (
     Action,
     Close,
@@ -42,11 +43,10 @@ SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 STALLED_WRITE_S = 30.0
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
-# Keepalive finds a peer that vanished without a word; sizes are unlimited, since one CDS response of a big
-# site passes gRPC's 4 MB; SO_REUSEPORT would let a second agent start beside the first, unseen.
+# Keepalive finds a peer that vanished without a word; SO_REUSEPORT would let a second agent start beside the
+# first, unseen.
 SERVER_OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
+    *SERVING,
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -80,12 +80,13 @@ class GrpcTransport:
 
     def __init__(
         self, core: Core, *, gate: Gate | None = None, clock: Callable[[], float] = time.monotonic,
-        stalled_write_s: float = STALLED_WRITE_S,
+        stalled_write_s: float = STALLED_WRITE_S, largest_bytes: int = LARGEST_SENT_BYTES,
     ) -> None:  # fmt: skip
         self._core = core
         self._gate = gate
         self._clock = clock
         self._stalled_write_s = stalled_write_s
+        self._largest_bytes = largest_bytes
         self._streams: dict[int, _Stream] = {}
         self._numbers = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
@@ -212,6 +213,14 @@ class GrpcTransport:
     def _send(self, number: int, data: bytes) -> None:
         stream = self._streams.get(number)
         if stream is None or stream.ending is not None:
+            return
+        if len(data) > self._largest_bytes:
+            words = (
+                f"a response of {len(data) / MIB:.1f} MiB is larger than the {self._largest_bytes / MIB:g} "
+                "MiB that one may have; give this host fewer tenants, or split the site"
+            )
+            log.error("stream %d: %s", number, words)
+            self._close(number, Close(number, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], words))
             return
         if stream.frame is not None:
             raise RuntimeError(f"stream {number}: a second frame before Writable")

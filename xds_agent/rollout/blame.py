@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from xds_agent.model import Problem, Site
 from xds_agent.model.problems import place
@@ -12,23 +12,43 @@ from xds_agent.rollout.build import Built, Live
 from xds_agent.rollout.release import Failure
 from xds_agent.snapshot.resource import ROUTES, SHORT
 
-# More places than this help nobody.
+# More places, or names of proxies, than this help nobody.
 _SHOWN = 5
 
 
 def problems_of(built: Built, before: Live | None, failures: Iterable[Failure]) -> list[Problem]:
-    """Why a change did not stay, each with its place in the inventory where that is known."""
+    """Why a change did not stay, each with its place in the inventory where that is known. What happened to
+    many proxies alike is told once, with who and how many they are."""
     problems: list[Problem] = []
-    for failure in failures:
+    for nodes, failure in _alike(failures):
+        who = _people(nodes)
         if failure.refusal is None:
             origin = built.site.origin(failure.path) if failure.path else None
-            problems.append(Problem(path=failure.path, message=failure.words, origin=origin))
+            words = who + failure.words.removeprefix(failure.node)
+            problems.append(Problem(path=failure.path, message=words, origin=origin))
         else:
-            problems += refusal_problems(built, before, failure.node, failure.refusal)
+            problems += refusal_problems(built, before, who, failure.refusal)
     return problems
 
 
-def refusal_problems(built: Built, before: Live | None, node: str, refusal: Refused) -> list[Problem]:
+def _alike(failures: Iterable[Failure]) -> list[tuple[list[str], Failure]]:
+    """Nodes, and what happened to each of them: the first one's stands for all."""
+    found: dict[tuple[object, ...], tuple[list[str], Failure]] = {}
+    for one in failures:
+        said = one.refusal
+        what = (said.type_url, said.names, said.words) if said else one.words.removeprefix(one.node)
+        found.setdefault((what, one.path), ([], one))[0].append(one.node)
+    return list(found.values())
+
+
+def _people(nodes: Sequence[str]) -> str:
+    """`edge1`; `edge1, edge2 and 58 others`."""
+    shown = ", ".join(nodes[:_SHOWN])
+    more = len(nodes) - _SHOWN
+    return shown if more <= 0 else f"{shown} and {more} other{'s' if more > 1 else ''}"
+
+
+def refusal_problems(built: Built, before: Live | None, who: str, refusal: Refused) -> list[Problem]:
     """Envoy's words, once per resource it names, each with its place in the inventory.
 
     A table of routes holds those of many lines, and Envoy names only the table; the edit that was just made
@@ -36,11 +56,11 @@ def refusal_problems(built: Built, before: Live | None, node: str, refusal: Refu
     """
     kind = SHORT.get(refusal.type_url, refusal.type_url)
     if not refusal.names:
-        return [Problem(path="", message=f"{node} refused the revision: {refusal.words}")]
+        return [Problem(path="", message=f"{who} refused the revision: {refusal.words}")]
     edits = changed_routes(before.site if before else None, built.site) if refusal.type_url == ROUTES else []
     problems = []
     for name in refusal.names:
-        message = f"{node} refused {kind} {name}: {refusal.words}"
+        message = f"{who} refused {kind} {name}: {refusal.words}"
         path = built.compiled.origin_of(refusal.type_url, name) or ""
         fix = ""
         if len(edits) == 1:

@@ -43,8 +43,8 @@ class Behind:
         if not self.refused:
             return f"{held}; what this version makes of it follows in waves"
         return (
-            f"{held}; what this version makes of it was refused: {self.refused}; go back to the version before, "
-            "or insist: -e force=true"
+            f"{held}; what this version makes of it was refused: {self.refused}; "
+            "go back to the version before, or insist: -e force=true"
         )
 
 

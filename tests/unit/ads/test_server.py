@@ -15,6 +15,7 @@ from xds_agent.ads.client import DELTA_METHOD, REPORT_METHOD, Target, open_chann
 from xds_agent.ads.control import ListenError, ServerSettings, serve
 from xds_agent.ads.credentials import channel_credentials
 from xds_agent.ads.identity import peer_of
+from xds_agent.ads.limits import LARGEST_ASKED_BYTES, MIB
 from xds_agent.ads.server import SERVER_OPTIONS, GrpcTransport
 from xds_agent.pki.renewal import HostFiles, renew_if_due
 from xds_agent.proto import marchproxy_pb2 as pb
@@ -309,3 +310,27 @@ async def test_a_peer_that_takes_nothing_is_closed_and_its_neighbour_is_not(tmp_
         deaf.cancel()
     await server.stop(0.2)
     transport.stop()
+
+
+async def test_a_message_beyond_the_bound_ends_its_stream_in_words(tmp_path):
+    core = Recorder()
+    transport = GrpcTransport(core, largest_bytes=2 * MIB)
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server.add_generic_rpc_handlers((transport.handler(),))
+    server.add_insecure_port(f"unix:{tmp_path}/xds.sock")
+    await server.start()
+    options = (("grpc.max_send_message_length", -1),)
+    try:
+        async with grpc.aio.insecure_channel(f"unix:{tmp_path}/xds.sock", options=options) as channel:
+            for size, words in (
+                (3 * MIB, "a response of 3.0 MiB is larger than the 2 MiB that one may have"),
+                (LARGEST_ASKED_BYTES + 1, "larger than max"),
+            ):
+                call = channel.stream_stream(DELTA_METHOD)()
+                await call.write(bytes(size))
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    await call.read()
+                assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert words in error.value.details()
+    finally:
+        await server.stop(0.2)
