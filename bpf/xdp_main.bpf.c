@@ -146,12 +146,10 @@ static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *pac
             *id = service->id;
         }
     }
-    if (!service)
-        return packet->fragment ? PASS_FRAGMENT : PASS_KERNEL;
-    if (service->forward == FORWARD_KERNEL) {
-        if (features.cookies && opens_connection(packet) && wants_cookie(settings))
+    if (!service || service->forward == FORWARD_KERNEL) {
+        if (features.cookies && !packet->fragment && opens_connection(packet) && wants_cookie(settings))
             bpf_tail_call(ctx, &stages, STAGE_COOKIE);
-        return PASS_KERNEL;
+        return !service && packet->fragment ? PASS_FRAGMENT : PASS_KERNEL;
     }
     return balance(ctx, packet, service, settings);
 }
@@ -188,7 +186,10 @@ int xdp_cookie(struct xdp_md *ctx) {
     struct service *service = classify(&packet);
     if (service)
         id = service->id;
-    enum reason reason = answer_syn(ctx, &packet, current);
+    /* Only where somebody listens: a port that is closed must not look open. */
+    enum reason reason = PASS_KERNEL;
+    if (socket_state(ctx, &packet) == BPF_TCP_LISTEN)
+        reason = answer_syn(ctx, &packet, current);
     count(id, reason, &packet);
     return verdict_of(reason);
 }

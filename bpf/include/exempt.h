@@ -29,11 +29,8 @@ static __always_inline enum reason exempt(const struct packet *packet) {
     return PARSED;
 }
 
-/* A socket of this host that is connected to the sender: its answers come in without a table of connections.
- * Listeners do not count, nor UDP sockets that take packets from anybody. */
-static __always_inline bool expected(struct xdp_md *ctx, const struct packet *packet) {
-    if (packet->fragment || (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP))
-        return false;
+/* Of the socket of this host that would get the packet; 0 where there is none. */
+static __always_inline __u32 socket_state(struct xdp_md *ctx, const struct packet *packet) {
     struct bpf_sock_tuple tuple = {};
     __u32 size;
     if (packet->version == 4) {
@@ -49,19 +46,34 @@ static __always_inline bool expected(struct xdp_md *ctx, const struct packet *pa
         tuple.ipv6.dport = packet->destination_port;
         size = sizeof(tuple.ipv6);
     }
-    bool found = false;
+    __u32 state = 0;
+    /* The verifier tells the two kinds of sockets apart, so what follows the reads differs: the compiler
+     * would join them. */
     if (packet->protocol == IPPROTO_TCP) {
         struct bpf_sock *sock = bpf_skc_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
         if (sock) {
-            found = sock->state != BPF_TCP_LISTEN;
+            state = sock->state;
+            asm volatile("%0 += 0" : "+r"(state));
             bpf_sk_release(sock);
         }
     } else {
         struct bpf_sock *sock = bpf_sk_lookup_udp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
         if (sock) {
-            found = sock->state == BPF_TCP_ESTABLISHED; /* connect(2) was called on it */
+            state = sock->state;
+            asm volatile("%0 |= 0" : "+r"(state));
             bpf_sk_release(sock);
         }
     }
-    return found;
+    return state;
+}
+
+/* A socket of this host that is connected to the sender: its answers come in without a table of connections.
+ * Listeners do not count, nor UDP sockets that take packets from anybody. */
+static __always_inline bool expected(struct xdp_md *ctx, const struct packet *packet) {
+    if (packet->fragment || (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP))
+        return false;
+    __u32 state = socket_state(ctx, packet);
+    if (packet->protocol == IPPROTO_TCP)
+        return state && state != BPF_TCP_LISTEN;
+    return state == BPF_TCP_ESTABLISHED; /* connect(2) was called on it */
 }

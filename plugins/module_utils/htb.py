@@ -19,6 +19,7 @@ FIRST = 0x10010
 # Where packets go that nobody classified: P3.
 DEFAULT = FIRST + 3
 FIRST_OF_SERVICES = 0x10100
+_LEAST_BURST_BYTES = 3200
 TC_H_ROOT = 0xFFFFFFFF
 # What each class is sure of when nothing is said, in percent of the link.
 SHARES = {"P0": 20, "P1": 40, "P2": 30, "P3": 10}
@@ -161,6 +162,7 @@ def _steps(interface: str, index: int, now: Tree, wanted: Tree | None) -> Iterat
             arguments = {
                 "kind": "htb", "index": index, "handle": handle, "parent": one.parent,
                 "rate": one.rate // 8, "ceil": one.ceil // 8, "prio": one.prio,
+                "burst": _burst(one.rate), "cburst": _burst(one.ceil),
             }  # fmt: skip
             # With the root goes all below it.
             gone = (_del(interface, handle),) if ours else ()
@@ -173,7 +175,7 @@ def _steps(interface: str, index: int, now: Tree, wanted: Tree | None) -> Iterat
         if handle not in wanted.classes and handle < FIRST_OF_SERVICES:
             yield Step(
                 "del-class", interface, f"class {classid(handle)}", one.words(), "",
-                {"kind": "htb", "index": index, "handle": handle}, (_tc("add", interface, one),),
+                {"index": index, "handle": handle}, (_tc("add", interface, one),),
             )  # fmt: skip
 
 
@@ -190,6 +192,11 @@ def _tc(verb: str, interface: str, one: Class) -> tuple[str, ...]:
 
 def _del(interface: str, handle: int) -> tuple[str, ...]:
     return ("tc", "class", "del", "dev", interface, "classid", classid(handle))
+
+
+def _burst(bits_per_second: int) -> int:
+    """Bytes of a millisecond, two packets at least: pyroute2's own are none at all for fast links."""
+    return max(_LEAST_BURST_BYTES, bits_per_second // 8 // 1000)
 
 
 def _same(one: Class, other: Class) -> bool:

@@ -36,7 +36,9 @@ def show_status(state: Mapping[str, Any], counts: Counts) -> None:
             f"{_PROTOCOLS.get(one['protocol'], one['protocol'])} {one['address']}:{one['port']}"
             for one in service["fronts"]
         )
-        for at, real in enumerate(service["reals"] or [{}]):
+        nobody = {"address": "this host's proxy", "port": 0, "state": "", "why": ""}
+        by_proxy = [nobody] if service["forward"] == "kernel" else [{}]
+        for at, real in enumerate(service["reals"] or by_proxy):
             first = (service["name"], fronts, service["forward"]) if at == 0 else ("", "", "")
             table.add_row(*first, *_real(real))
     console.print(table)

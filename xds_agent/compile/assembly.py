@@ -21,6 +21,7 @@ from xds_agent.compile.virtual_hosts import plain_configuration, route_configura
 from xds_agent.model import Service
 from xds_agent.snapshot.resource import (
     CLUSTER,
+    DATAPATH_SERVICE,
     EMPTY,
     ENDPOINTS,
     LISTENER,
@@ -66,6 +67,8 @@ class Assembly:
             named |= self._serving(world, mine)
         if mine is not None and self._audience.datapath:
             named |= {**mine.datapath, **world.protection}
+            if self._audience.serves:
+                named[DATAPATH_SERVICE] = {**mine.datapath[DATAPATH_SERVICE], **mine.marked}
         limits = world.settled.limits
         listeners = tuple(name for name in named[LISTENER] if not name.startswith("udp-"))
         made = self._made(

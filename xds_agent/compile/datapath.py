@@ -11,7 +11,7 @@ from xds_agent.compile.endpoints import load_assignment
 from xds_agent.compile.inputs import Settled
 from xds_agent.compile.known_networks import probe_networks
 from xds_agent.compile.maintenance import Windows
-from xds_agent.model import Health, ResolvedEndpoint, Service, Site, is_dns_name
+from xds_agent.model import QOS_CLASSES, Health, ResolvedEndpoint, Service, Site, is_dns_name
 from xds_agent.model.tiers import Tier
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import ACCESS_LIST, DATAPATH_SERVICE, PROTECTION, REALS, Resource
@@ -26,22 +26,40 @@ Denial = tuple[str, int]
 
 def service_resource(service: Service, tier: Tier) -> Resource:
     """What XDP knows of a service, apart from its reals."""
-    listen = service.listen
-    assert listen is not None
-    message = pb.Service(
-        name=service.name,
-        protocol=_PROTOCOLS[service.protocol],
-        vip=listen.address == "vip",
-        port=listen.port or 0,
-        forward=pb.ECHO if tier.kind == "xdp echo" else _FORWARDS[service.forward],
-        pass_without_real=service.when_no_real == "pass",
-    )
+    message = _of_listen(service)
+    message.forward = pb.ECHO if tier.kind == "xdp echo" else _FORWARDS[service.forward]
+    message.pass_without_real = service.when_no_real == "pass"
     if service.packet_limit is not None:
         message.packets_per_second = service.packet_limit.packets_per_second or 0
         message.syn_per_second = service.packet_limit.syn_per_second or 0
     if service.health is not None:
         message.health.CopyFrom(_check(service.name, service.health))
     return Resource.of(DATAPATH_SERVICE, service.name, message)
+
+
+def marked_resource(service: Service) -> Resource | None:
+    """What XDP and tc know of a service that Envoy serves on a port of its own; None if nothing is asked of
+    them."""
+    if service.is_http or not (service.qos_is_given or service.bandwidth):
+        return None
+    message = _of_listen(service)
+    message.forward = pb.KERNEL
+    if service.bandwidth is not None:
+        message.ingress_bits = service.bandwidth.ingress or 0
+        message.egress_bits = service.bandwidth.egress or 0
+    return Resource.of(DATAPATH_SERVICE, service.name, message)
+
+
+def _of_listen(service: Service) -> Any:
+    listen = service.listen
+    assert listen is not None
+    return pb.Service(
+        name=service.name,
+        protocol=_PROTOCOLS[service.protocol],
+        vip=listen.address == "vip",
+        port=listen.port or 0,
+        qos=QOS_CLASSES.index(service.qos) + 1 if service.qos_is_given else 0,
+    )
 
 
 def _check(name: str, health: Health) -> Any:
@@ -115,6 +133,7 @@ def protection_resources(site: Site, denied: Iterable[Denial] = ()) -> dict[str,
         exempt.update(protection.allow, protection.operators)
         settings.monitor = protection.monitor
         settings.ssh_packets_per_second = protection.ssh_packets_per_second
+        settings.cookies_above = protection.syn_cookies_above or 0
         if (limits := protection.per_source) is not None:
             settings.source_packets_per_second = limits.packets_per_second or 0
             settings.source_syn_per_second = limits.syn_per_second or 0

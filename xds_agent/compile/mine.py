@@ -17,6 +17,8 @@ class Mine:
 
     parts: dict[str, Parts]
     datapath: dict[str, dict[str, Resource]]
+    # What XDP and tc do beside Envoy, by the service's name.
+    marked: dict[str, Resource]
     clusters: dict[str, Resource]
     endpoints: dict[str, Resource]
     secrets: frozenset[str]
@@ -30,6 +32,7 @@ class Mine:
         return cls(
             parts=named,
             datapath=_datapath(named),
+            marked=_marked(named),
             clusters={name: one.cluster for name, one in named.items() if one.cluster is not None},
             endpoints={name: one.endpoints for name, one in named.items() if one.endpoints is not None},
             secrets=frozenset(name for one in named.values() if one.secrets for name in one.secrets),
@@ -51,7 +54,8 @@ class Mine:
             if one.endpoints is not None:
                 endpoints[one.service.name] = one.endpoints
         datapath = _datapath(parts) if any(one.datapath for one in touched) else self.datapath
-        return Mine(parts, datapath, clusters, endpoints, self.secrets, self.by_port)
+        marked = _marked(parts) if any(one.marked for one in touched) else self.marked
+        return Mine(parts, datapath, marked, clusters, endpoints, self.secrets, self.by_port)
 
 
 def _datapath(parts: Mapping[str, Parts]) -> dict[str, dict[str, Resource]]:
@@ -63,10 +67,14 @@ def _datapath(parts: Mapping[str, Parts]) -> dict[str, dict[str, Resource]]:
     }
 
 
+def _marked(parts: Mapping[str, Parts]) -> dict[str, Resource]:
+    return {name: one.marked for name, one in parts.items() if one.marked is not None}
+
+
 def _shape(one: Parts) -> tuple[object, ...]:
     """What decides which collections a service is in."""
     own = None if one.service.is_http else one.service
-    return one.tier.by_xdp, one.endpoints is None, one.secrets, own
+    return one.tier.by_xdp, one.marked is None, one.endpoints is None, one.secrets, own
 
 
 def _by_port(parts: Iterable[Parts]) -> dict[str, list[Service]]:

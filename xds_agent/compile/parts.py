@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from xds_agent.compile.clusters import cluster
-from xds_agent.compile.datapath import reals_resource, service_resource
+from xds_agent.compile.datapath import marked_resource, reals_resource, service_resource
 from xds_agent.compile.endpoints import load_assignment
 from xds_agent.compile.maintenance import Windows
 from xds_agent.compile.tcp import certificate_of
@@ -26,6 +26,8 @@ class Parts(NamedTuple):
     secrets: tuple[str, ...]
     # Of XDP's tiers: the service and its reals.
     datapath: tuple[Resource, Resource] | None = None
+    # Of Envoy's tiers, what XDP and tc do beside it.
+    marked: Resource | None = None
 
 
 def parts_of(site: Site, service: Service, limits: ProxyLimits, windows: Windows) -> Parts:
@@ -45,6 +47,7 @@ def parts_of(site: Site, service: Service, limits: ProxyLimits, windows: Windows
         Resource.of(CLUSTER, service.name, message),
         None if by_dns else Resource.of(ENDPOINTS, service.name, assignment),
         _secrets(service),
+        marked=marked_resource(service),
     )
 
 

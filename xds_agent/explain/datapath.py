@@ -7,7 +7,8 @@ from typing import Any
 
 from xds_agent.explain.explanation import Backend, Step
 from xds_agent.explain.said import plural
-from xds_agent.model import Site
+from xds_agent.model import DSCPS, QOS_CLASSES, Site
+from xds_agent.model.quantities import format_bit_rate
 from xds_agent.model.tiers import tier_of
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import DATAPATH_SERVICE, REALS, Snapshot
@@ -24,7 +25,7 @@ def service_on(snapshot: Snapshot, port: int, *, udp: bool) -> Any | None:
     wanted = pb.UDP if udp else pb.TCP
     for resource in snapshot.of_type(DATAPATH_SERVICE).values():
         service = pb.Service.FromString(resource.body.value)
-        if service.protocol == wanted and service.port == port:
+        if service.forward != pb.KERNEL and service.protocol == wanted and service.port == port:
             return service
     return None
 
@@ -37,6 +38,28 @@ def tier_step(site: Site, name: str) -> Step | None:
     tier = tier_of(site, service)
     path = f"services[{name}].{tier.field}"
     return Step("tier", tier.name, tier.why, path, site.origin(path))
+
+
+def shaping_step(site: Site, name: str) -> Step | None:
+    """What XDP and tc do with packets of a service beside whoever serves it; None if nothing."""
+    service = site.edge.service_by_name.get(name)
+    if service is None or service.is_http or not (service.qos_is_given or service.bandwidth):
+        return None
+    words, field = [], "qos" if service.qos_is_given else "bandwidth"
+    if service.qos_is_given:
+        words.append(f"{service.qos}: marked DSCP {DSCPS[QOS_CLASSES.index(service.qos)]}")
+    if not tier_of(site, service).by_xdp:
+        if service.qos_is_given:
+            words.append("in its HTB class")
+        limits = service.bandwidth
+        if limits is not None and limits.egress:
+            words.append(f"{format_bit_rate(limits.egress)} out by a class of its own (HTB)")
+        if limits is not None and limits.ingress:
+            words.append(f"{format_bit_rate(limits.ingress)} in, policed by XDP")
+    hosts = [host.name for host in site.carriers(service) if host.has_datapath]
+    where = f"on {', '.join(hosts)}" if hosts else "nowhere: no host that carries it has a datapath"
+    path = f"services[{name}].{field}"
+    return Step("class", "tc", f"{', '.join(words)}; {where}", path, site.origin(path))
 
 
 def sentence(service: Any, reals: tuple[Backend, ...]) -> str:

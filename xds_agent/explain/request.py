@@ -155,6 +155,8 @@ class _Walk:
     def _tier(self, name: str, steps: list[Step]) -> None:
         if (step := datapath.tier_step(self._site, name)) is not None:
             steps.append(step)
+        if (step := datapath.shaping_step(self._site, name)) is not None:
+            steps.append(step)
 
     def _udp(self, listener: Any, snapshot: Snapshot, steps: list[Step]) -> Outcome:
         cluster = udp_cluster(listener)

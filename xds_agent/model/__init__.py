@@ -11,7 +11,7 @@ from xds_agent.model.domains import Domain
 from xds_agent.model.edge import Edge
 from xds_agent.model.endpoints import Endpoint, UpstreamTls
 from xds_agent.model.health import Ejection, Health
-from xds_agent.model.limits import Bandwidth, ProxyLimits, RateLimit, ServiceLimits
+from xds_agent.model.limits import DSCPS, QOS_CLASSES, Bandwidth, ProxyLimits, RateLimit, ServiceLimits
 from xds_agent.model.load import SCHEMA, load_site
 from xds_agent.model.maintenance import Maintenance
 from xds_agent.model.mappings import Mapping
@@ -29,6 +29,8 @@ from xds_agent.model.tenants import DEFAULT_TENANT, Logging, Tenant
 
 __all__ = [
     "DEFAULT_TENANT",
+    "DSCPS",
+    "QOS_CLASSES",
     "ROLES",
     "SCHEMA",
     "SITE_CA",

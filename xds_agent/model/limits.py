@@ -9,6 +9,9 @@ from xds_agent.model.base import Count, Model
 from xds_agent.model.quantities import BitRate, Duration, Size
 
 QosClass = Literal["P0", "P1", "P2", "P3"]
+QOS_CLASSES: tuple[QosClass, ...] = ("P0", "P1", "P2", "P3")
+DSCPS = (46, 34, 18, 8)
+"""What P0 to P3 are called on the way: EF, AF41, AF21, CS1."""
 
 
 class RateLimit(Model):
@@ -25,10 +28,16 @@ class RateLimit(Model):
 
 
 class Bandwidth(Model):
-    """Bits a service may move, on each proxy."""
+    """Bits a service on a port of its own may move, on each proxy that has a datapath."""
 
-    ingress: BitRate | None = Field(default=None, description="From clients.", examples=["200mbit"])
-    egress: BitRate | None = Field(default=None, description="To clients.", examples=["100mbit"])
+    ingress: BitRate | None = Field(
+        default=None,
+        description="From clients; more is dropped by XDP, which costs TCP more than its share.",
+        examples=["200mbit"],
+    )
+    egress: BitRate | None = Field(
+        default=None, description="To clients; more waits in a queue of its own (HTB).", examples=["100mbit"]
+    )
 
 
 class ServiceLimits(Model):

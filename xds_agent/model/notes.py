@@ -15,8 +15,6 @@ LATER_KEYS = frozenset(
         "Tenant.logging",
         "Edge.mappings",
         "PerSource.bits_per_second",
-        "Service.qos",
-        "Service.bandwidth",
     }
 )
 """Keys ('Model.key') on which this version does not act at all; the reference marks them."""
@@ -26,20 +24,30 @@ _STATIC = frozenset({"order", "weights", "mode", "when_all_down"})
 """Rules of steering that need no decision, and hold for endpoints that are DNS names too."""
 
 
-def _service_notes(service: Service) -> Iterator[tuple[str, str]]:
-    given = service.model_fields_set
+def _service_notes(site: Site, service: Service) -> Iterator[tuple[str, str]]:
     names = [one.address for one in service.endpoints if one.address and is_dns_name(one.address)]
     if names and (
         service.steering.algorithm != "weighted"
         or service.steering.model_fields_set - _STATIC - {"algorithm"}
     ):
         yield "steering", f"steering of DNS names ({names[0]}) beyond order and weights"
-    if "qos" in given:
-        yield "qos", "classes of service"
+    if service.qos_is_given and (why := _not_shaped(site, service)):
+        yield "qos", f"classes of service {why}"
     if service.rate_limit is not None and not service.is_http:
         yield "rate_limit", f"rate limits of {service.protocol} services"
-    if service.bandwidth is not None:
-        yield "bandwidth", "bandwidth limits"
+    if service.bandwidth is not None and (why := _not_shaped(site, service)):
+        yield "bandwidth", f"bandwidth limits {why}"
+
+
+def _not_shaped(site: Site, service: Service) -> str:
+    """Why no packet of the service is marked or shaped, "" if some are."""
+    if service.is_http:
+        return "of services that share the proxy's ports"
+    if service.protocol == "icmp":
+        return "of pings"
+    if not any(host.has_datapath for host in site.carriers(service)):
+        return "on hosts without a datapath"
+    return ""
 
 
 def notes_on(site: Site) -> Iterator[Problem]:
@@ -53,7 +61,7 @@ def notes_on(site: Site) -> Iterator[Problem]:
         if tenant.logging is not None:
             yield note(f"tenants[{tenant.name}].logging", "logging of tenants")
     for service in edge.services:
-        for key, what in _service_notes(service):
+        for key, what in _service_notes(site, service):
             yield note(f"services[{service.name}].{key}", what)
         if service.auth.type in ("jwt", "token"):
             # Never served open: what cannot be checked is refused.

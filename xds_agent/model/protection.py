@@ -42,6 +42,12 @@ class Protection(Model):
     ssh_packets_per_second: Count = Field(
         default=1000, description="Packets of one source to port 22.", examples=[1000]
     )
+    syn_cookies_above: Count | None = Field(
+        default=None,
+        description="Connection requests a second, over all sources, beyond which XDP answers with SYN "
+        "cookies for the proxy's listeners (Linux 6.12). None: never.",
+        examples=[20000],
+    )
     monitor: Flag = Field(
         default=False, description="Count what would be dropped, and let it pass.", examples=[True]
     )

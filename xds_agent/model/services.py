@@ -188,7 +188,12 @@ class Service(Model):
     steering: Steering = Field(
         default=Steering(), description="Choice among clouds.", examples=[{"order": ["aws", "gcp"]}]
     )
-    qos: QosClass = Field(default="P2", description="Class of service; P0 is served first.", examples=["P1"])
+    qos: QosClass = Field(
+        default="P2",
+        description="Class of service; P0 is served first. Where it is given, hosts with a datapath mark "
+        "packets with its DSCP (46, 34, 18, 8), and what the proxy sends goes to its HTB class.",
+        examples=["P1"],
+    )
     rate_limit: RateLimit | None = Field(
         default=None, description="Requests taken.", examples=[{"requests_per_second": 500, "burst": 1000}]
     )
@@ -200,6 +205,11 @@ class Service(Model):
         description="How clients prove who they are.",
         examples=[{"type": "jwt", "issuer": "https://id.example.com"}],
     )
+
+    @property
+    def qos_is_given(self) -> bool:
+        """True when the inventory names a class; only then are packets marked."""
+        return "qos" in self.model_fields_set
 
     @property
     def is_http(self) -> bool:

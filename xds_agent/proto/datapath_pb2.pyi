@@ -21,6 +21,7 @@ class Forward(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DSR: _ClassVar[Forward]
     GUE: _ClassVar[Forward]
     ECHO: _ClassVar[Forward]
+    KERNEL: _ClassVar[Forward]
 PROTOCOL_UNSPECIFIED: Protocol
 TCP: Protocol
 UDP: Protocol
@@ -30,9 +31,10 @@ NAT: Forward
 DSR: Forward
 GUE: Forward
 ECHO: Forward
+KERNEL: Forward
 
 class Service(_message.Message):
-    __slots__ = ("name", "protocol", "vip", "port", "forward", "pass_without_real", "packets_per_second", "syn_per_second", "health")
+    __slots__ = ("name", "protocol", "vip", "port", "forward", "pass_without_real", "packets_per_second", "syn_per_second", "health", "qos", "ingress_bits", "egress_bits")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     VIP_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +44,9 @@ class Service(_message.Message):
     PACKETS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     SYN_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
+    QOS_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_BITS_FIELD_NUMBER: _ClassVar[int]
+    EGRESS_BITS_FIELD_NUMBER: _ClassVar[int]
     name: str
     protocol: Protocol
     vip: bool
@@ -51,7 +56,10 @@ class Service(_message.Message):
     packets_per_second: int
     syn_per_second: int
     health: HealthCheck
-    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., vip: bool = ..., port: _Optional[int] = ..., forward: _Optional[_Union[Forward, str]] = ..., pass_without_real: bool = ..., packets_per_second: _Optional[int] = ..., syn_per_second: _Optional[int] = ..., health: _Optional[_Union[HealthCheck, _Mapping]] = ...) -> None: ...
+    qos: int
+    ingress_bits: int
+    egress_bits: int
+    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., vip: bool = ..., port: _Optional[int] = ..., forward: _Optional[_Union[Forward, str]] = ..., pass_without_real: bool = ..., packets_per_second: _Optional[int] = ..., syn_per_second: _Optional[int] = ..., health: _Optional[_Union[HealthCheck, _Mapping]] = ..., qos: _Optional[int] = ..., ingress_bits: _Optional[int] = ..., egress_bits: _Optional[int] = ...) -> None: ...
 
 class HealthCheck(_message.Message):
     __slots__ = ("type", "path", "host", "statuses", "port", "interval_ms", "timeout_ms", "unhealthy_after", "healthy_after")
@@ -116,13 +124,15 @@ class Timed(_message.Message):
     def __init__(self, network: _Optional[str] = ..., until: _Optional[int] = ...) -> None: ...
 
 class Protection(_message.Message):
-    __slots__ = ("monitor", "source_packets_per_second", "source_syn_per_second", "ssh_packets_per_second")
+    __slots__ = ("monitor", "source_packets_per_second", "source_syn_per_second", "ssh_packets_per_second", "cookies_above")
     MONITOR_FIELD_NUMBER: _ClassVar[int]
     SOURCE_PACKETS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     SOURCE_SYN_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     SSH_PACKETS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    COOKIES_ABOVE_FIELD_NUMBER: _ClassVar[int]
     monitor: bool
     source_packets_per_second: int
     source_syn_per_second: int
     ssh_packets_per_second: int
-    def __init__(self, monitor: bool = ..., source_packets_per_second: _Optional[int] = ..., source_syn_per_second: _Optional[int] = ..., ssh_packets_per_second: _Optional[int] = ...) -> None: ...
+    cookies_above: int
+    def __init__(self, monitor: bool = ..., source_packets_per_second: _Optional[int] = ..., source_syn_per_second: _Optional[int] = ..., ssh_packets_per_second: _Optional[int] = ..., cookies_above: _Optional[int] = ...) -> None: ...

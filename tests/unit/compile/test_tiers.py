@@ -10,6 +10,7 @@ import pytest
 from tests.support import golden
 from xds_agent.model import Service, load_site
 from xds_agent.model.tiers import tier_of
+from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import ACCESS_LIST, CLUSTER, DATAPATH_SERVICE, LISTENER, PROTECTION, REALS
 
 _ENDPOINT = {"address": "10.1.0.1", "port": 5000}
@@ -45,10 +46,24 @@ def test_the_cheapest_tier_that_can_do_what_is_asked(asked: dict[str, Any], kind
 
 def test_what_xdp_serves_has_neither_cluster_nor_listener() -> None:
     for snapshot in golden.case("datapath").compile().snapshots().values():
-        served = snapshot.of_type(DATAPATH_SERVICE).keys()
+        services = {
+            name: pb.Service.FromString(one.body.value)
+            for name, one in snapshot.of_type(DATAPATH_SERVICE).items()
+        }
+        served = {name for name, one in services.items() if one.forward != pb.KERNEL}
         assert served == snapshot.of_type(REALS).keys()
         assert not served & snapshot.of_type(CLUSTER).keys()
         assert not {"tcp-5432", "udp-5300", "tcp-7001"} & snapshot.of_type(LISTENER).keys()
+
+
+def test_what_envoy_serves_is_shaped_beside_it_where_there_is_an_envoy() -> None:
+    """Port and rates are XDP's and tc's business, backends are not."""
+    snapshots = golden.case("datapath").compile().snapshots()
+    shaped = pb.Service.FromString(snapshots["edge1"].of_type(DATAPATH_SERVICE)["shaped"].body.value)
+    assert (shaped.forward, shaped.port, shaped.egress_bits) == (pb.KERNEL, 7002, 100_000_000)
+    assert "shaped" in snapshots["edge1"].of_type(CLUSTER)
+    assert "shaped" not in snapshots["edge1"].of_type(REALS)
+    assert "shaped" not in snapshots["l4only"].of_type(DATAPATH_SERVICE)
 
 
 def test_hosts_without_a_datapath_get_nothing_of_it() -> None:

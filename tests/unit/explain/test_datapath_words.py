@@ -40,6 +40,18 @@ def test_explain_says_who_serves_and_why() -> None:
     assert (tier.name, tier.path) == ("Envoy's tcp_proxy", "services[shaped].bandwidth")
 
 
+def test_explain_says_what_tc_does_beside_the_tier() -> None:
+    old = golden.case("datapath").site
+    site = _changed(old, "shaped", qos="P1", bandwidth={"egress": "100mbit", "ingress": "10mbit"})
+    [found] = explain(site, _compiled(site).snapshots(), "tcp://edge:7002", host="edge1")
+    [step] = [one for one in found.steps if one.kind == "class"]
+    assert (step.name, step.path) == ("tc", "services[shaped].qos")
+    assert step.text == (
+        "P1: marked DSCP 34, in its HTB class, 100mbit out by a class of its own (HTB), 10mbit in, "
+        "policed by XDP; on edge1"
+    )
+
+
 def test_a_change_of_tier_says_that_connections_are_reset() -> None:
     old = golden.case("datapath").site
     new = _changed(old, "plain", tier="l4")

@@ -41,7 +41,7 @@ FORM = [
         "protection.zzz",
         1,
         "protection.zzz: unknown key 'zzz'; known keys: allow, deny, deny_anyway, monitor, operators, "
-        "per_source, ssh_packets_per_second",
+        "per_source, ssh_packets_per_second, syn_cookies_above",
     ),
     (
         f"{S}.endpoints[0]",

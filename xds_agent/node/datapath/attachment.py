@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,15 +64,27 @@ def host_seed(runtime: Path) -> int:
     """
     path = runtime / "datapath.seed"
     try:
+        return int(_secret(path, lambda: str(secrets.randbits(32))))
+    except ValueError as error:
+        raise AttachError(f"{path}: {error}") from error
+
+
+def cookie_key(runtime: Path) -> bytes:
+    """This host's secret for SYN cookies: those on their way outlive a restart. Raises AttachError."""
+    return bytes.fromhex(_secret(runtime / "datapath.cookies", lambda: secrets.token_hex(16)))
+
+
+def _secret(path: Path, make: Callable[[], str]) -> str:
+    try:
         if not path.exists():
-            runtime.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             fresh = path.with_suffix(".new")
             fresh.touch(mode=0o600)
-            fresh.write_text(str(secrets.randbits(32)), encoding="ascii")
-            _give(fresh, to_owner_of=runtime)
+            fresh.write_text(make(), encoding="ascii")
+            _give(fresh, to_owner_of=path.parent)
             fresh.replace(path)
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
+        return path.read_text(encoding="ascii")
+    except OSError as error:
         raise AttachError(f"{path}: {error}") from error
 
 
@@ -164,7 +176,9 @@ def _loaded(
 ) -> tuple[Generation, Kept | None]:
     """The program, and whose maps it shares. Raises AttachError."""
     host_seed, balance_seed = seeds
-    features = Features(local_sockets=True, limit_seed=host_seed, balance_seed=balance_seed & 0xFFFFFFFF)
+    features = Features(
+        local_sockets=True, syn_cookies=True, limit_seed=host_seed, balance_seed=balance_seed & 0xFFFFFFFF
+    )
     problem: Exception | None = None
     # Of several layouts the one that this program shares; a predecessor of another layout gives nothing.
     for predecessor in (*reversed(kept), None):

@@ -10,9 +10,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.program import Generation
+from xds_agent.datapath.prove import prove
 from xds_agent.datapath.watch import Sample, judge
 from xds_agent.node.datapath.attached import Attached
 from xds_agent.node.datapath.attachment import AttachError
@@ -39,6 +41,11 @@ class Confirming:
     async def prepare(self, indices: Sequence[int]) -> None:
         """Who answers now: after the attachment they still must."""
         self._gateways = await self._lockout.gateways([one for one in indices if one])
+
+    def prove(self, program: Path) -> None:
+        """Packets with known fates through a copy of its own. Raises AttachError with what differs."""
+        if problems := prove(program):
+            raise AttachError(f"the program fails its proof on this kernel: {'; '.join(problems)}")
 
     def before_the_flip(self, generation: Generation) -> None:
         """Count for a second what the program before makes of packets: its counters are ours, unless their

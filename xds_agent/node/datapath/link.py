@@ -18,15 +18,17 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError
 
 from xds_agent.datapath.fill import Fill, fills
+from xds_agent.datapath.libbpf import Unavailable
 from xds_agent.datapath.program import Sizes
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import state
 from xds_agent.node.datapath.attached import Attached
-from xds_agent.node.datapath.attachment import AttachError, host_seed, load_beside
+from xds_agent.node.datapath.attachment import AttachError, cookie_key, host_seed, load_beside
 from xds_agent.node.datapath.confirming import Confirming
 from xds_agent.node.datapath.lockout import Lockout
 from xds_agent.node.datapath.network import Interface, Network, NetworkError, index_of
 from xds_agent.node.datapath.rings import RingFiles
+from xds_agent.node.datapath.shaping import Shaping, shape_of
 from xds_agent.node.datapath.vips import set_vips
 from xds_agent.node.datapath.wanted import Address, RealOf, Wanted, wanted_of
 from xds_agent.node.datapath.ways import Ways
@@ -45,7 +47,7 @@ LOOK_S = 1.0
 TRY_AGAIN_S = 5.0
 # Flows of moved slots are counted this often: it walks the flow table.
 SETTLE_S = 15.0
-_FAILURES = (AttachError, NetworkError, DecodeError, ValueError, OSError)
+_FAILURES = (AttachError, NetworkError, Unavailable, DecodeError, ValueError, OSError)
 
 
 async def _nothing() -> None:
@@ -74,6 +76,7 @@ class DatapathLink:
         self._runtime = runtime
         self._on_change, self._on_late_start = on_change, on_late_start
         self._attached = Attached(config, record=(lasting or runtime) / "datapath.confirmed")
+        self._shaping = Shaping(program=config.program, pins=config.pins)
         self._confirming: Confirming | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="datapath")
         # One change at a time, its confirmation included; the maps have a turn of their own, so that health
@@ -210,6 +213,7 @@ class DatapathLink:
         """Close what is ours; programs and maps go on."""
         self._disk.shutdown(wait=True)
         self._attached.close()
+        self._shaping.close()
         if self.writer is not None:
             self.writer.generation.close()
 
@@ -218,6 +222,8 @@ class DatapathLink:
     def _start(self, held: Snapshot, confirming: Confirming | None) -> None:
         config = self.config
         self._look_at_interfaces()
+        if confirming is not None:
+            confirming.prove(config.program)
         sizes = Sizes(
             services=config.services, reals=config.reals, limit_blocks=config.limit_blocks, flows=config.flows
         )
@@ -258,6 +264,8 @@ class DatapathLink:
             self._look_at_interfaces()
             lost = [one for one in self.interfaces if one.name in anew]
             self._attached.put_on(self.writer.generation, lost)
+            # What tc does there has to be done again too.
+            self._seen = None
             log.warning("attached anew: %s", ", ".join(anew))
         return changed or bool(anew)
 
@@ -294,12 +302,15 @@ class DatapathLink:
             return Ways.of(network, wanted, {one.index for one in self.interfaces}, wait=wait)
 
     def _write(self, writer: Writer, wanted: Wanted, ways: Ways) -> None:
-        settings = settings_of(wanted.limits, self._sources())
+        key = cookie_key(self._runtime)
+        settings = settings_of(wanted.limits, self._sources(), cookie_key=key)
         # Taken once: what changes while this is written is seen as different afterwards.
         self._macs, self._down = dict(ways.macs), self._unhealthy(wanted)
         self._astray, self._seen = ways.astray(wanted), None
         out, seen = self._down | self._astray.keys(), self._inputs(wanted, self._down, self._astray)
         writer.apply(wanted, settings, self._macs, lambda real: real not in out)
+        shape = shape_of(wanted, dict(writer.services.items()))
+        self._shaping.bring(shape, writer.generation, self.interfaces)
         self._seen = seen
 
     def _flip_now(self, target: Snapshot, known_good: bool) -> Wanted:

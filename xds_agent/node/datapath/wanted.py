@@ -21,9 +21,11 @@ from xds_agent.snapshot.resource import (
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-Forward = Literal["nat", "dsr", "gue", "echo"]
+Forward = Literal["nat", "dsr", "gue", "echo", "kernel"]
 Class = Literal["deny", "exempt"]
-_FORWARDS: dict[int, Forward] = {pb.NAT: "nat", pb.DSR: "dsr", pb.GUE: "gue", pb.ECHO: "echo"}
+_FORWARDS: dict[int, Forward] = {
+    pb.NAT: "nat", pb.DSR: "dsr", pb.GUE: "gue", pb.ECHO: "echo", pb.KERNEL: "kernel",
+}  # fmt: skip
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
 _ENTRY_BYTES = {4: 5, 6: 17}
 _MILLISECONDS = 1000
@@ -70,6 +72,15 @@ class WantedService:
     pass_without_real: bool = False
     packets_per_second: int = 0
     syn_per_second: int = 0
+    qos: int | None = None
+    """0 to 3 for P0 to P3; None: nothing is marked."""
+    ingress_bits: int = 0
+    egress_bits: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        """False for what Envoy of this host serves: no ring, no reals."""
+        return self.forward != "kernel"
 
     def reals_for(self, version: int) -> tuple[WantedReal, ...]:
         """Reals that packets of an IP version can go to: only an encapsulated packet changes its version."""
@@ -86,6 +97,7 @@ class Limits:
     source_packets: int = 0
     source_syns: int = 0
     ssh_packets: int = 0
+    cookies_above: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,6 +174,9 @@ def _service(said: Any, backends: Any, addresses: Iterable[Address]) -> WantedSe
         pass_without_real=said.pass_without_real,
         packets_per_second=said.packets_per_second,
         syn_per_second=said.syn_per_second,
+        qos=said.qos - 1 if said.qos else None,
+        ingress_bits=said.ingress_bits,
+        egress_bits=said.egress_bits,
     )
 
 
@@ -196,6 +211,7 @@ def _limits(said: Any) -> Limits:
         source_packets=said.source_packets_per_second,
         source_syns=said.source_syn_per_second,
         ssh_packets=said.ssh_packets_per_second,
+        cookies_above=said.cookies_above,
     )
 
 

@@ -18,6 +18,7 @@ from xds_agent.datapath.limit import Rate
 from xds_agent.datapath.maglev import Ring
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.services import UDP, Real, Service, Settings, State, Tables
+from xds_agent.model.limits import DSCPS
 from xds_agent.node.datapath.numbers import MapFull, Numbers
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
 from xds_agent.node.datapath.wanted import (
@@ -36,6 +37,7 @@ RingKey = tuple[str, int]
 Healthy = Callable[[RealOf], bool]
 Able = Callable[[RealKey], bool]
 _BURST_SHARE = 10
+_LEAST_BURST_BYTES = 65_536
 # GUE without a header of its own: outer IP and UDP.
 _OUTER_BYTES = {4: 28, 6: 48}
 _NO_MAC = bytes(6)
@@ -100,7 +102,7 @@ class Writer:
         def able_for(one: WantedService) -> Able:
             return lambda key: states.get(key) == "up" and healthy((one.name, key))
 
-        for one in wanted.services.values():
+        for one in _balanced(wanted):
             for version in {front.address.version for front in one.fronts}:
                 self._put_ring(one, version, able_for(one))
         fronts = {
@@ -132,7 +134,9 @@ class Writer:
         return self._reals[key].state if key in self._reals else "absent"
 
     def is_served(self, name: str) -> bool:
-        """True while some ring of the service leads anywhere."""
+        """True while some ring of the service leads anywhere; of what Envoy serves, always."""
+        if all(key[0] != name for key, _ in self.ring_numbers.items()):
+            return True
         return any(any(ring.current) for key, ring in tuple(self.rings.items()) if key[0] == name)
 
     # ---- parts
@@ -141,7 +145,7 @@ class Writer:
         self.services.check(wanted.services)
         self.reals.check(real.key for one in wanted.services.values() for real in one.reals)
         fronts = [front for one in wanted.services.values() for front in one.fronts]
-        self.ring_numbers.check(_ring_key(one, at) for one in wanted.services.values() for at in one.fronts)
+        self.ring_numbers.check(_ring_key(one, at) for one in _balanced(wanted) for at in one.fronts)
         for version in (4, 6):
             count = len({front for front in fronts if front.address.version == version})
             if count > self.generation.sizes.services:
@@ -211,6 +215,11 @@ class Writer:
         self.tables.put_ring(number, ring)
 
     def _service(self, one: WantedService, front: Front, able: Able) -> Service:
+        if not one.balanced:
+            return Service(
+                id=self.services.take(one.name), address=front.address, port=front.port,
+                protocol=front.protocol, bytes=_byte_rate(one.ingress_bits),
+            )  # fmt: skip
         forward = one.forward
         if forward == "echo" and one.reals and not eligible(one.reals, able):
             # Nobody is well: the ring is empty, and the packet is dropped or passed as for any service.
@@ -222,6 +231,7 @@ class Writer:
             mtu=self._room(reals) if forward == "gue" and reals else 0,
             pass_without_real=one.pass_without_real,
             packets=_rate(one.packets_per_second), syns=_rate(one.syn_per_second),
+            dscp=None if one.qos is None else DSCPS[one.qos],
         )  # fmt: skip
 
     def _room(self, reals: Iterable[WantedReal]) -> int:
@@ -232,7 +242,7 @@ class Writer:
         """Numbers of services that are gone; reals that are gone keep their flows until `release`."""
         for name in [name for name, _ in self.services.items() if name not in wanted.services]:
             self.services.give_back(name)
-        rings = {_ring_key(one, f.address.version) for one in wanted.services.values() for f in one.fronts}
+        rings = {_ring_key(one, f.address.version) for one in _balanced(wanted) for f in one.fronts}
         for key in [key for key, _ in self.ring_numbers.items() if key not in rings]:
             number = self.ring_numbers.give_back(key)
             self.rings.pop(key, None)
@@ -323,7 +333,7 @@ class Writer:
         return found
 
 
-def settings_of(limits: Limits, sources: Iterable[Address]) -> Settings:
+def settings_of(limits: Limits, sources: Iterable[Address], *, cookie_key: bytes) -> Settings:
     """What holds for the host: rates, and the addresses that packets to reals are sent from."""
     source4 = next((one for one in sources if isinstance(one, IPv4Address)), IPv4Address(0))
     source6 = next((one for one in sources if isinstance(one, IPv6Address)), IPv6Address(0))
@@ -336,6 +346,8 @@ def settings_of(limits: Limits, sources: Iterable[Address]) -> Settings:
         tunnel_source6=source6,
         nat_source4=source4,
         nat_source6=source6,
+        cookies_above=_rate(limits.cookies_above),
+        cookie_key=cookie_key,
     )
 
 
@@ -343,6 +355,18 @@ def _rate(per_second: int) -> Rate | None:
     if not per_second:
         return None
     return Rate(per_second, burst=max(1, per_second // _BURST_SHARE))
+
+
+def _byte_rate(bits_per_second: int) -> Rate | None:
+    """A quarter of a second at once: policed with less, one TCP flow gets a fraction of its rate."""
+    if not bits_per_second:
+        return None
+    per_second = bits_per_second / 8
+    return Rate(per_second, burst=max(_LEAST_BURST_BYTES, round(per_second / 4)))
+
+
+def _balanced(wanted: Wanted) -> list[WantedService]:
+    return [one for one in wanted.services.values() if one.balanced]
 
 
 def _ring_key(one: WantedService, front: Front | int) -> RingKey:
