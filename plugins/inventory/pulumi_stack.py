@@ -17,6 +17,8 @@ description:
     a group named after their cloud. They have C(cloud), C(region), C(zone), C(address), C(private_address),
     C(edge_nic), C(edge_id) and C(edge_labels).
   - The group C(all) has C(edge_site) and C(edge_vips), the group C(control) has C(edge_prices).
+  - Where the stack makes the way between its regions, C(all) has C(interconnect) (role C(interconnect)) and
+    C(control) has C(interconnect_tables) (role C(interconnect_failover)).
   - Host keys stay checked. The site's authority signed each host's key, and ssh is given a file of known
     hosts that names this authority.
 options:
@@ -172,8 +174,17 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _site(self, document):
         found = {"all": {"edge_site": document.get("site"), "edge_vips": document.get("vips") or []}}
+        control = {}
         if document.get("prices"):
-            found["control"] = {"edge_prices": document["prices"]}
+            control["edge_prices"] = document["prices"]
+        if joined := document.get("interconnect"):
+            # Route tables of the clouds bring packets to the gateways, unless their hosts have to.
+            found["all"]["interconnect"] = {
+                "type": joined["type"], "routes": "cloud", "networks": joined["networks"],
+            }  # fmt: skip
+            control["interconnect_tables"] = joined.get("tables") or []
+        if control:
+            found["control"] = control
         return found
 
     def _construct(self, name, strict):

@@ -6,7 +6,7 @@ Values are frozen and speak of no cloud: a component of AWS gets an `id` and a `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pulumi
@@ -28,6 +28,8 @@ class Network:
     name: pulumi.Output[str]
     subnets: Mapping[str, pulumi.Output[str]]
     """Subnet's name in the plan -> its id."""
+    tables: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
+    """Name -> id of each route table that a failover may have to change."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,28 @@ class Made:
     private_address: pulumi.Output[str]
     address: pulumi.Output[str]
     address6: pulumi.Output[str] | None = None
+    interface: pulumi.Output[str] | None = None
+    """What a route table points at, where it points at interfaces."""
+
+
+@dataclass(frozen=True)
+class Transit:
+    """What brings a region's packets to a gateway that lives, before its hosts are there."""
+
+    pool: pulumi.Output[str] | None = None
+    """What interfaces are put into when they are made, where the cloud wants that."""
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Route tables that somebody has to change when a gateway dies."""
+
+    cloud: CloudName
+    region: str
+    tables: tuple[pulumi.Output[str], ...]
+    ranges: tuple[str, ...]
+    gateways: tuple[tuple[str, pulumi.Output[str], pulumi.Output[str]], ...]
+    """(host, its interface, its private address), the first choice first."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +141,7 @@ class Needs:
     identity: Identity
     addresses: Addresses
     front: Front | None
+    transit: Transit | None
     user_data: Mapping[str, pulumi.Output[str]]
     """Host -> its cloud-config, secret."""
     ssh_user: str
@@ -152,6 +177,10 @@ class CloudProgram(Protocol):
         """The load balancer before the ingress hosts, if the region has one."""
         ...
 
+    def transit(self, region: Region, network: Network) -> Transit | None:
+        """What has to be there before the hosts, so that packets to other regions find a gateway."""
+        ...
+
     def hosts(self, region: Region, needs: Needs) -> tuple[Made, ...]:
         """The hosts."""
         ...
@@ -165,6 +194,12 @@ class CloudProgram(Protocol):
         hosts: tuple[Made, ...],
     ) -> tuple[Vip, ...]:
         """Puts the ingress hosts behind the load balancer; the VIPs, and how hosts see them."""
+        ...
+
+    def join(
+        self, region: Region, network: Network, identity: Identity, hosts: tuple[Made, ...]
+    ) -> Routes | None:
+        """Routes to the other regions; what must be changed from outside when a gateway dies."""
         ...
 
     def dns(self, dns: Dns, vips: tuple[Vip, ...], *, port: int) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 import pulumi
-from edge_iac.base import Made, Vip
+from edge_iac.base import Made, Routes, Vip
 from edge_iac.plan import Plan
 from edge_iac.plan.prices import prices_of
 from xds_agent.model.base import IPV4_PATTERN, IPV6_PATTERN, Count, Model, Name, Text
@@ -57,6 +57,41 @@ class VipEntry(Model):
     address6: Ip | None = None
 
 
+class MeshNetwork(Model):
+    """A region as role `interconnect` takes it."""
+
+    cloud: Text
+    region: Text
+    ranges: tuple[Text, ...]
+    gateways: tuple[Name, ...]
+
+
+class MeshGateway(Model):
+    """A host that a route may point at."""
+
+    name: Name
+    interface: Text
+    address: Ip
+
+
+class MeshTables(Model):
+    """Route tables of a region that are changed when a gateway dies."""
+
+    cloud: Text
+    region: Text
+    tables: tuple[Text, ...]
+    ranges: tuple[Text, ...]
+    gateways: tuple[MeshGateway, ...]
+
+
+class MeshEntry(Model):
+    """Private reach between the regions."""
+
+    type: Literal["wireguard"]
+    networks: tuple[MeshNetwork, ...]
+    tables: tuple[MeshTables, ...] = ()
+
+
 class EdgeInventory(Model):
     """The output as a whole."""
 
@@ -68,13 +103,21 @@ class EdgeInventory(Model):
     prices: dict[str, dict[str, dict[str, float]]] = Field(
         default_factory=dict, description="cloud -> region -> {egress_usd_per_gb}."
     )
+    interconnect: MeshEntry | None = Field(
+        default=None, description="Private reach between the regions, where the program makes it."
+    )
 
 
 def edge_inventory(
-    plan: Plan, *, ssh_ca: pulumi.Output[str], hosts: list[tuple[str, str, Made]], vips: list[Vip]
+    plan: Plan,
+    *,
+    ssh_ca: pulumi.Output[str],
+    hosts: list[tuple[str, str, Made]],
+    vips: list[Vip],
+    routes: list[Routes],
 ) -> pulumi.Output[dict[str, Any]]:
     """The output, checked once every address is known. ``hosts``: (cloud, region, host)."""
-    document = {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "site": plan.site.name,
         "ssh_ca": ssh_ca,
@@ -91,6 +134,8 @@ def edge_inventory(
         "hosts": [_host(plan, cloud, region, made) for cloud, region, made in hosts],
         "prices": prices_of(plan),
     }
+    if any(region.mesh for region in plan.regions):
+        document["interconnect"] = _interconnect(plan, routes)
     return pulumi.Output.from_input(document).apply(checked)
 
 
@@ -121,6 +166,35 @@ def _host(plan: Plan, cloud: str, region: str, made: Made) -> dict[str, Any]:
     if jump := _jump(plan, cloud, region, public=host.public):
         entry["jump"] = jump
     return entry
+
+
+def _interconnect(plan: Plan, routes: list[Routes]) -> dict[str, Any]:
+    return {
+        "type": "wireguard",
+        "networks": [
+            {
+                "cloud": region.cloud,
+                "region": region.name,
+                "ranges": [region.network],
+                "gateways": list(region.mesh.gateways),
+            }
+            for region in plan.regions
+            if region.mesh
+        ],
+        "tables": [
+            {
+                "cloud": one.cloud,
+                "region": one.region,
+                "tables": list(one.tables),
+                "ranges": list(one.ranges),
+                "gateways": [
+                    {"name": name, "interface": interface, "address": address}
+                    for name, interface, address in one.gateways
+                ],
+            }
+            for one in routes
+        ],
+    }
 
 
 def _jump(plan: Plan, cloud: str, region: str, *, public: bool) -> str | None:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pulumi
 from edge_iac import cloud_init, ssh_ca
-from edge_iac.base import CloudProgram, Made, Needs, Vip
+from edge_iac.base import CloudProgram, Made, Needs, Routes, Vip
 from edge_iac.credentials import lacking
 from edge_iac.dns_window import window_s
 from edge_iac.inventory import edge_inventory
@@ -67,6 +67,7 @@ def make(plan: Plan, *, authority: pulumi.Output[str]) -> None:
     """Makes everything in ``plan``, and exports the inventory."""
     hosts: list[tuple[str, str, Made]] = []
     vips: list[Vip] = []
+    routes: list[Routes] = []
     programs: dict[CloudName, CloudProgram] = {}
     said = plan.site.clouds.named()
     for cloud, regions in plan.by_cloud.items():
@@ -79,12 +80,14 @@ def make(plan: Plan, *, authority: pulumi.Output[str]) -> None:
             reachability = program.reachability(region, network)
             addresses = program.addresses(region)
             front = program.front(region, network, reachability, addresses)
+            transit = program.transit(region, network) if region.mesh else None
             needs = Needs(
                 network=network,
                 reachability=reachability,
                 identity=identity,
                 addresses=addresses,
                 front=front,
+                transit=transit,
                 user_data=_user_data(plan.site, region, authority),
                 ssh_user=plan.site.ssh.user,
                 authorized_keys=plan.site.ssh.authorized_keys,
@@ -92,13 +95,15 @@ def make(plan: Plan, *, authority: pulumi.Output[str]) -> None:
             made = program.hosts(region, needs)
             hosts += [(cloud, region.name, one) for one in made]
             vips += program.attach(region, network, addresses, front, made)
+            if region.mesh and (one := program.join(region, network, identity, made)):
+                routes.append(one)
     dns = plan.site.dns
     if dns is not None:
         programs[dns.provider].dns(dns, tuple(vips), port=plan.site.ports.https)
         pulumi.log.info(f"the loss of a region is felt by DNS clients for at most {window_s(dns)} s")
     # The public half of a secret is no secret.
     ca = pulumi.Output.unsecret(authority.apply(ssh_ca.authority_public))
-    pulumi.export("edge_inventory", edge_inventory(plan, ssh_ca=ca, hosts=hosts, vips=vips))
+    pulumi.export("edge_inventory", edge_inventory(plan, ssh_ca=ca, hosts=hosts, vips=vips, routes=routes))
 
 
 def _imported(cloud: str, module: str) -> ModuleType:

@@ -28,7 +28,7 @@ def site(cli: str, tmp_path: Path) -> Iterator[Stack]:
 
 
 def write(stack: Stack, hosts: int) -> None:
-    (stack.place / "tested.yaml").write_text(site_of(hosts, name="tested"))
+    (stack.place / "tested.yaml").write_text(site_of(hosts, name="tested", interconnect="wireguard"))
 
 
 def test_a_site_is_made_grows_and_goes(site: Stack) -> None:
@@ -40,6 +40,16 @@ def test_a_site_is_made_grows_and_goes(site: Stack) -> None:
     # Each cloud keeps other addresses of a subnet; in AWS the NAT gateway may have taken the first.
     assert edges["aws"] in ("10.101.0.4", "10.101.0.5")
     assert (edges["gcp"], edges["azure"]) == ("10.102.0.2", "10.103.0.4")
+    joined = site.inventory()["interconnect"]
+    assert [one["gateways"] for one in joined["networks"]] == [
+        [h["name"]] for h in hosts if "ingress" in h["groups"]
+    ]
+    # In AWS somebody moves routes when a gateway dies; the others do it themselves, by a balancer.
+    [tables] = joined["tables"]
+    assert (tables["cloud"], tables["ranges"]) == ("aws", ["10.102.0.0/20", "10.103.0.0/20"])
+    routes = [record for record in site.held() if record["token"] == "aws:ec2/route:Route"]
+    moved = [record for record in routes if record["inputs"].get("networkInterfaceId")]
+    assert len(moved) == 2 * len(tables["tables"])
     site.must("up", "--yes", "--expect-no-changes")
     site.must("refresh", "--yes", "--expect-no-changes")
     write(site, 5)

@@ -8,7 +8,7 @@ import yaml
 NOBODY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGoocfWvOmw9qd0T1SMWjJZ6i/8oSWvGPJUCqeFTsYGO nobody@test"
 
 
-def site_of(hosts: int, name: str = "big") -> str:
+def site_of(hosts: int, name: str = "big", interconnect: str = "none") -> str:
     """A site of ``hosts`` hosts: control, and edges in three clouds as evenly as it goes, one region each."""
     share, more = divmod(hosts - 1, 3)
     counts = [share + (number < more) for number in range(3)]
@@ -26,4 +26,5 @@ def site_of(hosts: int, name: str = "big") -> str:
             region: {"network": f"10.{100 + number}.0.0/20", "zones": 1, "hosts": pools}
         }
     site = {"name": name, "ssh": {"authorized_keys": [NOBODY], "sources": ["10.0.0.0/8"]}, "clouds": clouds}
+    site["interconnect"] = {"type": interconnect}
     return yaml.safe_dump(site, sort_keys=False)

@@ -69,5 +69,6 @@ class HostsPart(Part):
             link=made.id,
             private_address=made.private_ip,
             address=address.address if address is not None else made.private_ip,
+            interface=made.primary_network_interface_id,
             address6=made.ipv6_addresses.apply(lambda found: found[0]) if self._region.ipv6 else None,
         )

@@ -38,6 +38,7 @@ class NetworkPart(Part):
         )
         only_out = self._only_out()
         outer_routes = self._table("outer")
+        tables = {"outer": outer_routes}
         self._route(
             f"{region.name}-outer-4", outer_routes, destination_cidr_block=ANY4, gateway_id=gateway.id
         )
@@ -53,7 +54,7 @@ class NetworkPart(Part):
         for subnet in region.in_tier("outer"):
             self._join(subnet, subnets[subnet.name], outer_routes)
         for subnet in region.in_tier("inner"):
-            table = self._table(subnet.name)
+            table = tables[subnet.name] = self._table(subnet.name)
             self._join(subnet, subnets[subnet.name], table)
             # A gateway costs by the hour: none where nobody would use it.
             if subnet.name not in region.used_subnets:
@@ -73,6 +74,7 @@ class NetworkPart(Part):
             id=self._vpc.id,
             name=self._vpc.id,
             subnets={name: subnet.id for name, subnet in subnets.items()},
+            tables={name: table.id for name, table in tables.items()},
         )
         self.register_outputs({"vpc": self._vpc.id})
 

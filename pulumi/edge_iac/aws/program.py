@@ -9,9 +9,10 @@ from edge_iac.aws.balancing import BalancingPart
 from edge_iac.aws.dns import DnsPart
 from edge_iac.aws.hosts import HostsPart
 from edge_iac.aws.identity import IdentityPart
+from edge_iac.aws.interconnect import InterconnectPart
 from edge_iac.aws.network import NetworkPart
 from edge_iac.aws.reachability import ReachabilityPart
-from edge_iac.base import Addresses, Front, Identity, Made, Needs, Network, Reachability, Vip
+from edge_iac.base import Addresses, Front, Identity, Made, Needs, Network, Reachability, Routes, Vip
 from edge_iac.plan import Region, roles_of
 from edge_iac.site import AwsSite
 from edge_iac.site.model import Dns
@@ -80,6 +81,24 @@ class AwsProgram:
         )
         self._balancers[region.name] = part
         return part.made
+
+    def transit(self, region: Region, network: Network) -> None:
+        """Route tables point at interfaces: nothing stands between."""
+
+    def join(
+        self, region: Region, network: Network, identity: Identity, hosts: tuple[Made, ...]
+    ) -> Routes | None:
+        """See CloudProgram."""
+        if region.mesh is None:
+            return None
+        return InterconnectPart(
+            region,
+            region.mesh,
+            network=network,
+            identity=identity,
+            hosts=hosts,
+            provider=self._providers[region.name],
+        ).made
 
     def hosts(self, region: Region, needs: Needs) -> tuple[Made, ...]:
         """See CloudProgram."""

@@ -66,7 +66,8 @@ class HostsPart(Part):
         needs, place = self._needs, self._place
         guard = needs.reachability.guards[host.role]
         address = needs.addresses.hosts.get(host.name)
-        pool = needs.front.pool if needs.front is not None and host.role == "ingress" else None
+        asked = [needs.front, needs.transit] if host.role == "ingress" else []
+        pools = [one.pool for one in asked if one is not None and one.pool is not None]
         configuration = network.NetworkInterfaceIPConfigurationArgs(
             name="main",
             primary=True,
@@ -74,9 +75,8 @@ class HostsPart(Part):
             subnet=network.SubnetArgs(id=needs.network.subnets[host.subnet]),
             public_ip_address=network.PublicIPAddressArgs(id=address.id) if address is not None else None,
             application_security_groups=[network.ApplicationSecurityGroupArgs(id=guard.member)],
-            load_balancer_backend_address_pools=[network.BackendAddressPoolArgs(id=pool)]
-            if pool is not None
-            else None,
+            load_balancer_backend_address_pools=[network.BackendAddressPoolArgs(id=pool) for pool in pools]
+            or None,
         )
         return network.NetworkInterface(
             host.name,

@@ -28,6 +28,8 @@ class NetworkPart(Part):
             tags=place.tags,
             opts=self.child(),
         )
+        # Its routes come with the balancer that they point at.
+        self._table = self._routes() if region.mesh else None
         made: dict[str, network.Subnet] = {}
         for subnet in region.subnets:
             # One after the other: Azure changes a network once at a time.
@@ -36,8 +38,20 @@ class NetworkPart(Part):
             id=self._network.id,
             name=self._network.name,
             subnets={name: one.id for name, one in made.items()},
+            tables={region.name: self._table.name} if self._table is not None else {},
         )
         self.register_outputs({"network": self._network.id})
+
+    def _routes(self) -> network.RouteTable:
+        place = self._place
+        return network.RouteTable(
+            place.region.name,
+            resource_group_name=place.group,
+            route_table_name=place.name(place.region.name),
+            location=place.region.name,
+            tags=place.tags,
+            opts=self.child(),
+        )
 
     def _subnet(self, subnet: Subnet, *, after: list[network.Subnet]) -> network.Subnet:
         place = self._place
@@ -50,6 +64,7 @@ class NetworkPart(Part):
             # Nothing goes out by an address that Azure lends: hosts have their own, or the gateway's.
             default_outbound_access=False,
             nat_gateway=self._nat(subnet),
+            route_table=network.RouteTableArgs(id=self._table.id) if self._table is not None else None,
             opts=self.child(depends_on=[*after]),
         )
 

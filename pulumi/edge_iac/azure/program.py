@@ -9,10 +9,11 @@ from edge_iac.azure.balancing import BalancingPart
 from edge_iac.azure.dns import DnsPart
 from edge_iac.azure.hosts import HostsPart
 from edge_iac.azure.identity import IdentityPart
+from edge_iac.azure.interconnect import InterconnectPart
 from edge_iac.azure.network import NetworkPart
 from edge_iac.azure.place import PlacePart
 from edge_iac.azure.reachability import ReachabilityPart
-from edge_iac.base import Addresses, Front, Identity, Made, Needs, Network, Reachability, Vip
+from edge_iac.base import Addresses, Front, Identity, Made, Needs, Network, Reachability, Transit, Vip
 from edge_iac.plan import Region
 from edge_iac.site import AzureSite
 from edge_iac.site.model import Dns
@@ -60,6 +61,15 @@ class AzureProgram:
         part = BalancingPart(self._places[region.name], addresses)
         self._balancers[region.name] = part
         return part.made
+
+    def transit(self, region: Region, network: Network) -> Transit | None:
+        """See CloudProgram."""
+        if region.mesh is None:
+            return None
+        return InterconnectPart(self._places[region.name], region.mesh, network).made
+
+    def join(self, region: Region, network: Network, identity: Identity, hosts: tuple[Made, ...]) -> None:
+        """Nothing: routes came with the balancer they point at, and interfaces joined its pool."""
 
     def hosts(self, region: Region, needs: Needs) -> tuple[Made, ...]:
         """See CloudProgram."""

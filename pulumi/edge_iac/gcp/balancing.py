@@ -44,11 +44,12 @@ class BalancingPart(Part):
             opts=self.child(),
         )
         self.made = Front(id=self._check.self_link)
+        self.groups: list[pulumi.Output[str]] = []
 
     def attach(self, hosts: tuple[Made, ...], network: Network, addresses: Addresses) -> tuple[Vip, ...]:
         """Groups the ingress hosts by zone and sends the balancer's packets to them."""
         (vip,) = addresses.vips
-        groups = self._groups(hosts, network)
+        groups = self.groups = groups_of(self, self._name, hosts, network)
         for protocol in sorted({protocol for protocol, _ in self._region.front_ports}):
             service = self._service(protocol, groups)
             ports = [str(port) for one, port in self._region.front_ports if one == protocol]
@@ -66,23 +67,6 @@ class BalancingPart(Part):
                 seen_as=vip.address,
             ),
         )
-
-    def _groups(self, hosts: tuple[Made, ...], network: Network) -> list[pulumi.Output[str]]:
-        zones: dict[str, list[Made]] = {}
-        for host in hosts:
-            if host.plan.role == "ingress":
-                zones.setdefault(host.plan.zone, []).append(host)
-        return [
-            gcp.compute.InstanceGroup(
-                zone,
-                name=f"{self._name}-{zone.rpartition('-')[2]}",
-                zone=zone,
-                network=network.id,
-                instances=[host.link for host in own],
-                opts=self.child(),
-            ).self_link
-            for zone, own in sorted(zones.items())
-        ]
 
     def _service(self, protocol: str, groups: list[pulumi.Output[str]]) -> gcp.compute.RegionBackendService:
         return gcp.compute.RegionBackendService(
@@ -118,3 +102,22 @@ class BalancingPart(Part):
             backend_service=service.self_link,
             opts=self.child(),
         )
+
+
+def groups_of(part: Part, name: str, hosts: tuple[Made, ...], network: Network) -> list[pulumi.Output[str]]:
+    """Groups of the ingress hosts by zone; a host is in one group, whichever balancers use it."""
+    zones: dict[str, list[Made]] = {}
+    for host in hosts:
+        if host.plan.role == "ingress":
+            zones.setdefault(host.plan.zone, []).append(host)
+    return [
+        gcp.compute.InstanceGroup(
+            zone,
+            name=f"{name}-{zone.rpartition('-')[2]}",
+            zone=zone,
+            network=network.id,
+            instances=[host.link for host in own],
+            opts=part.child(),
+        ).self_link
+        for zone, own in sorted(zones.items())
+    ]

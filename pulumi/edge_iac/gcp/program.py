@@ -10,6 +10,7 @@ from edge_iac.gcp.balancing import BalancingPart
 from edge_iac.gcp.dns import DnsPart
 from edge_iac.gcp.hosts import HostsPart
 from edge_iac.gcp.identity import IdentityPart
+from edge_iac.gcp.interconnect import InterconnectPart
 from edge_iac.gcp.network import NetworkPart
 from edge_iac.gcp.reachability import ReachabilityPart
 from edge_iac.plan import Region, roles_of
@@ -62,6 +63,23 @@ class GcpProgram:
         part = BalancingPart(region, self._providers[region.name])
         self._balancers[region.name] = part
         return part.made
+
+    def transit(self, region: Region, network: Network) -> None:
+        """The next hop is made of the hosts: it comes after them."""
+
+    def join(self, region: Region, network: Network, identity: Identity, hosts: tuple[Made, ...]) -> None:
+        """See CloudProgram. The balancer that is the next hop finds a gateway by itself."""
+        if region.mesh is None:
+            return
+        balancer = self._balancers.get(region.name)
+        InterconnectPart(
+            region,
+            region.mesh,
+            network=network,
+            hosts=hosts,
+            groups=balancer.groups if balancer is not None else [],
+            provider=self._providers[region.name],
+        )
 
     def hosts(self, region: Region, needs: Needs) -> tuple[Made, ...]:
         """See CloudProgram."""

@@ -14,8 +14,8 @@ from edge_iac.plan.reachability import span_text
 from edge_iac.site import Role
 from edge_iac.site.names import cloud_name
 
-PROBES = ("35.191.0.0/16", "209.85.152.0/22", "209.85.204.0/22")
-"""Where the health checks of Google's passthrough balancers come from."""
+PROBES = ("35.191.0.0/16", "130.211.0.0/22", "209.85.152.0/22", "209.85.204.0/22")
+"""Where the health checks of Google's passthrough balancers come from, internal ones too."""
 _ICMP6 = "58"
 
 

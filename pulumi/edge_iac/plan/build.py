@@ -7,7 +7,7 @@ from typing import Literal
 
 from edge_iac.catalogue.regions import ZONES
 from edge_iac.catalogue.sizes import offered
-from edge_iac.plan.model import Host, Plan, Region, Subnet, Tier
+from edge_iac.plan.model import Host, Mesh, Plan, Region, Subnet, Tier
 from edge_iac.plan.reachability import NODE_ROLES, TIER_OF, Elsewhere, rules_of
 from edge_iac.site import CloudName, RegionSite, Role, Site
 from edge_iac.site.checks import regions_of
@@ -17,6 +17,8 @@ from edge_iac.site.values import INTERNET, span_of
 PART_BITS = 4
 """A region's network has 2**4 parts."""
 FIRST_PART: dict[Tier, int] = {"outer": 0, "inner": 8}
+GATEWAYS = 2
+"""Hosts of a region where tunnels end; role `interconnect` takes no more."""
 _ROLE_GROUPS: dict[Role, tuple[str, ...]] = {
     "ingress": ("ingress", "l4"),
     "egress": ("egress",),
@@ -44,7 +46,11 @@ def plan_site(site: Site) -> Plan:
         roles: list[Role] = sorted({host.role for host in hosts})
         front = said.load_balancer and "ingress" in roles
         others: _Subnets = {key: value for key, value in subnets.items() if key != (cloud, region)}
-        rules = rules_of(site, roles=roles, elsewhere=_elsewhere(site, others), ipv6=said.ipv6, front=front)
+        mesh = _mesh(site, said, hosts)
+        rules = rules_of(
+            site, roles=roles, elsewhere=_elsewhere(site, others), ipv6=said.ipv6, front=front,
+            transit=said.network if mesh else None,
+        )  # fmt: skip
         regions.append(
             Region(
                 site=site.name,
@@ -61,6 +67,7 @@ def plan_site(site: Site) -> Plan:
                 health_port=site.ports.agent_metrics,
                 image=said.image,
                 tags={**site.tags, "edge-site": site.name},
+                mesh=mesh,
             )
         )
     return Plan(site=site, regions=tuple(regions))
@@ -122,6 +129,14 @@ def _hosts(
                 )
             )
     return tuple(found)
+
+
+def _mesh(site: Site, said: RegionSite, hosts: tuple[Host, ...]) -> Mesh | None:
+    remote = tuple(other.network for _, _, other, _ in regions_of(site) if other is not said)
+    if site.interconnect.type != "wireguard" or not remote:
+        return None
+    able = sorted(host.name for host in hosts if host.role == "ingress" and host.forwards)
+    return Mesh(gateways=tuple(able[:GATEWAYS]), remote=remote)
 
 
 def _elsewhere(site: Site, subnets: _Subnets) -> Elsewhere:

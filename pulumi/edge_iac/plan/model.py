@@ -86,6 +86,16 @@ class Host:
     forwards: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """A region's part in the mesh between regions."""
+
+    gateways: tuple[str, ...]
+    """Hosts where its tunnels end, the first choice first."""
+    remote: tuple[str, ...]
+    """Networks of the other regions, which are reached through them."""
+
+
 @dataclass(frozen=True)
 class Region:
     """A region to be made."""
@@ -105,6 +115,7 @@ class Region:
     health_port: int
     image: str | None
     tags: Mapping[str, str]
+    mesh: Mesh | None = None
 
     @cached_property
     def roles(self) -> tuple[Role, ...]:

@@ -12,7 +12,9 @@ from edge_iac.site.values import INTERNET, span_of
 EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 SSH_PORT = 22
 DATABASE_PORT = 5432
-WIREGUARD_PORT = 51820
+TUNNEL_PORTS = (51820, 51883)
+MESH_HEALTH_PORT = 51820
+"""Over TCP a gateway says there which networks it reaches."""
 NODE_ROLES: tuple[Role, ...] = ("ingress", "egress")
 TIER_OF: Mapping[Role, Tier] = {
     "ingress": "outer",
@@ -41,11 +43,20 @@ class Elsewhere:
 
 
 def rules_of(
-    site: Site, *, roles: Sequence[Role], elsewhere: Elsewhere, ipv6: bool, front: bool
+    site: Site,
+    *,
+    roles: Sequence[Role],
+    elsewhere: Elsewhere,
+    ipv6: bool,
+    front: bool,
+    transit: str | None = None,
 ) -> tuple[Rule, ...]:
-    """The rules of a region whose hosts have these ``roles``."""
+    """The rules of a region whose hosts have these ``roles``.
+
+    ``transit``: the region's network, where its packets to other regions go through its ingress hosts.
+    """
     matrix = _Matrix(roles=roles, elsewhere=elsewhere, ipv6=ipv6)
-    found = [*_own(site, matrix, front=front), *_added(site, matrix)]
+    found = [*_own(site, matrix, front=front), *_transit(matrix, transit), *_added(site, matrix)]
     return tuple(found)
 
 
@@ -112,15 +123,6 @@ def _own(site: Site, matrix: _Matrix, *, front: bool) -> Iterator[Rule]:
     yield from matrix.allow(
         "icmp", sources=[INTERNET], targets=NODE_ROLES, protocol="icmp", why="path MTU and echo"
     )
-    if site.interconnect.type == "wireguard":
-        yield from matrix.allow(
-            "wireguard",
-            sources=[INTERNET],
-            targets=["ingress"],
-            ports=[WIREGUARD_PORT],
-            protocol="udp",
-            why="tunnels between regions; answers nobody without a key",
-        )
     if site.ssh.sources:
         yield from matrix.allow(
             "ssh", sources=site.ssh.sources, targets=TIER_OF, ports=[SSH_PORT], why="people who log in"
@@ -153,6 +155,33 @@ def _own(site: Site, matrix: _Matrix, *, front: bool) -> Iterator[Rule]:
     if front and "ingress" in matrix.roles:
         port = ports.agent_metrics
         yield Rule("probes-ingress", "ingress", Probes(), "tcp", ((port, port),), "health of the balancer")
+
+
+def _transit(matrix: _Matrix, network: str | None) -> Iterator[Rule]:
+    """Tunnels between regions, and what goes through them: to its cloud, a gateway is its packets' target."""
+    if network is None:
+        return
+    yield from matrix.allow(
+        "wireguard",
+        sources=[INTERNET],
+        targets=["ingress"],
+        ports=[TUNNEL_PORTS],
+        protocol="udp",
+        why="tunnels between regions; answers nobody without a key",
+    )
+    ways: tuple[Protocol, ...] = ("tcp", "udp")
+    for protocol in ways:
+        yield from matrix.allow(
+            f"transit-{protocol}",
+            sources=[network],
+            targets=["ingress"],
+            ports=[(1, 65535)],
+            protocol=protocol,
+            why="packets of this region to other regions",
+        )
+    if "ingress" in matrix.roles:
+        port = MESH_HEALTH_PORT
+        yield Rule("probes-mesh", "ingress", Probes(), "tcp", ((port, port),), "health of gateways")
 
 
 def _added(site: Site, matrix: _Matrix) -> Iterator[Rule]:

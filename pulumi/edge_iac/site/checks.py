@@ -16,6 +16,7 @@ Add = Callable[[str, str, str], None]
 
 ROLES = ("ingress", "egress", "control", "observability", "workload")
 MIN_PREFIX, MAX_PREFIX = 16, 24
+MOST_MESHED = 32
 _PRIVATE = tuple(
     map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
 )
@@ -46,6 +47,7 @@ def run_checks(site: Site, add: Add, *, stem: str) -> None:
     _check_ssh(site, add)
     _check_reach(site, add)
     _check_dns(site, add)
+    _check_interconnect(site, add)
     for path, message, fix in too_long(site):
         add(path, message, fix)
 
@@ -153,6 +155,23 @@ def _check_reach(site: Site, add: Add) -> None:
                 "opens SSH to everybody",
                 "leave port 22 out; ssh.sources says who may log in",
             )
+
+
+def _check_interconnect(site: Site, add: Add) -> None:
+    if site.interconnect.type != "wireguard":
+        return
+    places = list(regions_of(site))
+    if len(places) > MOST_MESHED:
+        add(
+            "interconnect.type",
+            f"a mesh takes {MOST_MESHED} regions, these are {len(places)}",
+            "join some otherwise",
+        )
+    for _, region, one, path in places:
+        able = [pool for pool in one.hosts.values() if pool.role == "ingress" and pool.forwards is not False]
+        if not able:
+            fix = "add a pool with role: ingress that may forward, or leave interconnect out"
+            add(f"{path}.hosts", f"{region} has no ingress host where tunnels could end", fix)
 
 
 def _holds(span: str, port: int) -> bool:

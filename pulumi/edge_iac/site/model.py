@@ -208,7 +208,7 @@ class Interconnect(Model):
     type: Literal["none", "wireguard"] = Field(
         default="none",
         description="none: the program makes none (use a transit gateway or peering of your own); wireguard: "
-        "the ports of a mesh between ingress hosts are opened.",
+        "tunnels between the first two ingress hosts of each region, and routes to them.",
     )
 
 

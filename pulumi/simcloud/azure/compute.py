@@ -8,7 +8,7 @@ import copy
 import uuid
 from typing import Any
 
-from simcloud import rules
+from simcloud import addresses, rules
 from simcloud.azure import facts, network
 from simcloud.azure.network import type_
 from simcloud.schema import Refused, Request, Type, Values
@@ -125,8 +125,26 @@ def _parts(key: str) -> Any:
     return filled
 
 
+def _inner(request: Request) -> None:
+    """Private addresses of a balancer lie in its subnet and are nobody's."""
+    for front in request.get("frontendIPConfigurations") or []:
+        wanted = front.get("privateIPAddress")
+        subnet = request.find(str(first(front, "subnet.id", "")), network.SUBNET)
+        if bool(subnet) == bool(front.get("publicIPAddress")):
+            raise Refused(f"InvalidRequestFormat: {front['name']} has a subnet or a public address.")
+        if not wanted or subnet is None:
+            continue
+        if not addresses.usable(wanted, network.prefixes(subnet)[0], **network.RESERVED):
+            raise Refused(
+                f"PrivateIPAddressNotInSubnet: {wanted} cannot be used in {network.prefixes(subnet)[0]}."
+            )
+        if wanted in network.private_addresses(request):
+            raise Refused(f"PrivateIPAddressInUse: {wanted} is allocated already.")
+
+
 def _balancer(request: Request) -> None:
     network.group_of(request)
+    _inner(request)
     names = {key: {part["name"] for part in request.get(key) or []} for key in PARTS}
     wants = {
         "frontendIPConfiguration": "frontendIPConfigurations",
@@ -135,6 +153,8 @@ def _balancer(request: Request) -> None:
     }
     taken = set()
     for rule in request.get("loadBalancingRules") or []:
+        if (rule.get("protocol") == "All") != (rule.get("frontendPort") == 0 == rule.get("backendPort")):
+            raise Refused(f"LoadBalancingRuleInvalid: rule {rule['name']}: ports 0 go with protocol All.")
         for key, parts in wants.items():
             name = str(first(rule, f"{key}.id", "")).rpartition("/")[2]
             if name and name not in names[parts]:

@@ -59,7 +59,7 @@ def _in_group(request: Request) -> None:
     group_of(request)
 
 
-def _prefixes(record: Record, key: str = "addressPrefix") -> list[str]:
+def prefixes(record: Record, key: str = "addressPrefix") -> list[str]:
     return [record.inputs[key]] if record.inputs.get(key) else list(record.inputs.get(f"{key}es") or [])
 
 
@@ -83,7 +83,7 @@ def _subnet(request: Request) -> None:
         if not any(addresses.inside(range_, space) for space in spaces):
             raise Refused(f"NetcfgSubnetRangeOutsideVnet: Subnet {range_} is in none of the ranges {spaces}.")
         for other in siblings:
-            if clash := addresses.overlapping(range_, _prefixes(other)):
+            if clash := addresses.overlapping(range_, prefixes(other)):
                 raise Refused(
                     f"NetcfgSubnetRangesOverlap: {range_} overlaps {clash} of {other.inputs['subnetName']}."
                 )
@@ -151,8 +151,8 @@ def _interface(request: Request) -> None:
                 f"InvalidResourceReference: interface {request.get('networkInterfaceName')} needs a subnet."
             )
         wanted = configuration.get("privateIPAddress")
-        if wanted and not addresses.usable(wanted, _prefixes(subnet)[0], **RESERVED):
-            raise Refused(f"PrivateIPAddressNotInSubnet: {wanted} cannot be used in {_prefixes(subnet)[0]}.")
+        if wanted and not addresses.usable(wanted, prefixes(subnet)[0], **RESERVED):
+            raise Refused(f"PrivateIPAddressNotInSubnet: {wanted} cannot be used in {prefixes(subnet)[0]}.")
         _public_is_free(request, first(configuration, "publicIPAddress.id"))
 
 
@@ -170,11 +170,7 @@ def _public_is_free(request: Request, wanted: Any) -> None:
 
 def _configurations(request: Request) -> list[Values]:
     """The interface's configurations with the private addresses that the subnet gives."""
-    taken = {
-        str(each.get("privateIPAddress"))
-        for record in request.others(INTERFACE)
-        for each in record.outputs.get("ipConfigurations") or []
-    }
+    taken = private_addresses(request)
     before = [each.get("privateIPAddress") for each in request.before.get("ipConfigurations") or []]
     made = []
     for number, given in enumerate(copy.deepcopy(request.get("ipConfigurations") or [])):
@@ -187,7 +183,7 @@ def _configurations(request: Request) -> list[Values]:
             address = (
                 given.get("privateIPAddress")
                 or kept
-                or addresses.free(_prefixes(subnet)[0], taken, **RESERVED)
+                or addresses.free(prefixes(subnet)[0], taken, **RESERVED)
             )
         if address is None:
             raise Refused(f"SubnetIsFull: Subnet {subnet.inputs['subnetName']} has no free address.")
@@ -196,6 +192,49 @@ def _configurations(request: Request) -> list[Values]:
             {**given, "privateIPAddress": address, "id": f"{request.id}/ipConfigurations/{given.get('name')}"}
         )
     return made
+
+
+def _routed(request: Request) -> None:
+    beside(request, TABLE, "routeTableName")
+    appliance = request.get("nextHopType") == "VirtualAppliance"
+    if appliance != bool(request.get("nextHopIpAddress")):
+        raise Refused(
+            "InvalidNextHopIpAddress: nextHopIpAddress goes with VirtualAppliance, and only with it."
+        )
+    for other in request.others(ROUTE):
+        keys = ("resourceGroupName", "routeTableName", "addressPrefix")
+        if all(other.inputs.get(key) == request.get(key) for key in keys):
+            raise Refused(
+                f"RouteConflict: {other.inputs['routeName']} leads to {request.get('addressPrefix')} too."
+            )
+    if appliance:
+        _forwards(request, str(request.get("nextHopIpAddress")))
+
+
+def _forwards(request: Request, address: str) -> None:
+    """Packets sent to an interface that does not forward are dropped; here the route is refused."""
+    for record in request.others(INTERFACE):
+        own = [each.get("privateIPAddress") for each in record.outputs.get("ipConfigurations") or []]
+        if address in own and not record.inputs.get("enableIPForwarding"):
+            raise Refused(
+                f"{record.outputs['name']} has {address} and no enableIPForwarding: it drops what it is sent"
+            )
+
+
+def fronts(record: Record) -> set[str]:
+    """Private addresses of a load balancer."""
+    found = {each.get("privateIPAddress") for each in record.inputs.get("frontendIPConfigurations") or []}
+    return {str(address) for address in found if address}
+
+
+def private_addresses(request: Request) -> set[str]:
+    """Private addresses that interfaces and balancers have."""
+    taken = {
+        str(each.get("privateIPAddress"))
+        for record in request.others(INTERFACE)
+        for each in record.outputs.get("ipConfigurations") or []
+    }
+    return taken | {address for record in request.others(BALANCER) for address in fronts(record)}
 
 
 def type_(token: str, provider: str, kind: str, name: str, **more: Any) -> Type:
@@ -321,6 +360,12 @@ TYPES = (
         "routeName",
         required=("routeTableName", "nextHopType"),
         fixed=frozenset({"routeTableName"}),
-        rules={"addressPrefix": _source},
+        rules={
+            "addressPrefix": _source,
+            "nextHopType": rules.one_of(
+                ("VirtualNetworkGateway", "VnetLocal", "Internet", "VirtualAppliance", "None"), "next hop"
+            ),
+        },
+        admit=_routed,
     ),
 )

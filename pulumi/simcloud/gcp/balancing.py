@@ -59,12 +59,36 @@ def _forwarding(request: Request) -> None:
             raise Refused(
                 f"Error 400: {request.get('ipAddress')} port {shared.pop()} has another rule, invalid"
             )
+    if backend.inputs.get("loadBalancingScheme", "EXTERNAL") != request.get(
+        "loadBalancingScheme", "EXTERNAL"
+    ):
+        raise Refused("Error 400: rule and backend service are of different schemes, invalid")
+    if bool(request.get("ports")) == bool(request.get("allPorts")):
+        raise Refused("Error 400: a rule has ports or allPorts, invalid")
+    if request.get("loadBalancingScheme") == "INTERNAL":
+        _internal(request)
+        return
     address = request.get("ipAddress")
     if address and not any(
         address in (each.outputs["address"], each.id, each.outputs["selfLink"])
         for each in request.others(network.ADDRESS)
     ):
         raise Refused(f"Error 400: {address} is not a reserved address of {request.region}, invalid")
+
+
+def _internal(request: Request) -> None:
+    subnetwork = network.needed(request, request.get("subnetwork"), network.SUBNETWORK)
+    if subnetwork.region != request.region:
+        raise Refused(f"Error 400: {subnetwork.inputs['name']} is not in {request.region}, invalid")
+
+
+def _own_address(request: Request) -> str:
+    """Of an internal rule: the next free one of its subnetwork."""
+    if request.before:
+        return str(request.before["ipAddress"])
+    return network.private_address(
+        request, network.needed(request, request.get("subnetwork"), network.SUBNETWORK)
+    )
 
 
 def _record(request: Request) -> None:
@@ -108,12 +132,22 @@ TYPES = (
         "forwardingRules",
         REGIONAL,
         fixed=frozenset(
-            {"ipAddress", "ipProtocol", "ports", "portRange", "loadBalancingScheme", "network", "subnetwork"}
+            {
+                "ipAddress",
+                "ipProtocol",
+                "ports",
+                "portRange",
+                "allPorts",
+                "loadBalancingScheme",
+                "network",
+                "subnetwork",
+            }
         ),
         rules={
             "ipProtocol": rules.one_of(("TCP", "UDP", "L3_DEFAULT"), "protocol"),
             "ports[]": rules.port_range,
         },
+        outputs={"ipAddress": _own_address},
         admit=_forwarding,
     ),
     Type(

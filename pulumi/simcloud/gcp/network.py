@@ -14,6 +14,7 @@ NETWORK, SUBNETWORK = "gcp:compute/network:Network", "gcp:compute/subnetwork:Sub
 ROUTER, NAT = "gcp:compute/router:Router", "gcp:compute/routerNat:RouterNat"
 FIREWALL, ADDRESS = "gcp:compute/firewall:Firewall", "gcp:compute/address:Address"
 ROUTE, INSTANCE = "gcp:compute/route:Route", "gcp:compute/instance:Instance"
+NEXT_HOPS = ("nextHopGateway", "nextHopInstance", "nextHopIp", "nextHopIlb", "nextHopVpnTunnel")
 FORWARDING = "gcp:compute/forwardingRule:ForwardingRule"
 # Google keeps the first two addresses of a subnetwork and the last two.
 RESERVED = {"reserved_first": 2, "reserved_last": 2}
@@ -132,6 +133,7 @@ def private_address(request: Request, subnetwork: Record) -> str:
         for interface in record.outputs.get("networkInterfaces") or []
     }
     taken |= {str(record.outputs.get("address")) for record in request.others(ADDRESS)}
+    taken |= {str(record.outputs.get("ipAddress")) for record in request.others(FORWARDING)}
     chosen = addresses.free(subnetwork.inputs["ipCidrRange"], taken, **RESERVED)
     if chosen is None:
         raise Refused(f"IP_SPACE_EXHAUSTED: {subnetwork.inputs['name']} has no free address")
@@ -140,6 +142,30 @@ def private_address(request: Request, subnetwork: Record) -> str:
 
 def _gateway(request: Request) -> str:
     return str(next(ipaddress.ip_network(request.get("ipCidrRange")).hosts()))
+
+
+def _route(request: Request) -> None:
+    network = needed(request, request.get("network"), NETWORK)
+    hops = [key for key in NEXT_HOPS if request.get(key)]
+    if len(hops) != 1:
+        raise Refused(f"Error 400: a route has exactly one of {', '.join(NEXT_HOPS)}, invalid")
+    if hops == ["nextHopInstance"]:
+        instance = needed(request, request.get("nextHopInstance"), INSTANCE)
+        if instance.outputs.get("canIpForward") is not True:
+            raise Refused(
+                f"Error 400: {instance.inputs['name']} cannot forward packets (canIpForward), invalid"
+            )
+    if hops == ["nextHopIlb"]:
+        rule = needed(request, request.get("nextHopIlb"), FORWARDING)
+        if rule.inputs.get("loadBalancingScheme") != "INTERNAL":
+            raise Refused(f"Error 400: {rule.inputs['name']} is no internal passthrough balancer, invalid")
+        if found(request, rule.inputs.get("network"), NETWORK) != network:
+            raise Refused(f"Error 400: {rule.inputs['name']} is in another network than the route, invalid")
+    for subnetwork in request.others(SUBNETWORK):
+        same = found(request, subnetwork.inputs["network"], NETWORK) == network
+        range_ = subnetwork.inputs["ipCidrRange"]
+        if same and addresses.inside(request.get("destRange"), range_):
+            raise Refused(f"Error 400: {request.get('destRange')} lies in the subnetwork {range_}, invalid")
 
 
 def type_(token: str, collection: str, scope: str = "global", **more: Any) -> Type:
@@ -246,7 +272,9 @@ TYPES = (
         ROUTE,
         "routes",
         required=("network", "destRange"),
-        fixed=frozenset({"network", "destRange", "priority", "nextHopIp"}),
+        fixed=frozenset({"network", "destRange", "priority", *NEXT_HOPS}),
         rules={"destRange": rules.network(), "priority": rules.between(0, 65535, "priority")},
+        defaults={"priority": 1000},
+        admit=_route,
     ),
 )

@@ -143,7 +143,10 @@ def _roles_of(playbook: str) -> set[tuple[str, str]]:
 
 def test_an_upgrade_brings_everything_of_ours_that_a_site_has() -> None:
     """An agent of this version beside a datapath, or a shadow's Envoy, of the version before is none."""
-    of_others = {f"marchproxy.edge.{name}" for name in ("host", "nic", "pki", "interconnect", "backend")}
+    of_others = {
+        f"marchproxy.edge.{name}"
+        for name in ("host", "nic", "pki", "interconnect", "interconnect_failover", "backend")
+    }
     ours = {(name, entry) for name, entry in _roles_of("site.yml") if name not in of_others}
     assert ours <= _roles_of("upgrade.yml")
 

@@ -33,6 +33,7 @@ class Answers(Mocks):
                 more = {"ipv6CidrBlock": "2001:db8:0:aa00::/56"}
             case "aws:ec2/instance:Instance":
                 more = {"privateIp": private, "ipv6Addresses": ["2001:db8::1"]}
+                more["primaryNetworkInterfaceId"] = f"eni-{number}"
             case "aws:lb/loadBalancer:LoadBalancer" | "aws:lb/targetGroup:TargetGroup":
                 more = {"arn": f"arn:aws:elasticloadbalancing:::{args.name}", "dnsName": f"{args.name}.test"}
             case "gcp:compute/address:Address":
