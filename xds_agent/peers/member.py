@@ -8,16 +8,20 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from xds_agent.ads.client import Target
+from xds_agent.compile import CompileError
+from xds_agent.model import ModelError
 from xds_agent.peers.follow import Follow
 from xds_agent.peers.lead import Lead
 from xds_agent.peers.leadership import Leadership
 from xds_agent.rollout.pipeline import Pipeline
-from xds_agent.store import StoreError
+from xds_agent.store import SealError, StoreError
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 AGAIN_S = 0.25
+# What reading the database again may say; control goes on by what it has.
+_UNREADABLE = (StoreError, SealError, ModelError, CompileError, ValueError)
 
 
 class Member:
@@ -151,17 +155,19 @@ class Member:
         try:
             newest = await asyncio.to_thread(self._pipeline.ledger.newest_live)
             live = self._pipeline.live
-            if newest != (live.number if live is not None else 0):
+            # A leader that stepped down while it wrote its last word has published the one before.
+            published = self._pipeline.publisher.number
+            if newest != (live.number if live is not None else 0) or published < newest:
                 await self.before_boot()
                 await self._pipeline.boot(leading=False)
-        except StoreError as error:
+        except _UNREADABLE as error:
             self._say(str(error))
 
     async def _read_live(self) -> None:
         try:
             await self.before_boot()
             await self._pipeline.read_live()
-        except StoreError as error:
+        except _UNREADABLE as error:
             self._say(str(error))
 
     def _say(self, words: str) -> None:

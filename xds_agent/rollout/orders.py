@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 LOOK_S = 5.0
 FIRST_RETRY = dt.timedelta(minutes=1)
 LONGEST_RETRY = dt.timedelta(hours=6)
+# Beyond the longest; a time of ever more bits overflows one day.
+_DOUBLED_MOST = 10
+# For the answers of an order to be with all proxies.
+PUBLISH_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,9 @@ class Orders:
         if live is None:
             return
         wanted = [one for one in live.site.edge.certificates if one.source == "acme"]
+        names_wanted = {one.name for one in wanted}
+        self.failures = {name: one for name, one in self.failures.items() if name in names_wanted}
         if not wanted:
-            self.failures.clear()
             return
         try:
             held = await asyncio.to_thread(self._held)
@@ -94,6 +99,11 @@ class Orders:
         except (acme.AcmeError, StoreError) as error:
             await self._failed(name, str(error))
             return
+        except Exception as error:
+            # Whatever it was: the next try must wait, since authorities count them.
+            log.exception("the order of certificate %s broke off", name)
+            await self._failed(name, f"{type(error).__name__}: {error}")
+            return
         self.failures.pop(name, None)
         await self._pipeline.updates.refresh(
             f"certificate {name}: {reason}, ordered from {certificate.directory}"
@@ -103,14 +113,35 @@ class Orders:
         """What the ordering thread calls: returns when the proxies have acknowledged the answers."""
 
         async def bring(answers: acme.Challenges) -> None:
-            self._pipeline.builder.challenges = dict(answers)
+            pipeline = self._pipeline
+            pipeline.builder.challenges = dict(answers)
             what = "answers to" if answers else "end of"
-            await self._pipeline.updates.refresh(f"certificate {name}: {what} its ACME order")
+            await pipeline.updates.refresh(f"certificate {name}: {what} its ACME order")
+            if answers and (words := self._unanswered()):
+                pipeline.builder.challenges = {}
+                raise acme.AcmeError(f"the authority was not told to look: {words}")
 
         def publish(answers: acme.Challenges) -> None:
-            asyncio.run_coroutine_threadsafe(bring(answers), loop).result()
+            bringing = asyncio.run_coroutine_threadsafe(bring(answers), loop)
+            try:
+                bringing.result(PUBLISH_S)
+            except TimeoutError as error:
+                # Control stops or leads no more, or its proxies take too long: nobody hears this thread.
+                bringing.cancel()
+                raise acme.AcmeError(f"its answers were not with the proxies in {PUBLISH_S:g} s") from error
 
         return publish
+
+    def _unanswered(self) -> str:
+        """Why proxies do not give the answers of a pending order, though they were to be published."""
+        pipeline = self._pipeline
+        if pipeline.deposed.is_set():
+            return "this control host leads no more"
+        if pipeline.updates.refused:
+            return f"proxies refused its answers: {pipeline.updates.refused}"
+        if pipeline.live is not None and pipeline.live.behind is not None:
+            return pipeline.live.behind.words
+        return ""
 
     def _obtain(
         self, certificate: Certificate, names: list[str], publish: Callable[[acme.Challenges], None]
@@ -162,7 +193,7 @@ class Orders:
     async def _failed(self, name: str, words: str) -> None:
         now = self._pipeline.now()
         count = self.failures[name].count + 1 if name in self.failures else 1
-        wait = min(FIRST_RETRY * 2 ** (count - 1), LONGEST_RETRY)
+        wait = min(FIRST_RETRY * 2 ** min(count - 1, _DOUBLED_MOST), LONGEST_RETRY)
         self.failures[name] = Failure(words, count, now + wait)
         log.error("certificate %s was not issued, tried again in %s: %s", name, wait, words)
 
