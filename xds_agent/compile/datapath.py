@@ -15,6 +15,7 @@ from xds_agent.model import QOS_CLASSES, Health, ResolvedEndpoint, Service, Site
 from xds_agent.model.tiers import Tier
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import ACCESS_LIST, DATAPATH_SERVICE, PROTECTION, REALS, Resource
+from xds_agent.steering.deciding import Share
 
 PROTECTION_NAME = "protection"
 _PROTOCOLS = {"tcp": pb.TCP, "udp": pb.UDP, "icmp": pb.ICMP}
@@ -76,10 +77,14 @@ def _check(name: str, health: Health) -> Any:
     )
 
 
-def reals_resource(service: Service, resolved: Sequence[ResolvedEndpoint], windows: Windows) -> Resource:
-    """Backends with weight and priority: what Envoy would be told, without places."""
+def reals_resource(
+    service: Service, resolved: Sequence[ResolvedEndpoint], windows: Windows,
+    shares: Sequence[Share] | None = None,
+) -> Resource:  # fmt: skip
+    """Backends with weight and priority: what Envoy would be told, without places. `shares`: what steering
+    decided for where the host stands."""
     message = pb.Reals(service=service.name)
-    assignment = load_assignment(service, resolved, windows)
+    assignment = load_assignment(service, resolved, windows, shares)
     for locality in assignment.endpoints:
         total = sum(one.load_balancing_weight.value for one in locality.lb_endpoints) or 1
         for one in locality.lb_endpoints:

@@ -68,7 +68,7 @@ def audience_of(view: View, decisions: Decisions) -> Audience:
     if not serves and not view.datapath:
         return Audience(False, frozenset())
     place = Region(view.cloud, view.region)
-    return Audience(serves, view.tenants, view.datapath, place if serves and place in decisions else None)
+    return Audience(serves, view.tenants, view.datapath, place if place in decisions else None)
 
 
 def _has_agent(host: Host) -> bool:

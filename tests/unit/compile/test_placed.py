@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from tests.support.golden import words_for_keys
 from xds_agent.compile import Compiler
 from xds_agent.compile.endpoints import load_assignment
 from xds_agent.model import ResolvedEndpoint, Service, Site, load_site
-from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Snapshot
+from xds_agent.proto import datapath_pb2 as pb
+from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, LISTENER, REALS, ROUTES, Snapshot
 from xds_agent.steering import Region
 from xds_agent.steering.asking import Ask
 from xds_agent.steering.deciding import UNDECIDED, Decisions, Known, decide_all
@@ -75,6 +77,36 @@ def compiled() -> Compile:
         return compiler.compile(made, words_for_keys(made), now=NOW, decisions=decisions).snapshots()
 
     return run
+
+
+def test_reals_of_xdp_follow_the_same_decision_as_endpoints_of_envoy(compiled: Compile) -> None:
+    """Priority and share of each backend, on hosts that have no Envoy too."""
+    steering = {"algorithm": "geo", "order": ["aws", "gcp"], "mode": "active-passive"}
+    service = {
+        "name": "db", "protocol": "tcp", "tier": "l4", "listen": {"address": "vip", "port": 5432},
+        "endpoints": [endpoint("10.1.0.1", AWS), endpoint("10.2.0.1", GCP)],
+    }  # fmt: skip
+    hosts = {
+        f"edge-{one.cloud}1": {
+            "address": f"10.0.0.{at}", "groups": ["l4"], "interfaces": ["eth0"], "vip": f"203.0.114.{at}",
+            **one._asdict(),
+        }
+        for at, one in enumerate((AWS, GCP), start=1)
+    }  # fmt: skip
+    edge = {"services": [{**service, "steering": steering}]}
+    made = load_site({"schema": 1, "edge": edge, "hosts": hosts, "origins": {}})
+    everywhere = compiled(made, UNDECIDED)
+    assert len({str(reals(one)) for one in everywhere.values()}) == 1
+    found = compiled(made, decided(made))
+    first = {host: min(reals(one), key=lambda at: at[1])[0] for host, one in found.items()}
+    assert first == {"edge-aws1": "10.1.0.1", "edge-gcp1": "10.2.0.1"}
+    assert {address for address, _ in reals(found["edge-gcp1"])} == {"10.1.0.1", "10.2.0.1"}
+
+
+def reals(snapshot: Snapshot) -> list[tuple[str, int]]:
+    """(address, priority) of each real of db"""
+    said = pb.Reals.FromString(snapshot.of_type(REALS)["db"].body.value)
+    return [(str(ip_address(one.address)), one.priority) for one in said.reals]
 
 
 def test_each_place_gets_what_was_decided_for_it(compiled: Compile) -> None:
