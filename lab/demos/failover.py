@@ -22,7 +22,7 @@ Sends requests through every proxy, one after another. Meanwhile the backends of
 
   1. are killed (nginx is stopped),
   2. answer 503 to every request while their health path stays green,
-  3. answer only one request a second while their health path stays green,
+  3. answer a request every five seconds while their health path stays green,
   4. hang (nginx is stopped in its tracks: connections open, no answer comes),
   5. stand behind lines that lose 5 % of all packets each way, 40 ms away (script/lab wan),
 
@@ -45,7 +45,7 @@ BROWN = f"{KEEP}; sed -i 's|location / {{|location / {{ return 503;|' {CONFIGURA
 SLOW = (
     f"{KEEP}; sed -i -e 's|location / {{|location / {{ limit_req zone=slow burst=10000; "
     "try_files /none @slow; } location @slow {|' "
-    f"-e '1i limit_req_zone $server_port zone=slow:64k rate=1r/s;' {CONFIGURATION} && nginx -s reload"
+    f"-e '1i limit_req_zone $server_port zone=slow:64k rate=12r/m;' {CONFIGURATION} && nginx -s reload"
 )
 
 
@@ -63,7 +63,7 @@ class Fault:
 FAULTS = (
     Fault("killed", "systemctl stop nginx", "systemctl start nginx", True),
     Fault("answering 503, its health path green", BROWN, MENDED, False),
-    Fault("answering one request a second, its health path green", SLOW, MENDED, False),
+    Fault("answering a request every five seconds, its health path green", SLOW, MENDED, False),
     Fault("hanging", "systemctl kill -s STOP nginx", "systemctl kill -s CONT nginx", True),
 )
 SETTLED = 30

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from lab import steady
 from lab.cli import main
-from lab.demos import bad_change
+from lab.demos import bad_change, failover, steering
 from lab.demos.catalogue import DEMOS
 from lab.demos.stage import Shown, show
-from lab.place import HostSpec
+from lab.place import ROOT, HostSpec
 from lab.playbooks import Ended, _message
 
 PROXY = HostSpec("edge1", "c", "n", "10.128.1.11", ("ingress",), "aws")
@@ -62,3 +66,41 @@ def test_the_table_says_what_was_not_so() -> None:
     show([Shown("a", "b", True), Shown("c", "[d]", False)], Console(file=text, width=100))
     assert "[d]" in text.getvalue() and "1 of 2 not as claimed" in text.getvalue()
     assert json.dumps(Shown("a", "b", True).as_json())
+
+
+def test_a_share_is_as_far_off_as_its_worst_cloud_and_what_failed_counts() -> None:
+    said = {("aws us-east-1", "s"): {"gcp": 0.75, "azure": 0.25}}
+    counted = steering.Counted(Counter({"gcp": 70, "azure": 28, "503": 2}))
+    assert steering._off(said, "aws us-east-1", "s", counted) == pytest.approx(0.05)
+    assert counted.failed == 2
+    # Of a service that nobody said anything about nothing was to be counted.
+    assert steering._off(said, "aws us-east-1", "other", counted) == pytest.approx(0.7)
+
+
+def test_shares_that_moved_by_a_point_have_not_come_to_rest() -> None:
+    before = {("p", "s"): {"gcp": 0.50, "azure": 0.50}}
+    assert not steering._differ(before, {("p", "s"): {"gcp": 0.505, "azure": 0.495}})
+    assert steering._differ(before, {("p", "s"): {"gcp": 0.52, "azure": 0.48}})
+    assert steering._differ(before, {})
+
+
+@pytest.mark.parametrize("command", [failover.BROWN, failover.SLOW])
+def test_a_fault_finds_what_it_changes_in_the_backends_configuration(command: str, tmp_path: Path) -> None:
+    """Made and mended on a copy of the template, with the same date afterwards: site.yml restarts nothing."""
+    template = (ROOT / "roles/backend/templates/nginx.conf.j2").read_text()
+    configuration, kept = tmp_path / "backend.conf", tmp_path / "kept.conf"
+    configuration.write_text(template)
+    os.utime(configuration, (1_000_000_000, 1_000_000_000))
+
+    def run(words: str) -> None:
+        words = words.replace(failover.CONFIGURATION, str(configuration)).replace(failover.KEPT, str(kept))
+        subprocess.run(["sh", "-ec", words.replace("nginx -s reload", "true")], check=True)
+
+    run(command)
+    run(command)
+    broken = configuration.read_text()
+    assert "location / { return 503;" in broken or "location / { limit_req" in broken
+    assert "location = /healthz {" in broken
+    run(failover.MENDED)
+    assert configuration.read_text() == template and not kept.exists()
+    assert configuration.stat().st_mtime == 1_000_000_000
