@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import clients
+from lab.apart import TUNNELS
 from lab.commands import attempt, podman_json, run
 from lab.errors import LabError
 from lab.network import CHECKOUT, NAME
@@ -73,8 +74,10 @@ def apply(place: Place, ways: Ways, known: Sides) -> None:
     said = _ask(place, table.program(ways, _ranges(known)))
     if said is None or said == "error\n":
         raise LabError(f"the WAN did not take what was set: {said or 'it has died'}", f"see {_log(place)}")
+    # Between clouds apart nothing passes but tunnels: what is to be dropped must not come in by this way.
+    ports = TUNNELS if place.apart.exists() else ""
     _set_rules(place, {
-        (device, target)
+        (device, target, ports)
         for source, to in ways for device in known[source].devices for target in known[to].ranges
     })  # fmt: skip
 
@@ -173,18 +176,28 @@ def _until(reached: Callable[[], bool]) -> bool:
     return True
 
 
-def rules(place: Place) -> set[tuple[str, str]]:
-    """(device packets come from, range they go to) of the rules that stand."""
+Rule = tuple[str, str, str]
+"""(device packets come from, range they go to, UDP ports FROM:TO; empty: whatever they are)."""
+
+
+def rules(place: Place) -> set[Rule]:
+    """Those that stand."""
     number = str(_number(place))
     found = json.loads(run(["ip", "-j", "-4", "rule", "show", "pref", number]) or "[]")
-    return {(one["iif"], f"{one['dst']}/{one['dstlen']}") for one in found}
+    return {
+        (one["iif"], f"{one['dst']}/{one['dstlen']}",
+         f"{one['dport_start']}:{one['dport_end']}" if "dport_start" in one else "")
+        for one in found
+    }  # fmt: skip
 
 
-def _set_rules(place: Place, wanted: set[tuple[str, str]]) -> None:
+def _set_rules(place: Place, wanted: set[Rule]) -> None:
     number, have = str(_number(place)), rules(place)
     for action, which in (("add", wanted - have), ("del", have - wanted)):
-        for source, target in sorted(which):
+        for source, target, ports in sorted(which):
             words = ["pref", number, "iif", source, "to", target, "lookup", number]
+            if ports:
+                words += ["ipproto", "udp", "dport", ports.replace(":", "-")]
             run(["ip", "-4", "rule", action, *words])
 
 

@@ -155,7 +155,7 @@ static int64_t departure(struct line *line, const uint8_t *packet, int bytes, in
     int64_t due = now;
     if (line->rate_bps) {
         due = line->free_at > now ? line->free_at : now;
-        if (due - now > QUEUE_NS || heap_size == WAITING_MOST) {
+        if (due - now > QUEUE_NS) {
             line->overflowed++;
             return -1;
         }

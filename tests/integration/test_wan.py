@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.apart import TUNNELS
 from lab.place import ROOT
 from lab.wan import running
 from lab.wan.table import MILLION, Way
@@ -116,7 +117,11 @@ def test_without_distances_nothing_of_it_is_left(far: FarNetworks) -> None:
     assert far.on_router(left_of_it) == nothing
     far.set(LONG, LONG)
     there, rules, state = far.on_router(left_of_it)
-    assert there and rules == {("left", "198.51.100.0/24"), ("right", "192.0.2.0/24")} and len(state) == 2
+    assert (
+        there
+        and rules == {("left", "198.51.100.0/24", ""), ("right", "192.0.2.0/24", "")}
+        and len(state) == 2
+    )
     far.set(Way(), Way())
     assert far.on_router(left_of_it) == nothing
     assert _sent(far, NUMBERS[:3], 3)[0] == NUMBERS[:3]
@@ -137,6 +142,20 @@ def test_when_its_program_dies_packets_take_the_short_way(far: FarNetworks) -> N
         far.network.settle()
         left.sendto(b"short", (RIGHT, right.getsockname()[1]))
         assert right.recv(16) == b"short"
+
+
+def test_between_clouds_apart_only_tunnels_go_by_it(far: FarNetworks) -> None:
+    """What the lab drops between them must not come in through the WAN, and takes no part in its losses."""
+    far.place.apart.parent.mkdir(parents=True, exist_ok=True)
+    far.place.apart.touch()
+    far.set(Way(loss_ppm=MILLION), Way())
+    assert far.on_router(lambda: running.rules(far.place)) == {("left", "198.51.100.0/24", TUNNELS)}
+    assert _sent(far, NUMBERS[:3], 3)[0] == NUMBERS[:3]
+    with far.bound("left", socket.SOCK_DGRAM) as left:
+        left.sendto(b"tunnel", (RIGHT, int(TUNNELS.partition(":")[0])))
+        while far.met()[THERE][1].lost < 1:
+            time.sleep(0.01)
+    assert far.met()[THERE][1].packets == 1
 
 
 @pytest.mark.skipif(shutil.which("clang-format") is None, reason="needs clang-format")
