@@ -36,10 +36,10 @@ def unchanged(built: Built, live: Live, nodes: Views, plan: str = "") -> Answer:
 def live(built: Built, number: int, plan: WavePlan, release: Release, nodes: Views) -> Answer:
     """Every wave holds it."""
     tolerated = [f"{words}; tolerated (rollout.tolerate)" for words in release.tolerated.values()]
-    asked = list(release.rounds.notes) if release.rounds is not None else []
     return Answer(
         outcome="live", revision=built.id, number=number, changed=True, lines=built.lines,
-        summary=built.summary, nodes=nodes, notes=_notes(built) + _plan_notes(plan) + tolerated + asked,
+        summary=built.summary, nodes=nodes,
+        notes=_notes(built) + _plan_notes(plan) + tolerated + release.notes,
         left_out={**plan.left_out, **release.tolerated},
     )  # fmt: skip
 

@@ -313,7 +313,8 @@ class Pipeline:
             if failures:
                 nodes = self.publisher.nodes()
                 await self._put_back(change, touched)
-                return replace(await self._refuse(built, number, change, failures), nodes=nodes)
+                answer = await self._refuse(built, number, change, failures)
+                return replace(answer, nodes=nodes, notes=[*answer.notes, *release.notes])
             behind = self._still_behind(built)
             try:
                 await asyncio.to_thread(

@@ -108,6 +108,11 @@ class Release:
     # Who was given the change so far.
     touched: list[str] = field(init=False, default_factory=list)
 
+    @property
+    def notes(self) -> list[str]:
+        """What people should know of the requests through the canaries."""
+        return list(self.rounds.notes) if self.rounds is not None else []
+
     def rebase(self, old: Mapping[str, Snapshot], new: Mapping[str, Snapshot]) -> None:
         """Something else changed on both sides, and every proxy has its own of it already."""
         self.old, self.new = old, new

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from tests.support.real_material import real_material
 from tests.support.small_site import DOCUMENT
 from xds_agent.compile import Compiler
+from xds_agent.explain.route_match import matches_regex
 from xds_agent.model import load_site
 from xds_agent.rollout.canary import sample
 from xds_agent.rollout.canary.choose import MOST, choose
+from xds_agent.rollout.canary.example import example_of
 from xds_agent.rollout.canary.judge import judge, served, was_served
 from xds_agent.rollout.canary.question import Question, Reply
 from xds_agent.snapshot.resource import EMPTY
@@ -68,6 +70,7 @@ def test_nothing_that_differs_is_nothing_to_ask():
         (route(prefix="/pay"), "GET https://shop.example.com/pay"),
         (route(exact="/robots.txt", methods=["HEAD", "POST"]), "HEAD https://shop.example.com/robots.txt"),
         (route(regex="/plain/words"), "GET https://shop.example.com/plain/words"),
+        (route(regex="/v[0-9]+/(cart|pay)"), "GET https://shop.example.com/v0/cart"),
         (
             route(prefix="/b", headers=[{"name": "X-Beta", "exact": "yes"}, {"name": "x", "negate": True}]),
             "GET https://shop.example.com/b with x-beta: yes",
@@ -91,7 +94,8 @@ def test_what_differs_is_asked_for(change, expected):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (route(regex="/v[0-9]+"), "a regular expression"),
+        (route(regex="/v[0-9]+/\\p{L}"), "of which no example can be derived"),
+        (route(regex="[^/].*"), "of which no example can be derived"),
         (route(prefix="/p", methods=["POST"]), "only POST, which may change something"),
         (route(prefix="/p", headers=[{"name": "host", "exact": "x"}]), "a condition on host"),
         (route(exact="/shop.Cart/Empty", service="greeter"), "one gRPC method"),
@@ -101,6 +105,38 @@ def test_what_cannot_be_asked_without_harm_is_told_and_not_asked(change, words):
     found = chosen(change)
     assert found.questions == ()
     assert len(found.unasked) == 1 and words in found.unasked[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.recursive(
+        st.sampled_from(["a", "/", "[0-9]", "[^/]", ".", "\\d", "\\w", "-", "\\.", "[a-c_]", "$", "\\S"]),
+        lambda inner: st.one_of(
+            st.tuples(inner, inner).map("".join),
+            st.tuples(inner, inner).map(lambda pair: f"({pair[0]}|{pair[1]})"),
+            st.tuples(inner, st.sampled_from(["*", "+", "?", "{2}", "{1,3}"])).map(
+                lambda p: f"(?:{p[0]}){p[1]}"
+            ),
+        ),
+    )
+)
+def test_an_example_is_matched_by_its_expression(expression):
+    found = example_of(expression)
+    assert found is None or matches_regex(expression, found)
+    # Without an end in the middle there is always one.
+    assert found is not None or "$" in expression
+
+
+def test_of_udp_it_is_told_that_nothing_is_asked():
+    def dns(edge):
+        edge["services"].append(
+            {
+                "name": "dns", "tenant": "retail", "protocol": "udp", "listen": {"port": 5300},
+                "endpoints": [{"address": "10.9.1.4", "port": 53}],
+            }
+        )  # fmt: skip
+
+    assert any("services[dns]: of udp no datagram" in words for words in chosen(dns).unasked)
 
 
 def test_a_route_that_other_things_are_in_front_of_is_asked_before_its_surroundings():

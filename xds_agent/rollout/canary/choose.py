@@ -112,7 +112,7 @@ def choose(old: Site, new: Site, before: Snapshot, after: Snapshot, *, most: int
     left = len(candidates) - looked_at
     if left > 0:
         unasked.append(f"{left} more requests, beyond the {most} that one canary is asked")
-    unasked += _certificates(questions)
+    unasked += [*_certificates(questions), *_datagrams(differences, after)]
     return Chosen(questions, tuple(unasked))
 
 
@@ -209,6 +209,16 @@ def _streams(differences: _Differences, after: Snapshot) -> Iterator[Question]:
         if listener_on(after.of_type(LISTENER), port, udp=False) is not None:
             line = f"services[{service.name}]"
             yield Question("tcp", "", port, address=_reached_at(after, port), line=line)
+
+
+def _datagrams(differences: _Differences, after: Snapshot) -> Iterator[str]:
+    """UDP services that differ: a datagram that means nothing to them is answered by nobody."""
+    for service in differences.new.edge.services:
+        port = differences.new.edge.listen_port(service)
+        if service.protocol != "udp" or port is None or differences.of_services([service.name]) is None:
+            continue
+        if listener_on(after.of_type(LISTENER), port, udp=True) is not None:
+            yield f"services[{service.name}]: of udp no datagram is known that is harmless and answered"
 
 
 def _reached_at(after: Snapshot, port: int) -> str:

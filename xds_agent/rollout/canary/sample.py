@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from xds_agent.model import HeaderMatch, Route
+from xds_agent.rollout.canary.example import example_of
 
 # An expression without any of these matches itself alone.
 _SPECIAL = re.compile(r"[\\.^$|?*+()\[\]{}]")
+_PATH = re.compile(r"/[^\s?#]*")
 # A canary asks for one label below a wildcard, and for a gRPC method that nobody has.
 LABEL = "marchproxy-canary"
 METHOD = "MarchProxyCanary"
@@ -48,7 +50,12 @@ def _path(rule: Route, *, grpc: bool) -> str:
     if rule.exact is not None:
         return rule.exact
     if rule.regex is not None:
-        return _literal(rule.regex, "paths by a regular expression")
+        path = _literal(rule.regex, "paths by a regular expression")
+        if not _PATH.fullmatch(path):
+            raise Unaskable(
+                f"paths by a regular expression of which no example can be derived ({rule.regex})"
+            )
+        return path
     prefix = rule.prefix or "/"
     return f"{prefix.rstrip('/')}/{METHOD}" if grpc else prefix
 
@@ -83,6 +90,10 @@ def _headers(conditions: Sequence[HeaderMatch]) -> tuple[tuple[str, str], ...]:
 
 
 def _literal(expression: str, what: str) -> str:
-    if _SPECIAL.search(expression):
-        raise Unaskable(what)
-    return expression
+    """The expression itself where it matches that alone, else an example of what it matches."""
+    if not _SPECIAL.search(expression):
+        return expression
+    found = example_of(expression)
+    if found is None:
+        raise Unaskable(f"{what} of which no example can be derived ({expression})")
+    return found
