@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 from xds_agent.explain.proxy_words import unexplained
 from xds_agent.model import join_secrets
 from xds_agent.rollout.build import Behind, Built, Live, same
-from xds_agent.rollout.change import Answer, Change, Conflict
+from xds_agent.rollout.change import Answer, Change
 from xds_agent.rollout.plan import plan_of
 from xds_agent.snapshot.resource import ACCESS_LIST, ENDPOINTS, REALS, SECRET, Snapshot
-from xds_agent.store import SealError, StoreError
 from xds_agent.store.served import About
 
 if TYPE_CHECKING:
@@ -119,6 +118,7 @@ class Remaking:
         self._pipeline = pipeline
         self._counted = counted
         self._look_s = look_s
+        self._said = ""
 
     async def run(self) -> None:
         waited_s = 0.0
@@ -144,8 +144,12 @@ class Remaking:
         pipeline = self._pipeline
         try:
             answer = await remake(pipeline, TIMEOUT_S)
-        except (Conflict, StoreError, SealError, ValueError) as error:
-            log.error("what compiler %s makes is not with the proxies: %s", pipeline.compiler, error)
+        except Exception as error:
+            # An inventory that was good when it went live may be none any more, as when a certificate has
+            # ended: proxies keep what they have, and control serves on.
+            if str(error) != self._said:
+                log.error("what compiler %s makes is not with the proxies: %s", pipeline.compiler, error)
+            self._said = str(error)
             return
         if answer is None:
             return

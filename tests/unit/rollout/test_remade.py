@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.fake_fleet import FakeFleet, Refuse
 from xds_agent.compile import clusters
+from xds_agent.model import ModelError, Problem
 from xds_agent.rollout import release, remade
 from xds_agent.rollout.change import Change
 from xds_agent.rollout.pipeline import Pipeline
@@ -203,3 +204,21 @@ async def test_a_renewal_meanwhile_leaves_the_newer_part_to_the_waves(nodes, new
     again = await newer()
     assert (again.live.behind.compiler, again.live.number) == ("1", 2)
     assert await rolled(again) == ["live"]
+
+
+async def test_an_inventory_that_is_none_any_more_ends_no_control(nodes, newer, document, monkeypatch):
+    control, tries = await newer(), []
+
+    async def fails(change):
+        tries.append(change)
+        raise ModelError([Problem("certificates[shop]", "expired yesterday")])
+
+    monkeypatch.setattr(control, "apply", fails)
+    task = asyncio.create_task(Remaking(control, look_s=0.001).run())
+    async with asyncio.timeout(20):
+        while len(tries) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert not task.done()
+    assert control.live.behind is not None
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
