@@ -365,7 +365,8 @@ class Pipeline:
         words = "; ".join(problem.render() for problem in problems)
         log.warning("revision %d was refused: %s", number, words)
         await asyncio.to_thread(self.ledger.finish, number, "refused", words, change.author)
-        if before is not None and before.behind is not None and built.id == before.id:
+        of_this = before is not None and built.id == before.id and self._still_behind(built) is None
+        if before is not None and before.behind is not None and of_this:
             await asyncio.to_thread(self.ledger.note_refused, self.compiler, words)
             self.live = replace(before, behind=replace(before.behind, refused=words))
         return answers.refused(built, number, before, problems, self.publisher.nodes())

@@ -11,7 +11,7 @@ from xds_agent.proto import marchproxy_pb2 as pb
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "wire" / "0.1.0.json"
 # Between control and its agents; those between control hosts are of one version at a time but for an upgrade.
-MESSAGES = ("Revision", "TypeDigest", "Hello", "Nic", "Heartbeat", "ReportRequest", "ReportResponse",
+MESSAGES = ("Revision", "TypeDigest", "Part", "Hello", "Nic", "Heartbeat", "ReportRequest", "ReportResponse",
             "Question", "Answer", "HeldResource", "RenewRequest", "RenewResponse",
             "LeaderSaid", "Publication", "PublishedView", "FollowerSaid", "NodeOutcome", "NodeReport",
             "ForwardRequest", "ForwardResponse")  # fmt: skip

@@ -206,6 +206,23 @@ async def test_a_renewal_meanwhile_leaves_the_newer_part_to_the_waves(nodes, new
     assert await rolled(again) == ["live"]
 
 
+async def test_a_refused_renewal_is_no_refusal_of_the_newer_compiler(nodes, newer):
+    control = await newer()
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(days=21)
+    control.now = control.builder._now = control.ledger.now = lambda: later
+    for node in nodes.values():
+        mine = node.holds
+        node.decide = lambda complete, mine=mine: (
+            None if complete.snapshot.revision == mine else Refuse("no room")
+        )
+    assert await control.updates.refresh("renewal") is False
+    assert "no room" in control.updates.refused
+    assert (control.live.behind.compiler, control.live.behind.refused) == ("1", "")
+    for node in nodes.values():
+        node.decide = lambda complete: None
+    assert await rolled(control) == ["live"]
+
+
 async def test_an_inventory_that_is_none_any_more_ends_no_control(nodes, newer, document, monkeypatch):
     control, tries = await newer(), []
 
