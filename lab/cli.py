@@ -175,6 +175,8 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps({"supernet": here.supernet, "hosts": rows}, indent=2))
     else:
         _show_status(rows)
+        if wan.is_set(here):
+            err.print("some networks are farther apart than this machine makes them: script/lab wan")
     return 0 if all(row["state"] == "running" for row in rows) else 1
 
 

@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print what is set as JSON")
 
 
+def is_set(place: Place) -> bool:
+    """Whether a direction has a distance."""
+    return bool(running.state(place, running.sides(place)))
+
+
 def run(place: Place, options: argparse.Namespace) -> int:
     change = Change(options.rtt, options.jitter, options.loss, options.rate)
     if options.off or not change.is_empty:

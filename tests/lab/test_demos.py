@@ -24,6 +24,15 @@ def test_bad_changes_are_refused_under_traffic_and_leave_nothing_behind(lab: Lab
     assert status["skipped"] == []
 
 
+def test_requests_go_where_it_was_said_in_every_algorithm_and_mode(lab: Lab) -> None:
+    done = lab.checkout.run("script/lab", "demo", "steering", "--json")
+    assert done.stdout, done.stderr
+    shown = json.loads(done.stdout)["shown"]
+    assert [one for one in shown if not one["as_claimed"]] == []
+    assert done.returncode == 0 and len(shown) == 4 * 8
+    assert json.loads(lab.checkout.must("script/lab", "wan", "--json")) == []
+
+
 CONNECTED_S = """
 import socket, sys, time
 began = time.monotonic()

@@ -63,6 +63,27 @@ def test_every_problem_is_one_line_as_compilers_write_them(run: Any, document: A
     assert lines[-1].endswith("has 2 problems")
 
 
+def test_more_probes_than_a_proxy_may_make_are_refused_with_the_sum(run: Any, document: Any) -> None:
+    asking = json.loads(json.dumps(GOOD))
+    asking["edge"]["limits"] = {"probes_per_second": 1}
+    shop = asking["edge"]["services"][0]
+    shop |= {"health": {"path": "/", "interval": "1s"}, "steering": {"order": ["aws", "gcp"]}}
+    shop["endpoints"] = [
+        {"address": f"10.0.0.{at}", "port": 80, "cloud": cloud, "region": region}
+        for at, (cloud, region) in enumerate((("aws", "us-east-1"), ("gcp", "us-central1")), 1)
+    ]
+    asking["hosts"]["edge1"] |= {"cloud": "aws", "region": "us-east-1"}
+    asking["origins"] = {"edge.limits.probes_per_second": "inventory/edge.yml:7:3"}
+    result = run("validate", document(asking))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "inventory/edge.yml:7: limits.probes_per_second: edge1 would have to make 2 http every 1 s (2.0) = "
+        "2.0 probes a second, its budget is 1; make health.interval 2.00 times as long, or raise the budget\n"
+    )
+    asking["edge"]["limits"]["probes_per_second"] = 2
+    assert run("validate", document(asking)).exit_code == 0
+
+
 def test_validate_json_has_paths_and_origins(run: Any, document: Any) -> None:
     answer = json.loads(run("validate", "--json", document(_bad())).stdout)
     assert answer["valid"] is False
