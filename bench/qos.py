@@ -6,14 +6,16 @@ priority. Unshaped: the same line, one queue for all. P3 sends more than the lin
 
 from __future__ import annotations
 
+import multiprocessing
 import socket
 import statistics
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
+from multiprocessing.synchronize import Event
+from typing import Any
 
 from bench.wires import FAR, NEAR, Wire
 from bench.xdp_objects import BUILD
@@ -27,6 +29,7 @@ P0_PORT, P3_PORT, SINK_PORT = 7000, 7003, 7999
 _LINE_MBIT = 20  # slow enough that a busy machine fills it
 _LINE = f"{_LINE_MBIT}mbit"
 _QUEUE_PACKETS = 200
+_FORK = multiprocessing.get_context("fork")
 
 
 def measure(*, quick: bool = False) -> dict[str, float]:
@@ -102,31 +105,32 @@ def _tc(wire: Wire, lines: list[str]) -> None:
 
 def _ask(wire: Wire, questions: int, *, load: bool) -> tuple[float, float]:
     """The 99th percentile of answers in ms, and what P3 sent in Mbit/s."""
-    network, stop = wire.network, threading.Event()
+    network, stop = wire.network, _FORK.Event()
     sink = network.inside("far", lambda: _bound(FAR, SINK_PORT))
     answering = network.inside("near", lambda: _bound(NEAR, P0_PORT))
     bulk = network.inside("near", lambda: _bound(NEAR, P3_PORT))
     asking = network.inside("far", lambda: _bound(FAR, 0))
-    received: list[int] = []
-    threads = [threading.Thread(target=_answer, args=(answering, stop))]
+    received = _FORK.Value("q", 0)
+    # Processes of their own: in a thread of this one each answer would wait for the interpreter's lock.
+    others = [_FORK.Process(target=_answer, args=(answering, stop))]
     if load:
-        threads += [
-            threading.Thread(target=_fill, args=(bulk, stop)),
-            threading.Thread(target=_drain, args=(sink, stop, received)),
+        others += [
+            _FORK.Process(target=_fill, args=(bulk, stop)),
+            _FORK.Process(target=_drain, args=(sink, stop, received)),
         ]
-    for thread in threads:
-        thread.start()
+    for other in others:
+        other.start()
     try:
         if load:
             time.sleep(0.5)  # the queue fills
-        started, before = time.monotonic(), sum(received)
+        started, before = time.monotonic(), received.value
         times = [_question(asking, number) for number in range(questions)]
         took_s = time.monotonic() - started
-        rate = (sum(received) - before) * 8 / took_s / 1e6
+        rate = (received.value - before) * 8 / took_s / 1e6
     finally:
         stop.set()
-        for thread in threads:
-            thread.join()
+        for other in others:
+            other.join()
         for one in (sink, answering, bulk, asking):
             one.close()
     return statistics.quantiles(times, n=100)[98] * 1000, rate
@@ -153,7 +157,7 @@ def _question(asking: socket.socket, number: int) -> float:
                 raise
 
 
-def _answer(answering: socket.socket, stop: threading.Event) -> None:
+def _answer(answering: socket.socket, stop: Event) -> None:
     while not stop.is_set():
         try:
             text, sender = answering.recvfrom(64)
@@ -162,7 +166,7 @@ def _answer(answering: socket.socket, stop: threading.Event) -> None:
         answering.sendto(text, sender)
 
 
-def _fill(bulk: socket.socket, stop: threading.Event) -> None:
+def _fill(bulk: socket.socket, stop: Event) -> None:
     """Twice what the line takes on the long run: beyond that it only burns a CPU."""
     text, sent, started = bytes(1400), 0, time.monotonic()
     while not stop.is_set():
@@ -172,9 +176,9 @@ def _fill(bulk: socket.socket, stop: threading.Event) -> None:
         time.sleep(0.001)
 
 
-def _drain(sink: socket.socket, stop: threading.Event, received: list[int]) -> None:
+def _drain(sink: socket.socket, stop: Event, received: Any) -> None:
     while not stop.is_set():
         try:
-            received.append(len(sink.recv(2048)))
+            received.value += len(sink.recv(2048))
         except TimeoutError:
             continue
