@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.bpf.test_loading import changed
+
 ROOT = Path(__file__).resolve().parents[2]
 BPFFS = Path("/sys/fs/bpf")
 CLONE_NEWNET = 0x40000000
@@ -336,6 +338,41 @@ def test_a_dead_agent_changes_nothing_and_its_successor_takes_over(
         after = edge.ask("state")["services"][0]
     assert (after["id"], after["reals"][0]["number"]) == (before["id"], before["reals"][0]["number"])
     assert edge.ask("counters")["echo-tcp"]["send_nat"] > 0
+
+
+def test_a_release_with_another_layout_of_reals_and_services_keeps_connections(
+    networks: Networks,
+    program: Path,
+    edge: Edge,
+    backend: Callable[[str], Backend],
+    bpffs: Path,
+    tmp_path: Path,
+) -> None:
+    """Their tables start empty and are written again under the same numbers; NAT's table is shared."""
+    backend("real")
+    assert edge.apply(service("tcp"), service("udp")) == ""
+    before = edge.ask("state")["services"]
+    with networks.client((VIP, 7100)) as connection:
+        assert greeting(connection) == "real"
+        edge.kill()
+        old, new = (
+            f"    __u8 {one};\n    __u8 {other};\n    __be16 port;"
+            for one, other in (("version", "state"), ("state", "version"))
+        )
+        newer = changed(program, tmp_path / "newer", "types.h", old, new)
+        edge = Edge(networks, newer, tmp_path, bpffs, VIP)
+        try:
+            assert edge.start() == ""
+            connection.sendall(b"under another layout")
+            assert connection.recv(64) == b"under another layout"
+            after = edge.ask("state")["services"]
+            with networks.client((VIP, 7100)) as another:
+                assert greeting(another) == "real"
+            assert edge.ask("counters")["echo-tcp"]["send_nat"] > 5
+        finally:
+            edge.kill()
+    assert [one["id"] for one in after] == [one["id"] for one in before]
+    assert [one["reals"][0]["number"] for one in after] == [one["reals"][0]["number"] for one in before]
 
 
 def test_the_next_priority_takes_over_and_flows_stay(

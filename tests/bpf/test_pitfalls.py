@@ -40,7 +40,7 @@ PITFALLS = {
     "MTU and encapsulation": (
         "test_balance.test_a_packet_that_does_not_fit_is_answered_with_the_size_that_does"
     ),
-    "a map of another layout": "test_loading.test_another_layout_shares_nothing",
+    "a map of another layout": "test_loading.test_a_map_of_another_layout_is_not_shared_and_all_others_are",
     "a table that means something else": "test_nat.test_a_table_of_another_meaning_starts_empty",
     "tail calls swapped one by one": "test_pitfalls.test_stages_belong_to_one_generation",
 }

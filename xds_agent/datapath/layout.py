@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from xds_agent.datapath.btf import Btf, Type
@@ -105,10 +105,40 @@ class Layout:
         return f"kind{entry.kind}"
 
 
-def layout_hash(btf: Btf, maps: list[str]) -> str:
-    """Over keys and values of those maps and the table of reasons: generations share maps only if equal."""
-    lines = [f"{name} {number}" for name, number in btf.enum("reason").items()]
-    for name in sorted(maps):
-        key, value = btf.map_types(name)
-        lines.append(f"{name} {Layout(btf, key).describe()} {Layout(btf, value).describe()}")
+# What the rows of a map mean beside their types: enums whose numbers stand in them.
+_MEANINGS = {
+    "counters": ("reason",),
+    "monitored": ("reason",),
+    "reals": ("real_state",),
+    "services4": ("forward", "service_flag"),
+    "services6": ("forward", "service_flag"),
+    "settings": ("setting_flag",),
+    "nat_sets": ("nat_state",),
+    "acl4": ("acl_class",),
+    "acl4_long": ("acl_class",),
+    "acl6": ("acl_class",),
+}
+# Maps of maps say nothing of what is in them; a ring is plain numbers.
+_INNER = {"acl4": "acl_row", "acl4_long": "prefix4", "acl6": "prefix6"}
+
+
+def map_layouts(btf: Btf, plain: Collection[str], nested: Collection[str]) -> dict[str, str]:
+    """A hash per map, over types and meaning of its rows: generations share a map only if it is equal."""
+    return {name: _hash(btf, name, plain=name in plain) for name in (*plain, *nested)}
+
+
+def _hash(btf: Btf, name: str, *, plain: bool) -> str:
+    lines = [name]
+    if plain:
+        lines += [Layout(btf, number).describe() for number in btf.map_types(name)]
+    elif name in _INNER:
+        lines.append(Layout(btf, btf.number(_INNER[name])).describe())
+    for meaning in _MEANINGS.get(name, ()):
+        lines += [f"{label} {number}" for label, number in btf.enum(meaning).items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def layout_hash(layouts: Mapping[str, str]) -> str:
+    """Of all maps together: names a generation's folder of pins."""
+    lines = [f"{name} {layouts[name]}" for name in sorted(layouts)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -22,10 +22,12 @@ _NEEDS = "loading BPF programs needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PER
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Maps to take over: their layout and descriptors. What a restarted agent finds pinned."""
+    """Maps to take over: descriptors, the layout of each, and a name for all of them together. What a
+    restarted agent finds pinned."""
 
     layout: str
     fds: Mapping[str, int]
+    layouts: Mapping[str, str]
 
 
 class Object:
@@ -57,6 +59,11 @@ class Object:
     def own_maps(self) -> dict[str, int]:
         """Without those that libbpf makes of sections, which belong to one generation."""
         return {name: entry for name, entry in self.maps.items() if "." not in name}
+
+    def nested_maps(self) -> list[str]:
+        """Names of the maps that hold maps."""
+        plain = set(self.plain_maps())
+        return [name for name in self.own_maps() if name not in plain]
 
     def plain_maps(self) -> list[str]:
         """Names of the maps that hold values, not other maps."""
@@ -94,14 +101,17 @@ class Object:
         memory = library().bpf_map__initial_value(entry, c.byref(size))
         c.memmove(memory + self.btf.offset_in(".rodata", name), packed, len(packed))
 
-    def share(self, predecessor: Kept | None, layout: str, *, anew: Collection[str] = ()) -> tuple[str, ...]:
+    def share(
+        self, predecessor: Kept | None, layouts: Mapping[str, str], *, anew: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """Take over the predecessor's maps where they are the same; the names of those that start empty."""
         if predecessor is None:
             return ()
         fresh = []
         for name, entry in self.own_maps().items():
             fd = predecessor.fds.get(name)
-            if fd is None or name in anew or predecessor.layout != layout or not _same(fd, entry):
+            same = fd is not None and predecessor.layouts.get(name) == layouts[name] and _same(fd, entry)
+            if fd is None or name in anew or not same:
                 fresh.append(name)
                 continue
             self.reuse(name, fd)

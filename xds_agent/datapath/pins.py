@@ -1,7 +1,8 @@
 """Pins on bpffs: what lets the datapath outlive its agent.
 
-`FOLDER/<layout>/<map>` and `FOLDER/link`. The layout is part of the path, so that a program only ever finds
-maps of its own layout; a folder of another layout is the generation to go back to, or to remove.
+`FOLDER/<layout>/<map>@<layout of it>` and `FOLDER/link`. The layouts are part of the path: a program takes
+over maps of its own layouts and no others; a folder of another one is the generation to go back to, or to
+remove.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from xds_agent.datapath.libbpf import check, library
 from xds_agent.datapath.objects import Kept
 from xds_agent.datapath.program import OWN, Generation
+
+_AT = "@"
 
 
 class NoBpffs(RuntimeError):
@@ -33,7 +36,7 @@ def pin(generation: Generation, folder: Path) -> None:
     except OSError as error:
         raise NoBpffs(_remedy(folder)) from error
     for name, table in generation.maps.items():
-        path = place / name
+        path = place / f"{name}{_AT}{generation.layouts[name]}"
         # A map of another size has taken its place: the pin follows the live one.
         if path.exists() and name in (*generation.fresh, *OWN):
             path.unlink()
@@ -91,10 +94,11 @@ def reopen(folder: Path) -> list[Kept]:
     """What is pinned there, one entry per layout; the caller closes those it does not use."""
     found = []
     for place in sorted(path for path in folder.glob("*") if path.is_dir()):
-        fds = {}
+        fds, layouts = {}, {}
         for path in place.iterdir():
-            fds[path.name] = check(library().bpf_obj_get(str(path).encode()), f"opening {path}")
-        found.append(Kept(place.name, fds))
+            name, _, layouts[name] = path.name.partition(_AT)
+            fds[name] = check(library().bpf_obj_get(str(path).encode()), f"opening {path}")
+        found.append(Kept(place.name, fds, layouts))
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xds_agent.datapath.btf import Btf
 from xds_agent.datapath.info import cookies_missing, verified_instructions
-from xds_agent.datapath.layout import Layout, layout_hash
+from xds_agent.datapath.layout import Layout, layout_hash, map_layouts
 from xds_agent.datapath.libbpf import test_run
 from xds_agent.datapath.maps import Map
 from xds_agent.datapath.objects import Kept, Object
@@ -23,6 +23,12 @@ COOKIE_PROGRAM = "xdp_cookie"
 OWN = ("stages",)  # maps that belong to one generation: its programs are in them
 NAT_WAYS = 8  # slots a flow may have in one set: a cache line of them
 ABORTED, DROP, PASS, TX, REDIRECT = range(5)
+_NAT = ("nat_sets", "nat_flows", "nat_geometry")
+# Whose rows speak of services and reals by number.
+BY_NUMBER = (
+    "rings", "flows", "flows_new", *_NAT, "counters", "monitored", "real_counters", "service_cells",
+    "service_answers",
+)  # fmt: skip
 _BY_SERVICE = ("services4", "services6", "service_cells", "service_answers", "rings")
 
 
@@ -92,6 +98,7 @@ class Generation:
     reasons: dict[str, int]
     maps: dict[str, Map]
     layout: str
+    layouts: dict[str, str]
     fresh: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     _object: Object | None = field(default=None, repr=False)
@@ -108,7 +115,7 @@ class Generation:
 
     def kept(self) -> Kept:
         """What the next generation takes over."""
-        return Kept(self.layout, {name: table.fd for name, table in self.maps.items()})
+        return Kept(self.layout, {name: table.fd for name, table in self.maps.items()}, self.layouts)
 
     def struct(self, name: str) -> Layout:
         return Layout(self.btf, self.btf.number(name))
@@ -120,6 +127,15 @@ class Generation:
         if self._object is not None:
             self._object.close()
             self._object = None
+
+
+def layouts_of(path: Path) -> dict[str, str]:
+    """The layout of each map of an object; nothing is loaded. Raises Unavailable, OSError."""
+    opened = Object(path, PROGRAM)
+    try:
+        return map_layouts(opened.btf, opened.plain_maps(), opened.nested_maps())
+    finally:
+        opened.close()
 
 
 def load(
@@ -147,12 +163,13 @@ def load(
         cookies = features.syn_cookies and missing is None
         if not cookies:
             opened.leave_out(COOKIE_PROGRAM)
-        layout = layout_hash(opened.btf, opened.plain_maps())
+        layouts = map_layouts(opened.btf, opened.plain_maps(), opened.nested_maps())
         opened.resize(_rows(opened, sizes))
         opened.set_constant("features", _constants(features, sizes, cookies=cookies))
         kept = predecessor.kept() if isinstance(predecessor, Generation) else predecessor
         geometry = _geometry(features, sizes)
-        fresh = opened.share(kept, layout, anew=[*OWN, *anew, *_meaningless(opened.btf, kept, geometry)])
+        meaningless = _meaningless(opened.btf, kept, geometry, layouts)
+        fresh = opened.share(kept, layouts, anew=[*OWN, *anew, *meaningless])
         opened.load()
         program = opened.fd(PROGRAM)
         generation = Generation(
@@ -163,7 +180,8 @@ def load(
             instructions=verified_instructions(program),
             reasons={name: n for name, n in opened.btf.enum("reason").items() if name != "REASONS"},
             maps=opened.typed(),
-            layout=layout,
+            layout=layout_hash(layouts),
+            layouts=layouts,
             fresh=tuple(name for name in fresh if name not in OWN),
             missing=(missing,) if missing else (),
             _object=opened,
@@ -221,11 +239,15 @@ def _geometry(features: Features, sizes: Sizes) -> dict[str, int]:
     }
 
 
-def _meaningless(btf: Btf, predecessor: Kept | None, geometry: Mapping[str, int]) -> tuple[str, ...]:
+def _meaningless(
+    btf: Btf, predecessor: Kept | None, geometry: Mapping[str, int], layouts: Mapping[str, str]
+) -> tuple[str, ...]:
     """Maps of the predecessor whose rows mean something else to us, though they look the same."""
     fd = predecessor.fds.get("nat_geometry") if predecessor else None
-    if fd is None:
+    if predecessor is None or fd is None:
         return ()
+    if any(predecessor.layouts.get(name) != layouts[name] for name in _NAT):
+        return _NAT  # halves of one table
     key, value = btf.map_types("nat_geometry")
     held = Map("nat_geometry", fd, key=Layout(btf, key), value=Layout(btf, value))
-    return () if held.get(0) == geometry else ("nat_sets", "nat_flows", "nat_geometry")
+    return () if held.get(0) == geometry else _NAT

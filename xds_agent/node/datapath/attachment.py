@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from xds_agent.datapath.libbpf import Unavailable, library
 from xds_agent.datapath.link import Link
 from xds_agent.datapath.maps import Map
 from xds_agent.datapath.objects import Kept
-from xds_agent.datapath.program import Features, Generation, Sizes, load
+from xds_agent.datapath.program import BY_NUMBER, Features, Generation, Sizes, layouts_of, load
 from xds_agent.node.datapath.network import Interface
 
 log = logging.getLogger(__name__)
 
 _BPF_FS_MAGIC = 0xCAFE4A11
 MAPS, LINKS = "maps", "links"
+_NUMBERS = frozenset({"services4", "services6", "reals"})
 
 
 class AttachError(Exception):
@@ -40,12 +41,18 @@ class Loaded:
     """True where tables of a program that was running before are in use, or their rows."""
 
 
-def load_beside(program: Path, *, folder: Path, sizes: Sizes, balance_seed: int, host_seed: int) -> Loaded:
-    """Load `program` with the maps that are pinned in `folder`. Raises AttachError."""
+def load_beside(
+    program: Path, *, folder: Path, sizes: Sizes, balance_seed: int, host_seed: int, numbered: bool = False
+) -> Loaded:
+    """Load `program` with the maps that are pinned in `folder`. `numbered`: the caller knows the numbers of
+    services and reals and will write them again, where their tables have another layout now.
+
+    Raises AttachError.
+    """
     _check_bpffs(folder)
     kept = _kept(folder)
     try:
-        generation, predecessor = _loaded(program, sizes, (host_seed, balance_seed), kept)
+        generation, predecessor = _loaded(program, sizes, (host_seed, balance_seed), kept, numbered=numbered)
         if predecessor is not None:
             _carry(generation, predecessor)
     except OSError as error:
@@ -172,28 +179,33 @@ def _give(path: Path, *, to_owner_of: Path) -> None:
 
 
 def _loaded(
-    program: Path, sizes: Sizes, seeds: tuple[int, int], kept: Sequence[Kept]
+    program: Path, sizes: Sizes, seeds: tuple[int, int], kept: Sequence[Kept], *, numbered: bool
 ) -> tuple[Generation, Kept | None]:
     """The program, and whose maps it shares. Raises AttachError."""
     host_seed, balance_seed = seeds
     features = Features(
         local_sockets=True, syn_cookies=True, limit_seed=host_seed, balance_seed=balance_seed & 0xFFFFFFFF
     )
-    problem: Exception | None = None
-    # Of several layouts the one that this program shares; a predecessor of another layout gives nothing.
-    for predecessor in (*reversed(kept), None):
-        try:
-            generation = load(program, sizes=sizes, features=features, predecessor=predecessor)
-        except (Unavailable, ValueError, OSError) as error:
-            problem = error
-            break
-        if predecessor is None or generation.layout == predecessor.layout:
-            return generation, predecessor
-        generation.close()
+    problem: Exception
+    try:
+        layouts = layouts_of(program)
+        # The one that is wholly this program's; else the last one gives the maps that are equal.
+        whole = [one for one in kept if one.layouts == layouts]
+        predecessor = next(iter([*whole, *reversed(kept)]), None)
+        anew: tuple[str, ...] = ()
+        if predecessor is not None and not numbered and _renumbered(predecessor, layouts):
+            anew = BY_NUMBER
+        return load(program, sizes=sizes, features=features, predecessor=predecessor, anew=anew), predecessor
+    except (Unavailable, ValueError, OSError) as error:
+        problem = error
     words = str(problem)
     if isinstance(problem, Unavailable) and "libbpf" in words:
         words += " (Debian: libbpf1; role xdp installs it)"
     raise AttachError(f"the datapath's program cannot be loaded: {words}") from problem
+
+
+def _renumbered(predecessor: Kept, layouts: Mapping[str, str]) -> bool:
+    return any(predecessor.layouts.get(name) != layouts[name] for name in _NUMBERS)
 
 
 def _carry(generation: Generation, predecessor: Kept) -> None:
@@ -202,7 +214,9 @@ def _carry(generation: Generation, predecessor: Kept) -> None:
     Rings move by their files. Raises OSError.
     """
     services, reals = generation.sizes.services, generation.sizes.reals
-    for name in {"services4", "services6", "reals"} & set(generation.fresh) & predecessor.fds.keys():
+    for name in _NUMBERS & set(generation.fresh) & predecessor.fds.keys():
+        if predecessor.layouts[name] != generation.layouts[name]:
+            continue
         table = generation.maps[name]
         before = Map(name, predecessor.fds[name], key=table.key, value=table.value)
         for key, value in before.entries():

@@ -27,12 +27,13 @@ from xds_agent.node.datapath.attachment import AttachError, cookie_key, host_see
 from xds_agent.node.datapath.confirming import Confirming
 from xds_agent.node.datapath.lockout import Lockout
 from xds_agent.node.datapath.network import Interface, Network, NetworkError, index_of
+from xds_agent.node.datapath.rates import settings_of
 from xds_agent.node.datapath.rings import RingFiles
 from xds_agent.node.datapath.shaping import Shaping, shape_of
 from xds_agent.node.datapath.vips import set_vips
 from xds_agent.node.datapath.wanted import Address, RealOf, Wanted, wanted_of
 from xds_agent.node.datapath.ways import Ways
-from xds_agent.node.datapath.writer import Writer, settings_of
+from xds_agent.node.datapath.writer import Writer
 from xds_agent.node.envoy_link import Refusal
 from xds_agent.node.probing import OverBudget, Prober, Target
 from xds_agent.snapshot.resource import DATAPATH_SERVICE, EMPTY, Snapshot
@@ -76,6 +77,7 @@ class DatapathLink:
         self._runtime = runtime
         self._on_change, self._on_late_start = on_change, on_late_start
         self._attached = Attached(config, record=(lasting or runtime) / "datapath.confirmed")
+        self._rings = RingFiles(runtime / "rings")
         self._shaping = Shaping(program=config.program, pins=config.pins)
         self._confirming: Confirming | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="datapath")
@@ -229,9 +231,9 @@ class DatapathLink:
         )
         loaded = load_beside(
             config.program, folder=config.pins, sizes=sizes, balance_seed=config.balance_seed,
-            host_seed=host_seed(self._runtime),
+            host_seed=host_seed(self._runtime), numbered=bool(self._rings.numbers()),
         )  # fmt: skip
-        writer = Writer(loaded.generation, rings=RingFiles(self._runtime / "rings"), mtu=self._mtu())
+        writer = Writer(loaded.generation, rings=self._rings, mtu=self._mtu())
         try:
             wanted = self._read(held)
             ways = self._ways(wanted, wait=False)

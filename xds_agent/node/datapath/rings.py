@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from xds_agent.datapath.maglev import SLOTS, Ring, populate
 from xds_agent.node.datapath.wanted import RealKey, WantedReal
 
 _SLOT_BYTES = 8
+_NUMBERS = "numbers.json"
 
 
 def eligible(reals: Iterable[WantedReal], healthy: Callable[[RealKey], bool]) -> tuple[WantedReal, ...]:
@@ -56,6 +59,21 @@ class RingFiles:
         fresh = self._folder / f"{number}.new"
         fresh.write_bytes(ring.words())
         fresh.replace(self._folder / str(number))
+
+    def numbers(self) -> dict[str, Any]:
+        """What `write_numbers` wrote last, {} where there is none."""
+        try:
+            found = json.loads((self._folder / _NUMBERS).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def write_numbers(self, numbers: Mapping[str, Any]) -> None:
+        """Of services, rings and reals: for a program whose tables have another layout. Raises OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fresh = self._folder / f"{_NUMBERS}.new"
+        fresh.write_text(json.dumps(numbers), encoding="ascii")
+        fresh.replace(self._folder / _NUMBERS)
 
     def forget(self, number: int) -> None:
         with contextlib.suppress(OSError):

@@ -9,22 +9,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, ip_address
 
 from xds_agent.datapath.acl import AccessLists, Rule
 from xds_agent.datapath.drain import IDLE_S, pinned_reals, pinned_slots
 from xds_agent.datapath.layout import Value
-from xds_agent.datapath.limit import Rate
 from xds_agent.datapath.maglev import Ring
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.services import UDP, Real, Service, Settings, State, Tables
 from xds_agent.model.limits import DSCPS
 from xds_agent.node.datapath.numbers import MapFull, Numbers
+from xds_agent.node.datapath.rates import byte_rate, rate
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
 from xds_agent.node.datapath.wanted import (
     Address,
     Front,
-    Limits,
     RealKey,
     RealOf,
     Wanted,
@@ -36,8 +35,6 @@ RingKey = tuple[str, int]
 """Service and IP version; 0 where one ring serves both."""
 Healthy = Callable[[RealOf], bool]
 Able = Callable[[RealKey], bool]
-_BURST_SHARE = 10
-_LEAST_BURST_BYTES = 65_536
 # GUE without a header of its own: outer IP and UDP.
 _OUTER_BYTES = {4: 28, 6: 48}
 _NO_MAC = bytes(6)
@@ -67,6 +64,7 @@ class Writer:
         self._written: dict[Front, Service | None] = {}
         self._reals: dict[RealKey, Real] = {}
         self._settings: Settings | None = None
+        self._kept_numbers: object = None
         self._rules: tuple[Rule, ...] | None = None
 
     def take_over(self, wanted: Wanted) -> None:
@@ -81,10 +79,18 @@ class Writer:
                     known[one.name], ring = live[front]
                     if ring:
                         rings[_ring_key(one, front)] = ring
+        reals = self._live_reals()
+        # Tables of another layout start empty: then it is the files that know.
+        kept = self._files.numbers()
+        if kept and not known:
+            known = dict(kept["services"])
+            rings = {(name, version): number for name, version, number in kept["rings"]}
+        if kept and not reals:
+            reals = self._reals_of(kept["reals"])
         sizes = self.generation.sizes
         self.services = Numbers("services", sizes.services, "raise xdp_services", known)
         self.ring_numbers = Numbers("rings", sizes.services, "raise xdp_services", rings)
-        self.reals = Numbers("reals", sizes.reals, "raise xdp_reals", self._live_reals())
+        self.reals = Numbers("reals", sizes.reals, "raise xdp_reals", reals)
         for key, number in rings.items():
             if (ring_found := self._files.read(number)) is not None:
                 self.rings[key] = ring_found
@@ -118,6 +124,7 @@ class Writer:
             self.tables.delete_service(_named(front))
             del self._written[front]
         self._let_go(wanted)
+        self._keep_numbers()
 
     def protect(self, wanted: Wanted, settings: Settings) -> None:
         """Settings and lists alone; also called when something denied for a time is over."""
@@ -218,7 +225,7 @@ class Writer:
         if not one.balanced:
             return Service(
                 id=self.services.take(one.name), address=front.address, port=front.port,
-                protocol=front.protocol, bytes=_byte_rate(one.ingress_bits),
+                protocol=front.protocol, bytes=byte_rate(one.ingress_bits),
             )  # fmt: skip
         forward = one.forward
         if forward == "echo" and one.reals and not eligible(one.reals, able):
@@ -230,7 +237,7 @@ class Writer:
             forward=forward, ring=self.ring_numbers[_ring_key(one, front.address.version)],
             mtu=self._room(reals) if forward == "gue" and reals else 0,
             pass_without_real=one.pass_without_real,
-            packets=_rate(one.packets_per_second), syns=_rate(one.syn_per_second),
+            packets=rate(one.packets_per_second), syns=rate(one.syn_per_second),
             dscp=None if one.qos is None else DSCPS[one.qos],
         )  # fmt: skip
 
@@ -287,6 +294,7 @@ class Writer:
             if self.reals[gone] not in held | previous:
                 self._release(gone)
                 changed = True
+        self._keep_numbers()
         return changed
 
     def _silent_ones_had_their_time(self, key: RingKey, wanted: Wanted) -> bool:
@@ -304,6 +312,40 @@ class Writer:
         self._reals.pop(key, None)
 
     # ---- what runs already
+
+    def _keep_numbers(self) -> None:
+        """Raises OSError."""
+        said = {
+            "services": dict(self.services.items()),
+            "rings": [[*key, number] for key, number in self.ring_numbers.items()],
+            "reals": [
+                [str(key.address), key.port, number, one.mac.hex(), one.state]
+                for key, number in self.reals.items()
+                if (one := self._reals.get(key)) is not None
+            ],
+        }
+        if said != self._kept_numbers:
+            self._files.write_numbers(said)
+            self._kept_numbers = said
+
+    def _reals_of(self, kept: Iterable[tuple[str, int, int, str, State]]) -> dict[RealKey, int]:
+        found: dict[RealKey, int] = {}
+        down: set[RealKey] = set()
+        for address, port, number, mac, state in kept:
+            key = RealKey(ip_address(address), port)
+            found[key] = number
+            # Flows lead to it by its number, also where nobody wants it any more.
+            self._put_again(key, number, Real(key.address, bytes.fromhex(mac), state, port))
+            if state == "down" and bytes.fromhex(mac) != _NO_MAC:
+                down.add(key)
+        self.found_down = frozenset(down)
+        return found
+
+    def _put_again(self, key: RealKey, number: int, real: Real) -> None:
+        self.tables.put_real(number, real)
+        self._reals[key] = real
+        if real.mac != _NO_MAC:
+            self.found_macs[key.address] = real.mac
 
     def _live_services(self) -> dict[Front, tuple[int, int]]:
         found: dict[Front, tuple[int, int]] = {}
@@ -331,38 +373,6 @@ class Writer:
                     down.add(key)
         self.found_down = frozenset(down)
         return found
-
-
-def settings_of(limits: Limits, sources: Iterable[Address], *, cookie_key: bytes) -> Settings:
-    """What holds for the host: rates, and the addresses that packets to reals are sent from."""
-    source4 = next((one for one in sources if isinstance(one, IPv4Address)), IPv4Address(0))
-    source6 = next((one for one in sources if isinstance(one, IPv6Address)), IPv6Address(0))
-    return Settings(
-        monitor=limits.monitor,
-        source_packets=_rate(limits.source_packets),
-        source_syns=_rate(limits.source_syns),
-        ssh_packets=_rate(limits.ssh_packets),
-        tunnel_source4=source4,
-        tunnel_source6=source6,
-        nat_source4=source4,
-        nat_source6=source6,
-        cookies_above=_rate(limits.cookies_above),
-        cookie_key=cookie_key,
-    )
-
-
-def _rate(per_second: int) -> Rate | None:
-    if not per_second:
-        return None
-    return Rate(per_second, burst=max(1, per_second // _BURST_SHARE))
-
-
-def _byte_rate(bits_per_second: int) -> Rate | None:
-    """A quarter of a second at once: policed with less, one TCP flow gets a fraction of its rate."""
-    if not bits_per_second:
-        return None
-    per_second = bits_per_second / 8
-    return Rate(per_second, burst=max(_LEAST_BURST_BYTES, round(per_second / 4)))
 
 
 def _balanced(wanted: Wanted) -> list[WantedService]:

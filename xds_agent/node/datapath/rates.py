@@ -1,0 +1,46 @@
+"""Rates as the inventory says them, and what holds for the whole host, as the maps take it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
+
+from xds_agent.datapath.limit import Rate
+from xds_agent.datapath.services import Settings
+from xds_agent.node.datapath.wanted import Address, Limits
+
+_BURST_SHARE = 10
+_LEAST_BURST_BYTES = 65_536
+
+
+def settings_of(limits: Limits, sources: Iterable[Address], *, cookie_key: bytes) -> Settings:
+    """What holds for the host: rates, and the addresses that packets to reals are sent from."""
+    source4 = next((one for one in sources if isinstance(one, IPv4Address)), IPv4Address(0))
+    source6 = next((one for one in sources if isinstance(one, IPv6Address)), IPv6Address(0))
+    return Settings(
+        monitor=limits.monitor,
+        source_packets=rate(limits.source_packets),
+        source_syns=rate(limits.source_syns),
+        ssh_packets=rate(limits.ssh_packets),
+        tunnel_source4=source4,
+        tunnel_source6=source6,
+        nat_source4=source4,
+        nat_source6=source6,
+        cookies_above=rate(limits.cookies_above),
+        cookie_key=cookie_key,
+    )
+
+
+def rate(per_second: int) -> Rate | None:
+    """Packets; a tenth of a second at once. 0: no limit."""
+    if not per_second:
+        return None
+    return Rate(per_second, burst=max(1, per_second // _BURST_SHARE))
+
+
+def byte_rate(bits_per_second: int) -> Rate | None:
+    """A quarter of a second at once: policed with less, one TCP flow gets a fraction of its rate."""
+    if not bits_per_second:
+        return None
+    per_second = bits_per_second / 8
+    return Rate(per_second, burst=max(_LEAST_BURST_BYTES, round(per_second / 4)))
