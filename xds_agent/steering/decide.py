@@ -112,6 +112,8 @@ def comeback(policy: Policy, standing: Standing, now_s: float) -> float:
     """How much of all requests a group that was down may take: 0 until `after`, 1 when the ramp is over."""
     if not standing.up:
         return 0.0
+    if standing.since_s == -math.inf:
+        return 1.0
     past = now_s - standing.since_s - policy.failback_after_s
     if past < 0.0:
         return 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -51,10 +51,21 @@ class World:
 
     def distance_km(self, one: Region, other: Region) -> float | None:
         """Great-circle distance; None when one of them is not known. A region is 0 km from itself."""
-        if one == other and one.cloud:
-            return 0.0
+        # Asked for by every decision, of the same few pairs.
+        found = self._distances_km.get((one, other), -1.0)
+        if found is None or found >= 0.0:
+            return found
         left, right = self.place(one), self.place(other)
-        return None if left is None or right is None else great_circle_km(left, right)
+        if one == other and one.cloud:
+            found = 0.0
+        else:
+            found = None if left is None or right is None else great_circle_km(left, right)
+        self._distances_km[one, other] = found
+        return found
+
+    @cached_property
+    def _distances_km(self) -> dict[tuple[Region, Region], float | None]:
+        return {}
 
     def usd_per_gb(self, origin: Region, target: Region) -> float | None:
         """Price of a gigabyte from `origin` to `target`; within a region nothing, None when not known."""
