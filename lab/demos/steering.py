@@ -44,6 +44,8 @@ MODES = ("active-active", "active-passive")
 NAMES = tuple(f"steer-{algorithm}-{mode}" for algorithm in ALGORITHMS for mode in MODES)
 REQUESTS, AT_ONCE = 100, 6
 TOLERATED = 0.05
+# What control has decided must be nearer than that, before it is counted.
+DECIDED = TOLERATED / 2
 # Longer than control's look at everything, so that what does not move then has come to rest.
 REST_S = 12.0
 
@@ -93,7 +95,7 @@ def _compared(stage: Stage, scene: str, said: Shares, places: Mapping[str, HostS
     """A row per service, once control has decided what was said, or has not for a long time."""
     try:
         control.until(
-            lambda: _worst(said, control.shares(control.routes(stage)), places) <= TOLERATED, every_s=2
+            lambda: _worst(said, control.shares(control.routes(stage)), places) <= DECIDED, every_s=2
         )
     except LabError:
         stage.say("control did not decide what it had said")

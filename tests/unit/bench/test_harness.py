@@ -46,3 +46,14 @@ def test_json_and_exit_codes(
     assert written["goals"] == {"s": ["<=", 1.0]}
     assert set(written) == {"name", "figures", "goals", "machine"}
     assert "missed" in capsys.readouterr().out
+
+
+def test_what_a_benchmark_cannot_do_is_refused_before_it_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    module = SimpleNamespace(NAME="boot", GOALS={}, measure=lambda quick: pytest.fail("it ran"))
+    monkeypatch.setattr(harness.importlib, "import_module", lambda name: module)
+    with pytest.raises(SystemExit) as refused:
+        harness.main(["boot", "--plot", str(tmp_path / "picture.svg")])
+    assert refused.value.code == 2
+    assert "boot has no --plot" in capsys.readouterr().err
