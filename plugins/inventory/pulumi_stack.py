@@ -19,6 +19,8 @@ description:
   - The group C(all) has C(edge_site) and C(edge_vips), the group C(control) has C(edge_prices).
   - Where the stack makes the way between its regions, C(all) has C(interconnect) (role C(interconnect)) and
     C(control) has C(interconnect_tables) (role C(interconnect_failover)).
+  - Hosts without a public address are reached through the host that the stack names (C(ssh.jump) of the site
+    file), unless C(ansible_ssh_common_args) say otherwise; its key comes from the agent or C(~/.ssh/config).
   - Host keys stay checked. The site's authority signed each host's key, and ssh is given a file of known
     hosts that names this authority.
 options:
@@ -167,7 +169,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 self.inventory.add_host(name, group=group)
             for key, value in {
                 **stack_inventory.variables(host),
-                **_connection(host, connect_by, known),
+                **_connection(document, host, connect_by, known),
             }.items():
                 self.inventory.set_variable(name, key, value)
             self._construct(name, strict)
@@ -212,13 +214,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return file
 
 
-def _connection(host, connect_by, known):
+def _connection(document, host, connect_by, known):
     found = {"ansible_user": host["user"]}
     if connect_by != "name":
         found["ansible_host"] = host[connect_by]
-    if known:
-        # The host's certificate is for its name, while ssh is given an address. Extra, not common arguments:
-        # those are the user's, for example to go through another host.
-        alias = f"-o HostKeyAlias={host['name']} -o StrictHostKeyChecking=yes"
-        found["ansible_ssh_extra_args"] = f"-o UserKnownHostsFile={known} {alias}"
+    # Extra, not common arguments: those are the user's, and come first.
+    arguments = stack_inventory.ssh_arguments(document, host, known, connect_by)
+    if arguments:
+        found["ansible_ssh_extra_args"] = arguments
     return found

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -138,6 +139,11 @@ def check(document):
         f"hosts: {name} is there more than once"
         for name in sorted({n for n in names if names.count(n) > 1 and n})
     ]
+    problems += [
+        f"hosts: {host['name']} is logged in to through {host['jump']}, which is not there"
+        for host in hosts
+        if isinstance(host, dict) and host.get("jump") and host["jump"] not in names
+    ]
     if problems:
         raise StackUnreadable(f"{OUTPUT} is not of the schema {SCHEMA}: " + "; ".join(problems[:20]))
     return document
@@ -203,6 +209,28 @@ def known_hosts(document):
     """Lines for ssh: whoever shows a key signed by the site's authority is who he says he is."""
     authority = document.get("ssh_ca")
     return f"@cert-authority * {authority}\n" if authority else ""
+
+
+def ssh_arguments(document, host, known, connect_by="address"):
+    """Arguments of ssh to a host; ``known`` is the file that names the authority, if there is one.
+
+    A host's certificate is for its name, while ssh is given an address. Where the host is reached through
+    another one, that one's certificate is checked the same way.
+    """
+    found = _trusting(host["name"], known)
+    if host.get("jump"):
+        through = next(one for one in document["hosts"] if one["name"] == host["jump"])
+        address = through["private_address" if connect_by == "private_address" else "address"]
+        words = ["ssh", "-W", "%h:%p", *_trusting(through["name"], known), f"{through['user']}@{address}"]
+        found += ["-o", f"ProxyCommand={shlex.join(words)}"]
+    return shlex.join(found)
+
+
+def _trusting(name, known):
+    if not known:
+        return []
+    options = (f"UserKnownHostsFile={known}", f"HostKeyAlias={name}", "StrictHostKeyChecking=yes")
+    return [word for option in options for word in ("-o", option)]
 
 
 def variables(host):

@@ -81,6 +81,7 @@ def test_hosts_have_groups_variables_and_checked_keys(site: Site) -> None:
     assert (seen["address"], seen["ansible_host"]) == ("198.18.0.2", "198.18.0.2")
     assert (seen["cloud"], seen["zone"], seen["ansible_user"]) == ("aws", "us-east-1a", "admin")
     assert seen["edge_nic"]["driver"] == "ena" and seen["edge_site"] == "prod"
+    assert "interconnect" not in seen
     known = site.cache / "marchproxy" / "known_hosts" / "prod"
     assert known.read_text() == "@cert-authority * ssh-ed25519 AAAAKEY site\n"
     assert f"UserKnownHostsFile={known}" in seen["ansible_ssh_extra_args"]
@@ -177,3 +178,13 @@ def test_a_thousand_hosts(site: Site) -> None:
     """All of them arrive; script/bench pulumi_scale says how fast."""
     found = site.says(document(*(host(number) for number in range(1000)))).list()
     assert len(found["ingress"]["hosts"]) == 1000
+
+
+def test_what_joins_regions_goes_to_the_hosts_and_route_tables_to_control_only(site: Site) -> None:
+    networks = [{"cloud": "aws", "region": "us-east-1", "ranges": ["10.201.0.0/22"], "gateways": ["a"]}]
+    joined = {"type": "wireguard", "networks": networks, "tables": [{"cloud": "aws", "tables": ["rtb-1"]}]}
+    stack = document(host(1), host(2, groups=["control"]), interconnect=joined)
+    seen = plain(site.says(stack).list()["_meta"]["hostvars"])
+    edge, control = seen["edge-aws-us-east-1-1"], seen["edge-aws-us-east-1-2"]
+    assert edge["interconnect"] == {"type": "wireguard", "routes": "cloud", "networks": networks}
+    assert control["interconnect_tables"] == joined["tables"] and "interconnect_tables" not in edge

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pulumi_gcp as gcp
 
 from edge_iac.base import Made, Needs
@@ -66,6 +68,7 @@ class HostsPart(Part):
             link=made.self_link,
             private_address=own,
             address=address.address if address is not None else own,
+            address6=made.network_interfaces.apply(_address6) if self._region.ipv6 and host.public else None,
         )
 
     def _interface(self, host: Host) -> gcp.compute.InstanceNetworkInterfaceArgs:
@@ -88,6 +91,11 @@ class HostsPart(Part):
             if six
             else None,
         )
+
+
+def _address6(interfaces: Sequence[gcp.compute.outputs.InstanceNetworkInterface]) -> str:
+    given = interfaces[0].ipv6_access_configs or []
+    return (given[0].external_ipv6 or "") if given else ""
 
 
 def labels(region: Region, host: Host) -> dict[str, str]:

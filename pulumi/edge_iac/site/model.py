@@ -55,7 +55,12 @@ class RegionSite(Model):
         description="Exactly these zones instead (an account may lack some).",
         examples=[["us-east-1a", "us-east-1c"]],
     )
-    ipv6: Flag = Field(default=False, description="IPv6 beside IPv4.", examples=[True])
+    ipv6: Flag = Field(
+        default=False,
+        description="Subnets, hosts and rules have IPv6 beside IPv4; load balancers, names and tunnels stay "
+        "IPv4. Refused in Azure; in Google Cloud hosts with a public address only.",
+        examples=[True],
+    )
     load_balancer: Flag = Field(
         default=True, description="A network load balancer before the ingress hosts.", examples=[True]
     )

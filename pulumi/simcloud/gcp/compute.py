@@ -86,6 +86,9 @@ def _interfaces(request: Request) -> list[Values]:
         for access in given.get("accessConfigs") or []:
             access.setdefault("networkTier", "PREMIUM")
             access["natIp"] = access.get("natIp") or _ephemeral(request)
+        kept6 = first(request.before, "networkInterfaces[].ipv6AccessConfigs[].externalIpv6")
+        for access in given.get("ipv6AccessConfigs") or []:
+            access.setdefault("externalIpv6", kept6 or f"2600:1900::{request.world.serial:x}")
         made.append(
             {**given, "networkIp": address, "name": f"nic{number}", "network": subnetwork.inputs["network"]}
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from tests.support.stack_output import SECRET, document, host
@@ -40,3 +42,26 @@ def test_what_is_no_inventory_of_ours_is_refused(stack, found, words):
     with pytest.raises(stack.StackUnreadable) as refused:
         stack.check(found)
     assert words in str(refused.value)
+
+
+def test_a_host_behind_another_is_reached_through_it_and_both_keys_are_checked(stack):
+    inner = host(2, address="10.201.0.3", jump="edge-aws-us-east-1-1")
+    found = stack.check(document(host(1), inner))
+    words = shlex.split(stack.ssh_arguments(found, inner, "/known hosts"))
+    assert "HostKeyAlias=edge-aws-us-east-1-2" in words
+    [through] = [word for word in words if word.startswith("ProxyCommand=")]
+    through = shlex.split(through.removeprefix("ProxyCommand="))
+    assert through[:3] == ["ssh", "-W", "%h:%p"] and through[-1] == "admin@198.18.0.2"
+    for option in (
+        "UserKnownHostsFile=/known hosts",
+        "HostKeyAlias=edge-aws-us-east-1-1",
+        "StrictHostKeyChecking=yes",
+    ):
+        assert option in through
+    assert "ProxyCommand" not in stack.ssh_arguments(found, host(1), "/known")
+    assert "10.201.0.2" in stack.ssh_arguments(found, inner, None, "private_address")
+
+
+def test_a_host_behind_one_that_is_not_there_is_refused(stack):
+    with pytest.raises(stack.StackUnreadable, match="through gone, which is not there"):
+        stack.check(document(host(1, jump="gone")))

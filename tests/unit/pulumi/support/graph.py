@@ -18,7 +18,7 @@ from edge_iac.program import make
 from edge_iac.site import Site, load_site
 from pulumi.runtime import rpc
 from pulumi.runtime.config import set_all_config
-from pulumi.runtime.mocks import MockMonitor, set_mocks
+from pulumi.runtime.mocks import MockMonitor, Mocks, set_mocks
 from pulumi.runtime.settings import SETTINGS, set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
@@ -79,8 +79,8 @@ class Graph:
 class Recorder(MockMonitor):
     """Keeps what the engine would be told."""
 
-    def __init__(self) -> None:
-        super().__init__(Answers())
+    def __init__(self, answers: Mocks) -> None:
+        super().__init__(answers)
         self.graph = Graph()
         self._lock = threading.Lock()
 
@@ -139,14 +139,19 @@ def _short(urn: str) -> str:
 
 
 def run_program(
-    program: Callable[[], None], *, stack: str = "site", config: dict[str, str] | None = None
+    program: Callable[[], None],
+    *,
+    stack: str = "site",
+    config: dict[str, str] | None = None,
+    answers: Mocks | None = None,
 ) -> Graph:
     """Runs ``program`` as the engine would; everything it registered. What it raises comes through."""
-    recorder = Recorder()
+    answers = answers or Answers()
+    recorder = Recorder(answers)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        set_mocks(Answers(), project="edge", stack=stack, preview=False, monitor=recorder)
+        set_mocks(answers, project="edge", stack=stack, preview=False, monitor=recorder)
         set_all_config({f"edge:{key}": value for key, value in (config or {}).items()}, ["edge:hostCaKey"])
         # Each run begins with nothing left of the one before, nor of the stack that set_mocks makes.
         SETTINGS.rpc_manager.clear()
@@ -159,10 +164,12 @@ def run_program(
     return recorder.graph
 
 
-def graph_of(site: Site) -> Graph:
+def graph_of(site: Site, answers: Mocks | None = None) -> Graph:
     """What the program registers for ``site``."""
     return run_program(
-        lambda: make(plan_site(site), authority=pulumi.Output.secret(AUTHORITY)), stack=site.name
+        lambda: make(plan_site(site), authority=pulumi.Output.secret(AUTHORITY)),
+        stack=site.name,
+        answers=answers,
     )
 
 
