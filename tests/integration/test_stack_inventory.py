@@ -63,7 +63,7 @@ def plain(value: Any) -> Any:
         if value.keys() == {"__ansible_unsafe"}:
             return value["__ansible_unsafe"]
         return {key: plain(inner) for key, inner in value.items()}
-    return value
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 @pytest.fixture
