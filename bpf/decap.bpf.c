@@ -8,7 +8,8 @@
 struct tunnel {
     __be16 port;
 };
-const volatile struct tunnel tunnel = {};
+/* Where the node agent sends to; another port is set at load. */
+const volatile struct tunnel tunnel = {.port = bpf_htons(6080)};
 
 struct {
     __uint(type, BPF_MAP_TYPE_LPM_TRIE);

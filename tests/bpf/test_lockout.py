@@ -4,6 +4,7 @@ health acts meanwhile. On veth, as in test_node_agent."""
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -256,3 +257,29 @@ def test_skb_mode_serves_too_when_it_is_asked_for(
             assert greeting(connection) == "real"
     finally:
         edge.kill()
+
+
+def test_a_reboot_rebuilds_everything_from_disk_without_control(
+    networks: Networks, program: Path, edge: Edge, backend: Backends, bpffs: Path, tmp_path: Path
+) -> None:
+    """What lay in /run is gone, the card is a new one, control is away: it serves at once, and a program that
+    was confirmed before is not put on trial again."""
+    backend("real")
+    assert edge.apply(service("tcp")) == ""
+    until((tmp_path / "datapath.confirmed").exists, "the program was never confirmed")
+    edge.kill()
+    shutil.rmtree(bpffs)
+    for path in tmp_path.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in ("held.json", "datapath.confirmed"):
+            path.unlink()
+    subprocess.run(["ip", "-n", networks.name("edge"), "link", "del", "eth0"], check=True)
+    networks.join("edge")
+    (tmp_path / "control").write_text("away")
+    assert edge.start() == ""
+    first = attached(networks)
+    with networks.client((VIP, 7100)) as connection:
+        assert greeting(connection) == "real"
+    assert attached(networks) == first != 0
+    assert edge.ask("state")["problem"] == ""

@@ -182,10 +182,12 @@ class Edge:
     """The datapath of the edge, in a process of its own."""
 
     def __init__(
-        self, networks: Networks, program: Path, folder: Path, pins: Path, *vips: str, **config: Any
-    ) -> None:
+        self, networks: Networks, program: Path, folder: Path, pins: Path, *vips: str,
+        rights: tuple[str, ...] = (), **config: Any,
+    ) -> None:  # fmt: skip
+        """`rights`: a command that takes rights away before it goes on."""
         self._command = [
-            "nsenter", f"--net=/run/netns/{networks.name('edge')}", sys.executable, "-m",
+            "nsenter", f"--net=/run/netns/{networks.name('edge')}", *rights, sys.executable, "-m",
             "tests.support.datapath_host", str(folder), str(pins), str(program), "eth0", *vips,
         ]  # fmt: skip
         self._environment = {**os.environ, "DATAPATH_HOST": json.dumps(config)}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 import socket
 import subprocess
 import threading
+import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ import pytest
 from tests.bpf.test_lockout import until
 from tests.bpf.test_node_agent import (
     PATIENCE_S,
+    VIP,
     Backend,
     Edge,
     Networks,
@@ -157,3 +162,47 @@ def test_a_card_that_comes_back_is_shaped_again(networks: Networks, edge: Edge, 
         "no classes on the new card",
     )
     assert asked(networks)[1] == 46 << 2
+
+
+NOBODY = 65534
+RIGHTS = ("bpf", "net_admin", "perfmon", "net_raw")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that the agent's user may reach; pytest's own are root's."""
+    folder = Path(f"/run/mp-test-{uuid.uuid4().hex[:8]}")
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_rights_of_the_agents_unit_suffice_for_all_of_it(
+    networks: Networks, program: Path, bpffs: Path, place: Path, proxy: Backend
+) -> None:
+    """Probation, proof, marks, classes and cookies, as role xds_agent runs it: no root."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("needs the Debian package util-linux")
+    bpffs.mkdir()
+    os.chown(bpffs, NOBODY, NOBODY)
+    given = ",".join(f"+{one}" for one in RIGHTS)
+    edge = Edge(
+        networks, program, place, bpffs, VIP,
+        rights=("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+                f"--inh-caps=-all,{given}", f"--ambient-caps=-all,{given}", f"--bounding-set=-all,{given}"),
+    )  # fmt: skip
+    wanted = by_envoy("udp", qos="P1", bandwidth={"egress": "100mbit"})
+    protection = {} if cookies_missing() else {"syn_cookies_above": 1000}
+    try:
+        assert edge.start() == ""
+        assert edge.apply(wanted, protection=protection) == ""
+        assert asked(networks)[1] == 34 << 2
+        until((place / "datapath.confirmed").exists, "the program was never confirmed")
+        edge.kill()
+        assert edge.start() == ""
+        assert asked(networks)[1] == 34 << 2
+        assert edge.apply(by_envoy("udp")) == ""
+        assert asked(networks)[1] == 0
+    finally:
+        edge.kill()
