@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections import Counter
 
@@ -24,6 +25,35 @@ def test_slots_are_shared_evenly() -> None:
 def test_weights_count() -> None:
     counts = Counter(populate({1: ("a", 1), 2: ("b", 3), 3: ("c", 10)}))
     assert [round(counts[number] / SLOTS * 14) for number in (1, 2, 3)] == [1, 3, 10]
+
+
+def by_rounds(reals: dict[int, tuple[str, int]], slots: int) -> list[int]:
+    """The definition: each round every real saves its weight, and chooses when it has that of the heaviest."""
+    heaviest, table, saved = max(weight for _, weight in reals.values()), [0] * slots, dict.fromkeys(reals, 0)
+    order = sorted(reals, key=lambda number: reals[number][0])
+    places = {}
+    for number in order:
+        digest = hashlib.blake2b(reals[number][0].encode(), digest_size=16).digest()
+        offset, skip = struct.unpack("<QQ", digest)
+        places[number] = [offset % slots, skip % (slots - 1) + 1]
+    while True:
+        for number in order:
+            saved[number] += reals[number][1]
+            if saved[number] < heaviest:
+                continue
+            saved[number] -= heaviest
+            while table[places[number][0]]:
+                places[number][0] = sum(places[number]) % slots
+            table[places[number][0]] = number
+            if all(table):
+                return table
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([1, 2, 3, 7, 100, 10_000]), min_size=1, max_size=8))
+def test_turns_are_those_of_rounds_whatever_the_weights(weights: list[int]) -> None:
+    reals = {number: (f"10.1.0.{number}", weight) for number, weight in enumerate(weights, 1)}
+    assert populate(reals, slots=101) == by_rounds(reals, 101)
 
 
 def test_a_lost_real_moves_little_else() -> None:

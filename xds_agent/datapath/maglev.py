@@ -9,9 +9,11 @@ before, A now" looks as if nothing had happened.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import struct
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 SLOTS = 65537
 _MOVED = 1 << 63
@@ -27,26 +29,36 @@ def populate(reals: Mapping[int, tuple[str, int]], *, slots: int = SLOTS) -> lis
     if not reals:
         return table
     heaviest = max(weight for _, weight in reals.values())
+    # When each is next to choose, in rounds: its k-th turn is in round ceil(k * heaviest / weight). A heap,
+    # since most rounds are the heaviest's alone where weights differ by far.
     turns = []
-    for number, (name, weight) in sorted(reals.items(), key=lambda entry: entry[1][0]):
+    for place, (number, (name, weight)) in enumerate(sorted(reals.items(), key=lambda entry: entry[1][0])):
         digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
         offset, skip = struct.unpack("<QQ", digest)
-        turns.append([number, offset % slots, skip % (slots - 1) + 1, weight, 0])
-    filled = 0
-    while True:
-        for turn in turns:
-            turn[4] += turn[3]
-            if turn[4] < heaviest:
-                continue
-            turn[4] -= heaviest
-            at = turn[1]
-            while table[at]:
-                at = (at + turn[2]) % slots
-            table[at] = turn[0]
-            turn[1] = (at + turn[2]) % slots
-            filled += 1
-            if filled == slots:
-                return table
+        chooser = _Chooser(number, weight, offset % slots, skip % (slots - 1) + 1)
+        turns.append((-(-heaviest // weight), place, chooser))
+    heapq.heapify(turns)
+    for _ in range(slots):
+        _, place, chooser = turns[0]
+        at = chooser.at
+        while table[at]:
+            at = (at + chooser.skip) % slots
+        table[at] = chooser.number
+        chooser.at = (at + chooser.skip) % slots
+        chooser.turn += 1
+        heapq.heapreplace(turns, (-(-chooser.turn * heaviest // chooser.weight), place, chooser))
+    return table
+
+
+@dataclass(slots=True)
+class _Chooser:
+    """A real that fills slots in an order of its own; `turn`: which of its turns is next, from 1."""
+
+    number: int
+    weight: int
+    at: int
+    skip: int
+    turn: int = 1
 
 
 class Ring:
