@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.bpf.support.packets import Packet
 from tests.bpf.test_node_agent import (
     HEALTH,
     PATIENCE_S,
@@ -195,10 +196,10 @@ def test_detached_by_hand_is_said_until_it_is_attached_by_hand(
     }  # fmt: skip
     (tmp_path / "node.yml").write_text(yaml.safe_dump(node))
 
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
+    def command(*words: str, group: str = "datapath") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["nsenter", f"--net=/run/netns/{networks.name('edge')}", sys.executable, "-m", "xds_agent",
-             "datapath", *words, "--config", str(tmp_path / "node.yml"), "--json"],
+             *([group] if group else []), *words, "--config", str(tmp_path / "node.yml"), "--json"],
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
@@ -215,6 +216,14 @@ def test_detached_by_hand_is_said_until_it_is_attached_by_hand(
     with networks.client((VIP, 7100)) as connection:
         assert greeting(connection) == "real"
     assert command("status").returncode == 0
+    live = {"document": {"edge": {}, "origins": {"edge.services[echo-tcp].forward": "edge/echo.yml:9:3"}}}
+    (tmp_path / "live.json").write_text(json.dumps(live))
+    frame = Packet(source="10.99.1.2", destination=VIP, dport=7100, flags=2, payload=b"").bytes()
+    said = command("explain-packet", "--hex", frame.hex(), "--site", str(tmp_path / "live.json"), group="")
+    [explained] = json.loads(said.stdout)
+    assert (explained["verdict"], explained["reason"]) == ("sent on by XDP", "send_nat"), said.stderr
+    [forward] = [one for one in explained["stages"] if one["stage"] == "forward"]
+    assert (forward["path"], forward["origin"]) == ("services[echo-tcp].forward", "edge/echo.yml:9:3")
 
 
 def test_new_addresses_and_another_mtu_of_the_host_are_followed(

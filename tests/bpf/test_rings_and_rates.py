@@ -28,7 +28,7 @@ def test_weights_count() -> None:
 
 
 def by_rounds(reals: dict[int, tuple[str, int]], slots: int) -> list[int]:
-    """The definition: each round every real saves its weight, and chooses when it has that of the heaviest."""
+    """The definition: each round a real saves its weight, and chooses when it has that of the heaviest."""
     heaviest, table, saved = max(weight for _, weight in reals.values()), [0] * slots, dict.fromkeys(reals, 0)
     order = sorted(reals, key=lambda number: reals[number][0])
     places = {}

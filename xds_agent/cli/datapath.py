@@ -107,6 +107,9 @@ def attach(config: Config = NODE_YML, as_json: Json = False) -> None:
 def explain_packet(
     capture: Annotated[Path | None, typer.Argument(help="A pcap file (Ethernet).")] = None,
     hexadecimal: Annotated[str | None, typer.Option("--hex", help="One frame in hexadecimal.")] = None,
+    site: Annotated[
+        Path | None, typer.Option("--site", help="live.json of control: names file and line of each stage.")
+    ] = None,
     config: Config = NODE_YML,
     as_json: Json = False,
 ) -> None:
@@ -117,12 +120,14 @@ def explain_packet(
     [dim]Examples:[/dim]
       xds-agent explain-packet strange.pcap
       xds-agent explain-packet --hex 0242ac110002024200000000080045...
+      ssh control1 xds-agent live > live.json; xds-agent explain-packet strange.pcap --site live.json
     """
     from xds_agent.datapath.libbpf import Unavailable
     from xds_agent.node.datapath.pinned import NotRunning, Pinned
-    from xds_agent.node.datapath.replay import Replayer
+    from xds_agent.node.datapath.replay import Replayer, with_origins
 
     frames = _frames(capture, hexadecimal)
+    document = _live(site)
     state, own = _state(config), _datapath(config)
     try:
         with closing(Pinned.of_state(state)) as pinned:
@@ -131,6 +136,7 @@ def explain_packet(
                 found = [replayer.run(frame) for frame in frames]
     except (NotRunning, Unavailable, OSError) as error:
         raise CliError(str(error)) from error
+    found = [with_origins(one, document.get("edge", {}), document.get("origins", {})) for one in found]
     if as_json:
         from dataclasses import asdict
 
@@ -140,6 +146,20 @@ def explain_packet(
 
     for number, one in enumerate(found, 1):
         show_packet(number, one)
+
+
+def _live(site: Path | None) -> dict[str, Any]:
+    """The document of a live.json, or a site document itself; {} without one."""
+    if site is None:
+        return {}
+    try:
+        said = json.loads(site.read_bytes())
+        document = said.get("document", said)
+        if isinstance(document.get("edge"), dict):
+            return dict(document)
+    except (OSError, ValueError, AttributeError) as error:
+        raise CliError(f"{site}: {error}", "make it on control: xds-agent live > live.json") from error
+    raise CliError(f"{site} holds no site", "make it on control: xds-agent live > live.json")
 
 
 def _frames(capture: Path | None, hexadecimal: str | None) -> list[bytes]:

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from xds_agent.cli import output
 
 if TYPE_CHECKING:
     from xds_agent.node.datapath.replay import Replayed
@@ -92,5 +95,6 @@ def show_packet(number: int, found: Replayed) -> None:
     console = Console()
     console.print(f"[bold]packet {number}: {found.verdict}[/] ({found.reason})")
     for stage in found.stages:
-        path = f"  [dim]{stage.path}[/]".replace("[dim]services[", "[dim]services\\[") if stage.path else ""
+        where = escape(", ".join(part for part in (stage.path, output.place(stage.origin or None)) if part))
+        path = f"  [dim]{where}[/]" if where else ""
         console.print(f"  {stage.stage}: {stage.text}{path}", soft_wrap=True)

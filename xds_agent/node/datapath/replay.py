@@ -6,15 +6,17 @@ flows of its own: live traffic neither changes the answer nor sees the packet.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.program import DROP, PASS, TX, Features, Generation, Sizes, load
+from xds_agent.model.site import find_origin
 from xds_agent.node.datapath.pinned import Pinned
 from xds_agent.node.datapath.wanted import Address, Network, Wanted
 
@@ -48,11 +50,13 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage's word about the packet. `path`: where in the inventory it is said."""
+    """One stage's word about the packet. `path`: where in the inventory it is said; `origin`: file and line
+    of that, where the inventory is at hand."""
 
     stage: str
     text: str
     path: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,29 @@ class Replayer:
         if kind == "exempt":
             return Stage("access lists", f"{network} is exempt from lists and limits", "protection.allow")
         return Stage("access lists", f"{network} is denied", "protection.deny")
+
+
+def with_origins(found: Replayed, edge: Mapping[str, Any], origins: Mapping[str, str]) -> Replayed:
+    """The same with file and line of each stage, by an inventory's document. Pure."""
+    stages = []
+    for stage in found.stages:
+        path = _exact(stage, edge)
+        origin = find_origin(origins, path) if path else None
+        stages.append(replace(stage, path=path, origin=origin or ""))
+    return replace(found, stages=tuple(stages))
+
+
+def _exact(stage: Stage, edge: Mapping[str, Any]) -> str:
+    """Of a list of networks the very entry that decided, if the inventory names it."""
+    listed = (edge.get("protection") or {}).get(stage.path.rpartition(".")[2])
+    if not stage.path.startswith("protection.") or not isinstance(listed, list):
+        return stage.path
+    network = stage.text.split(" ", 1)[0]
+    for at, text in enumerate(listed):
+        with contextlib.suppress(ValueError):
+            if str(ipaddress.ip_network(str(text))) == network:
+                return f"{stage.path}[{at}]"
+    return stage.path
 
 
 def _holds(network: Network, address: Address) -> bool:
