@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from lab import client, steady
 from lab.commands import podman
@@ -25,12 +26,13 @@ Sends requests through every proxy, one after another. Meanwhile the backends of
   3. answer a request every five seconds while their health path stays green,
   4. hang (nginx is stopped in its tracks: connections open, no answer comes),
   5. stand behind lines that lose 5 % of all packets each way, 40 ms away (script/lab wan),
+  6. are cut off from one other cloud, and from that one alone,
 
 each for a while or until every proxy is answered from another cloud and control has decided the same, and
 then mended, until everything is back where it was. `xds-agent what-if --cloud-down` is asked before, and has
 to have said where the requests then went. Last, a service goes where a gigabyte is cheapest, and
 
-  6. that cloud's price is raised in the inventory (inventories/lab/edge/demo-failover.yml, applied with
+  7. that cloud's price is raised in the inventory (inventories/lab/edge/demo-failover.yml, applied with
      playbooks/routes.yml and removed again).
 
 No request may fail.
@@ -70,6 +72,7 @@ SETTLED = 30
 UNSEEN_S = 10.0
 LOSS = Change(rtt=timedelta(milliseconds=40), loss_ppm=table.parse_loss("5%"))
 LOSS_S = 20.0
+CUT = Change(loss_ppm=table.parse_loss("100%"))
 PRICED = "demo-price"
 CHEAP, DEARER, DEAR = 0.05, 0.09, 0.25
 
@@ -101,6 +104,7 @@ def play(stage: Stage) -> Iterable[Shown]:
         predicted == went,
     )  # fmt: skip
     yield from _lossy(stage, first, watches)
+    yield from _parted(stage, first, watches)
     yield from _priced(stage, first)
 
 
@@ -127,24 +131,65 @@ def _broken(
 
 
 def _lossy(stage: Stage, first: str, watches: Sequence[steady.Watch]) -> Iterator[Shown]:
-    known = running.sides(stage.place)
-    before = {at: way for at, (way, _) in running.state(stage.place, known).items()}
-    lossy, started = before, [len(watch.met) for watch in watches]
+    started = [len(watch.met) for watch in watches]
     others = {host.cloud for host in stage.place.hosts if host.cloud and host.cloud != first}
-    for other in sorted(others & known.keys()):
-        lossy = table.changed(lossy, (first, other), LOSS)
     stage.say(f"lines to {first} lose 5 % of all packets")
-    with steady.requests(watches, stage.site):
-        running.apply(stage.place, lossy, known)
-        try:
-            time.sleep(LOSS_S)
-            counts = [met for at, (_, met) in running.state(stage.place, known).items() if first in at]
-        finally:
-            running.apply(stage.place, before, known)
-    lost, packets = sum(one.lost for one in counts), sum(one.packets for one in counts)
+    with steady.requests(watches, stage.site), _lines(stage, first, others, LOSS) as counts:
+        time.sleep(LOSS_S)
+        lost, packets = sum(one.lost for one in counts()), sum(one.packets for one in counts())
     row = _lossless(f"while lines to {first} lose 5 %", watches, started)
     came = f"{row.came}; {lost} of {packets} packets were lost"
     yield Shown(row.claim, came, row.as_claimed and lost > 0)
+
+
+def _parted(stage: Stage, first: str, watches: Sequence[steady.Watch]) -> Iterator[Shown]:
+    """The line between the first cloud and one other is cut."""
+    other = sorted({watch.proxy.cloud for watch in watches if watch.proxy.cloud} - {first})[0]
+    cut_off = [watch for watch in watches if watch.proxy.cloud == other]
+    started = [len(watch.met) for watch in watches]
+    stage.say(f"the line between {first} and {other} is cut")
+    with steady.requests(watches, stage.site):
+        began = time.monotonic()
+        with _lines(stage, first, {other}, CUT):
+            moved = control.until(lambda: all(_elsewhere(one, first) for one in cut_off)) - began
+            decided = control.until(lambda: first not in _clouds(_from(stage, other))) - began
+            rows = control.routes(stage, SERVICE)
+            elsewhere = _clouds(row for row in rows if not row["seen_from"].startswith(f"{other} "))
+        mended = time.monotonic()
+        back = control.until(lambda: _serving(stage) == first) - mended
+    met = {
+        word for watch, at in zip(watches, started, strict=True) if watch.proxy.cloud != other
+        for word in watch.met[at:]
+    }  # fmt: skip
+    yield _lossless(f"while the line between {first} and {other} is cut", watches, started)
+    yield Shown(
+        f"only {other} sees that {first} is gone: nothing changes for other places",
+        f"from {other} elsewhere after {moved:.1f} s, control decided the same after {decided:.1f} s, back "
+        f"{back:.0f} s after it was mended; others were answered from {', '.join(sorted(met))} throughout",
+        elsewhere == {first} and met == {first},
+    )  # fmt: skip
+
+
+def _from(stage: Stage, cloud: str) -> list[dict[str, Any]]:
+    rows = control.routes(stage, SERVICE)
+    return [row for row in rows if row["seen_from"].startswith(f"{cloud} ")]
+
+
+@contextmanager
+def _lines(
+    stage: Stage, cloud: str, others: Iterable[str], change: Change
+) -> Iterator[Callable[[], list[table.Met]]]:
+    """Lines between a cloud and others, changed for a while; gives what packets met on them."""
+    known = running.sides(stage.place)
+    before = {at: way for at, (way, _) in running.state(stage.place, known).items()}
+    changed: table.Ways = before
+    for other in sorted(set(others) & known.keys()):
+        changed = table.changed(changed, (cloud, other), change)
+    running.apply(stage.place, changed, known)
+    try:
+        yield lambda: [met for at, (_, met) in running.state(stage.place, known).items() if cloud in at]
+    finally:
+        running.apply(stage.place, before, known)
 
 
 def _priced(stage: Stage, first: str) -> Iterator[Shown]:
@@ -219,7 +264,7 @@ def _serving(stage: Stage) -> str:
     return clouds.pop() if len(clouds) == 1 else ""
 
 
-def _clouds(rows: Iterable[dict[str, object]]) -> set[str]:
+def _clouds(rows: Iterable[dict[str, Any]]) -> set[str]:
     return {str(row["cloud"]) for row in rows if row["share"]}
 
 
