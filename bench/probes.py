@@ -1,7 +1,8 @@
 """What a probe costs the node agent: CPU time of its process for each, at the budget's pace, over loopback.
 
-Loopback is dear: the kernel does the other end's half of a connection in the time of who connects. `floor_us`
-is that alone, a connection opened and closed by hand. Servers are a process of their own.
+Loopback is dear: the kernel does the other end's half of a connection in the time of who connects. `alone_us`
+is a connection opened and closed by hand, the process woken for each: probes that are due together share
+that. Servers are processes of their own.
 """
 
 from __future__ import annotations
@@ -36,6 +37,19 @@ while True:
     connection.close()
 """
 
+_GRPC_SERVER = """
+import threading
+from concurrent import futures
+import grpc
+server = grpc.server(futures.ThreadPoolExecutor(2))
+check = grpc.unary_unary_rpc_method_handler(lambda request, context: bytes((8, 1)))
+health = grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
+server.add_generic_rpc_handlers((health,))
+print(server.add_insecure_port("0.0.0.0:0"), flush=True)
+server.start()
+threading.Event().wait()
+"""
+
 
 def measure(*, quick: bool = False) -> dict[str, float]:
     """Microseconds a probe, and percent of a core at the budget; --quick takes 2 s each."""
@@ -48,14 +62,25 @@ def measure(*, quick: bool = False) -> dict[str, float]:
             http_us = uvloop.run(
                 _cost_us([_target(n, port, Check("http", path="/healthz")) for n in range(_TARGETS)], seconds)
             )
-            floor_us = _floor_us(port)
+            alone_us = _alone_us(port)
+        finally:
+            server.kill()
+    with subprocess.Popen([sys.executable, "-c", _GRPC_SERVER], stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            port = int(server.stdout.readline())
+            grpc_us = uvloop.run(
+                _cost_us([_target(n, port, Check("grpc")) for n in range(_TARGETS)], seconds)
+            )
         finally:
             server.kill()
     return {
         "tcp_us": tcp_us,
         "http_us": http_us,
-        "floor_us": floor_us,
+        "grpc_us": grpc_us,
+        "alone_us": alone_us,
         "percent_of_core": max(tcp_us, http_us) * PROBES_PER_S / 1e4,
+        "grpc_percent_of_core": grpc_us * PROBES_PER_S / 1e4,
         "probes_per_s": PROBES_PER_S,
     }
 
@@ -78,7 +103,7 @@ async def _cost_us(targets: list[Target], seconds: float) -> float:
         await asyncio.gather(running, return_exceptions=True)
 
 
-def _floor_us(port: int, rounds: int = 500) -> float:
+def _alone_us(port: int, rounds: int = 500) -> float:
     waiting = select.epoll()
     began = time.process_time()
     for _ in range(rounds):

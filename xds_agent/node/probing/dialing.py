@@ -1,4 +1,4 @@
-"""Probes over a TCP connection: it opens (`tcp`), or a web server on it answers as it should (`http`).
+"""Probes over a TCP connection: it opens (`tcp`), or a server on it answers as it should (`http`, `grpc`).
 
 The round trip is the kernel's own (TCP_INFO): between SYN and SYN-ACK, whatever this process was doing. All
 connections wait in one epoll of the dialer's own, with neither a task nor a timer each: with those, a probe
@@ -22,8 +22,9 @@ from functools import lru_cache
 
 import h11
 
+from xds_agent.node.probing import grpc_health
 from xds_agent.node.probing.outcome import Answered, Failed, Outcome, Unable, of_error, silence
-from xds_agent.node.probing.targets import Target
+from xds_agent.node.probing.targets import Kind, Target
 
 Done = Callable[[Outcome], None]
 
@@ -132,10 +133,10 @@ class Dialer:
             if problem:
                 raise OSError(problem, os.strerror(problem))
             call.rtt_ms = rtt_ms(call.socket)
-            if call.target.check.kind != "http":
+            if call.target.check.kind == "tcp":
                 return Answered(call.rtt_ms)
             try:
-                call.rest = _request(call.target)
+                call.rest = _SPOKEN[call.target.check.kind](call.target)
             except h11.LocalProtocolError as error:
                 return Unable(f"this cannot be asked for: {error}")
         if call.rest:
@@ -146,9 +147,9 @@ class Dialer:
             return None
         received = call.socket.recv(_HEAD_BYTES)
         call.head += received
-        status = status_of(call.head)
-        if status is not None:
-            return _judged(status, call)
+        words = _verdict(call)
+        if words is not None:
+            return Failed(words, firm=True, rtt_ms=call.rtt_ms) if words else Answered(call.rtt_ms)
         if received and len(call.head) < _HEAD_BYTES:
             return None
         return Failed("closed without an answer", firm=True, rtt_ms=call.rtt_ms)
@@ -205,18 +206,25 @@ def status_of(head: bytes) -> int | None:
         head = head[end + 4 :]
 
 
-def _judged(status: int, call: _Call) -> Outcome:
-    if status in call.target.check.statuses:
-        return Answered(call.rtt_ms)
-    words = f"answered {status}" if status else "closed without an answer"
-    return Failed(words, firm=True, rtt_ms=call.rtt_ms)
+def _verdict(call: _Call) -> str | None:
+    """Empty when all is well, else why not; None while too little has come."""
+    check = call.target.check
+    if check.kind == "grpc":
+        return grpc_health.verdict(call.head)
+    status = status_of(call.head)
+    if status is None or status in check.statuses:
+        return None if status is None else ""
+    return f"answered {status}" if status else "closed without an answer"
 
 
 @lru_cache(maxsize=8192)
-def _request(target: Target) -> bytes:
+def _get(target: Target) -> bytes:
     """GET over HTTP/1.1 on a connection of its own."""
     host = target.check.host or (f"[{target.address}]" if ":" in target.address else target.address)
     headers = [("Host", host), ("User-Agent", "marchproxy-probe"), ("Connection", "close")]
     parser = h11.Connection(our_role=h11.CLIENT)
     request = parser.send(h11.Request(method="GET", target=target.check.path, headers=headers))
     return (request or b"") + (parser.send(h11.EndOfMessage()) or b"")
+
+
+_SPOKEN: dict[Kind, Callable[[Target], bytes]] = {"http": _get, "grpc": grpc_health.request}

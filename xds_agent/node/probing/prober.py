@@ -8,20 +8,18 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 from xds_agent.node.probing.dialing import Dialer
-from xds_agent.node.probing.grpc_health import grpc_health
 from xds_agent.node.probing.icmp import Pinger
 from xds_agent.node.probing.outcome import Answered, Failed, Outcome, of_error, silence
-from xds_agent.node.probing.schedule import PROBES_PER_S, Schedule
+from xds_agent.node.probing.schedule import PROBES_PER_S, TOGETHER_S, Schedule
 from xds_agent.node.probing.tally import Tally, Window
 from xds_agent.node.probing.targets import Kind, Target, distinct
 from xds_agent.node.probing.udp import udp
 
 _AT_ONCE = 256
 """Probes under way; one more waits. At 200 a second and a second's timeout this is never reached."""
-_DIALLED = ("tcp", "http")
+_DIALLED = ("tcp", "http", "grpc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,6 @@ class Prober:
         self._dialer = Dialer()
         self._pinger = Pinger()
         self._ways: dict[Kind, Callable[[Target], Awaitable[Outcome]]] = {
-            "grpc": partial(grpc_health, self._dialer),
             "icmp": self._pinger.icmp,
             "udp": udp,
         }
@@ -136,10 +133,10 @@ class Prober:
         self._timer = None
         while len(self._under_way) < _AT_ONCE and (target := self._schedule.take(self._clock())):
             self._start(target)
-        wait_s = self._schedule.next_s - self._clock()
+        wait_s = max(TOGETHER_S, self._schedule.next_s - self._clock())
         if self._loop is not None and len(self._under_way) < _AT_ONCE and wait_s < math.inf:
-            # uvloop counts whole milliseconds: what is rounded down comes too early, again and again.
-            self._timer = self._loop.call_later(max(0, math.ceil(wait_s * 1000)) / 1000, self._turn)
+            # uvloop counts whole milliseconds: what is rounded down comes too early.
+            self._timer = self._loop.call_later(math.ceil(wait_s * 1000) / 1000, self._turn)
 
     def _turn_soon(self) -> None:
         """Targets have changed, or a place is free."""
