@@ -3,17 +3,20 @@
 python -m simcloud --world .lab/pulumi/world list
 python -m simcloud --world .lab/pulumi/world terminate i-0123456789abcdef0
 python -m simcloud --world .lab/pulumi/world change i-0123456789abcdef0 sourceDestCheck true
+python -m simcloud --world .lab/pulumi/world guards edge-aws-us-east-1-1
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from simcloud.packets import guarded, restored
 from simcloud.world import Store
 
 CLOUDS = ("aws", "gcp", "azure-native")
@@ -32,6 +35,8 @@ def main() -> int:
     change = commands.add_parser("change", help="give a property another value")
     for word in ("id", "key", "value"):
         change.add_argument(word)
+    guards = commands.add_parser("guards", help="what a machine lets in, as iptables-restore takes it")
+    guards.add_argument("machine")
     options = parser.parse_args()
     stores = [Store(options.world, cloud) for cloud in CLOUDS]
     if options.command == "list":
@@ -39,11 +44,26 @@ def main() -> int:
             for record in store.read().records:
                 print(json.dumps(asdict(record)) if options.json else f"{record.token:50} {record.id}")
         return 0
+    if options.command == "guards":
+        return _guards(options.world, options.machine)
     for store in stores:
         if store.read().find(options.id):
             _alter(store, options)
             return 0
     print(f"no cloud holds {options.id}; list shows what there is", file=sys.stderr)
+    return 1
+
+
+def _guards(folder: Path, wanted: str) -> int:
+    names = []
+    for name in CLOUDS:
+        module = importlib.import_module(f"simcloud.{name.partition('-')[0]}")
+        for machine in guarded(module.CLOUD, Store(folder, name).read()):
+            names.append(machine.name)
+            if machine.name == wanted:
+                print(restored(machine), end="")
+                return 0
+    print(f"no machine is called {wanted}; there are {', '.join(names) or 'none'}", file=sys.stderr)
     return 1
 
 
