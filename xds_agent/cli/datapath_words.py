@@ -26,6 +26,8 @@ def show_status(state: Mapping[str, Any], counts: Counts) -> None:
     )
     if state["problem"]:
         console.print(f"[red]{state['problem']}[/]", soft_wrap=True)
+    if state.get("missing"):
+        console.print(f"[yellow]not here: {state['missing']}[/]", soft_wrap=True)
     console.print(f"revision {state['revision'] or 'none'}, {state['mode']} XDP on {where or 'no interface'}")
     if "layout" not in state:
         return

@@ -41,7 +41,7 @@ def service_resource(service: Service, tier: Tier) -> Resource:
 def marked_resource(service: Service) -> Resource | None:
     """What XDP and tc know of a service that Envoy serves on a port of its own; None if nothing is asked of
     them."""
-    if service.is_http or not (service.qos_is_given or service.bandwidth):
+    if not service.has_own_port or not (service.qos_is_given or service.bandwidth):
         return None
     message = _of_listen(service)
     message.forward = pb.KERNEL

@@ -43,7 +43,7 @@ def tier_step(site: Site, name: str) -> Step | None:
 def shaping_step(site: Site, name: str) -> Step | None:
     """What XDP and tc do with packets of a service beside whoever serves it; None if nothing."""
     service = site.edge.service_by_name.get(name)
-    if service is None or service.is_http or not (service.qos_is_given or service.bandwidth):
+    if service is None or not service.has_own_port or not (service.qos_is_given or service.bandwidth):
         return None
     words, field = [], "qos" if service.qos_is_given else "bandwidth"
     if service.qos_is_given:

@@ -45,6 +45,8 @@ def _not_shaped(site: Site, service: Service) -> str:
         return "of services that share the proxy's ports"
     if service.protocol == "icmp":
         return "of pings"
+    if not service.has_own_port:
+        return "of services that share a port by TLS name"
     if not any(host.has_datapath for host in site.carriers(service)):
         return "on hosts without a datapath"
     return ""

@@ -212,6 +212,11 @@ class Service(Model):
         return "qos" in self.model_fields_set
 
     @property
+    def has_own_port(self) -> bool:
+        """True when packets tell by their port that they are the service's."""
+        return self.protocol in ("tcp", "udp") and self.listen is not None and not self.listen.sni
+
+    @property
     def is_http(self) -> bool:
         """True for protocols that are routed by domain and path."""
         return self.protocol in HTTP_PROTOCOLS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,7 +51,8 @@ async def decided(
     one = Confirming(attached, Lockout(answers, patience_s=0.05), in_thread)  # type: ignore[arg-type]
     one._samples = [sample(1.0, send_nat=1000), sample(2.0, send_nat=2000)]
     locks = {"change": asyncio.Lock(), "turn": asyncio.Lock()}
-    return await one.decide(object(), lambda: (), **locks), one  # type: ignore[arg-type]
+    generation = SimpleNamespace(fresh=())
+    return await one.decide(generation, lambda: (), **locks), one  # type: ignore[arg-type]
 
 
 WELL, ILL = sample(3.0, send_nat=3000), sample(3.0, send_nat=2500, drop_internal=500)
@@ -67,7 +69,7 @@ async def test_packets_that_fare_worse_take_it_back(monkeypatch: pytest.MonkeyPa
     """Though control answers: this is no lock-out."""
     attached = Attached(before=before)
     over, one = await decided(monkeypatch, attached, lambda: "", ILL)
-    assert over and attached.done == ["taken back"] and one.taken_off is not before
+    assert over and attached.done == ["taken back"] and one.adrift is not before
     assert "drop_internal went from 0.0% to 50.0%" in one.problem
 
 
@@ -75,3 +77,18 @@ async def test_control_that_is_silent_without_it_too_proves_nothing(monkeypatch:
     attached = Attached(before=False)
     over, one = await decided(monkeypatch, attached, lambda: "away", WELL)
     assert (over, attached.done, one.problem) == (False, ["taken back", "put on"], "")
+    locks = {"change": asyncio.Lock(), "turn": asyncio.Lock()}
+    for _ in range(3):
+        assert not await one.decide(SimpleNamespace(fresh=()), lambda: (), **locks)  # type: ignore[arg-type]
+    assert attached.done == ["taken back", "put on"], "packets were cut off once more"
+
+
+async def test_tables_that_the_program_before_does_not_share_are_said_to_be_adrift(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attached = Attached(before=True)
+    _, one = await decided(monkeypatch, attached, lambda: "", ILL)
+    assert not one.adrift
+    locks = {"change": asyncio.Lock(), "turn": asyncio.Lock()}
+    assert await one.decide(SimpleNamespace(fresh=("reals",)), lambda: (), **locks)  # type: ignore[arg-type]
+    assert one.adrift

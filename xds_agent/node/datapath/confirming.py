@@ -29,11 +29,16 @@ InThread = Callable[..., Awaitable[object]]
 
 
 class Confirming:
-    """One program's time of proof: `prepare`, `before_the_flip`, attach, then `decide` until it is over."""
+    """One program's time of proof: `prepare`, `before_the_flip`, attach, then `decide` until it is over.
+
+    `problem`: why it was taken back; `adrift`: what is written now reaches no program that runs.
+    """
 
     def __init__(self, attached: Attached, lockout: Lockout, in_thread: InThread) -> None:
         self.problem = ""
-        self.taken_off = False
+        self.adrift = False
+        # Whether it was tried without the program already, to no avail: that costs packets, and is done once.
+        self._without = False
         self._attached, self._lockout, self._in_thread = attached, lockout, in_thread
         self._gateways = Baseline()
         self._samples: list[Sample] = []
@@ -63,6 +68,8 @@ class Confirming:
         """True once it is confirmed or taken back for good; False: control is away anyway, ask again."""
         async with change:
             silent = await self._lockout.shut_out(self._gateways)
+            if silent and self._without:
+                return False
             words = silent or await self._fares_worse(generation)
             if not words:
                 return await self._confirmed(generation)
@@ -74,12 +81,15 @@ class Confirming:
                     return False
             if silent and (still := await self._lockout.shut_out(self._gateways)):
                 # Nobody answers without it either: it is not the program's fault.
-                log.warning("the new program stays unproven: %s without it too", still)
+                log.warning("the new program stays, unproven: without it, too, %s", still)
+                self._without = True
                 async with turn:
                     await self._put_on_again(generation, interfaces())
                 return False
             runs = "the program before runs on" if another else "no program runs now"
-            self.problem, self.taken_off = f"the new program was taken back: {words}; {runs}", not another
+            self.problem = f"the new program was taken back: {words}; {runs}"
+            # Tables that the program before does not share are written for nobody.
+            self.adrift = not another or bool(generation.fresh)
             log.error("%s", self.problem)
             return True
 

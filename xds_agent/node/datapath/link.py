@@ -134,7 +134,7 @@ class DatapathLink:
     async def apply(self, target: Snapshot) -> Refusal | None:
         """Bring the maps to `target`; None once it is live, else why not (and the set before is live)."""
         async with self._change:
-            if self.writer is None or (self._confirming is not None and self._confirming.taken_off):
+            if self.writer is None or (self._confirming is not None and self._confirming.adrift):
                 return Refusal("", (), f"this host's datapath does not run: {self.problem}")
             baseline = await self._lockout.baseline(self.interfaces)
             if baseline.words:
@@ -206,7 +206,10 @@ class DatapathLink:
         locks = {"change": self._change, "turn": self._turn}
         decided = False
         while not decided:
-            decided = await confirming.decide(generation, lambda: self.interfaces, **locks)
+            try:
+                decided = await confirming.decide(generation, lambda: self.interfaces, **locks)
+            except _FAILURES as error:
+                log.error("the new program could not be confirmed: %s", error)
             self._describe()
             self._on_change()
             await asyncio.sleep(0.0 if decided else TRY_AGAIN_S)
@@ -276,7 +279,8 @@ class DatapathLink:
         before = [(one.addresses, one.mtu) for one in self.interfaces]
         with Network() as network:
             self.interfaces = tuple(network.interface(name) for name in self.config.interfaces)
-            if self._set_vips(network):
+            missing = set(self.config.vips) - set(self.interfaces[0].addresses)
+            if (missing or not before) and self._set_vips(network):
                 self.interfaces = tuple(network.interface(name) for name in self.config.interfaces)
         return before != [(one.addresses, one.mtu) for one in self.interfaces]
 
@@ -329,7 +333,7 @@ class DatapathLink:
         """Write again if anything beside the revision has changed; True if it had."""
         assert self.writer is not None
         changed = self._look_after_links()
-        if "is gone" not in self._off and self._look_at_interfaces():
+        if all(map(index_of, self.config.interfaces)) and self._look_at_interfaces():
             log.warning("addresses or MTU of this host are others now: the maps follow")
             self.wanted, self.writer.mtu, self._seen = self._read(self._snapshot), self._mtu(), None
         ways = self._ways(self.wanted, wait=False)
@@ -417,7 +421,7 @@ class DatapathLink:
         found: Mapping[str, object] = state.describe(
             revision=self._revision, mode=self.config.mode, folder=self.config.pins,
             program=self.config.program, problem=self.problem, interfaces=self.interfaces,
-            wanted=self.wanted, writer=self.writer, why_down=self.why_down(),
+            wanted=self.wanted, writer=self.writer, why_down=self.why_down(), missing=self._shaping.missing,
         )  # fmt: skip
         state.write(self.state_file, found)
 

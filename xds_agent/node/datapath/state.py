@@ -18,11 +18,12 @@ def describe(
     *, revision: str, mode: str, folder: Path, program: Path, problem: str,
     interfaces: Iterable[Interface] = (),
     wanted: Wanted | None = None, writer: Writer | None = None, why_down: Mapping[RealOf, str] | None = None,
+    missing: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that names of counters and numbers in maps need."""
     found: dict[str, Any] = {
         "revision": revision, "mode": mode, "pins": str(folder), "program": str(program), "problem": problem,
-        "interfaces": [
+        "missing": missing, "interfaces": [
             {"name": one.name, "index": one.index, "driver": one.driver, "mtu": one.mtu} for one in interfaces
         ],
         "services": [], "deny": 0, "exempt": 0, "timed": [],
