@@ -67,6 +67,7 @@ class Updates:
                 return None
             edit = pipeline.under_way.built if pipeline.under_way is not None else None
             after = await self._placed(live, decisions)
+            # Raises where anything but endpoint sets would change.
             placing.touched(live.snapshots, after.snapshots)
             moved = await self._edit_placed(edit, decisions) if edit is not None else None
             if pipeline.deposed.is_set():
