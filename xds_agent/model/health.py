@@ -1,9 +1,11 @@
 """Health: active checks, and ejection by what real requests meet."""
 
+import string
 from datetime import timedelta
 from typing import Annotated, Literal
+from urllib.parse import quote
 
-from pydantic import Field, Strict
+from pydantic import AfterValidator, Field, Strict
 
 from xds_agent.model.base import Count, Hostname, Model, PathText, Port
 from xds_agent.model.quantities import Duration
@@ -12,13 +14,23 @@ Status = Annotated[int, Strict(), Field(ge=100, le=599)]
 RatioPercent = Annotated[int, Strict(), Field(ge=0, le=100)]
 
 
+def _percent_encoded(path: str) -> str:
+    return quote(path, safe=string.punctuation)
+
+
+AskedPath = Annotated[PathText, AfterValidator(_percent_encoded)]
+"""A path as it is written into a request: what is not printable ASCII goes as `%xx`."""
+
+
 class Health(Model):
     """An active check that every proxy makes against every backend."""
 
     type: Literal["http", "tcp", "grpc"] = Field(
         default="http", description="What counts as an answer.", examples=["http"]
     )
-    path: PathText = Field(default="/", description="Path asked for (`http`).", examples=["/healthz"])
+    path: AskedPath = Field(
+        default="/", description="Path asked for (`http`); goes percent-encoded.", examples=["/healthz"]
+    )
     host: Hostname | None = Field(
         default=None,
         description="Host header of the check (`http`). None: the service's name.",

@@ -53,10 +53,11 @@ class Loads:
     def rates(self, now_s: float, nodes_at: Mapping[Region, Collection[str]]) -> dict[str, float]:
         """Requests a second of each service on all proxies together. `nodes_at`: who stands where."""
         told: dict[str, dict[str, float]] = {}
+        # Hosts and services go; whoever comes back begins anew.
+        self.flows = {key: flow for key, flow in self.flows.items() if now_s - flow.heard_s <= STALE_S}
         for (node, service, _), flow in self.flows.items():
-            if now_s - flow.heard_s <= STALE_S:
-                of_service = told.setdefault(service, {})
-                of_service[node] = of_service.get(node, 0.0) + flow.rps
+            of_service = told.setdefault(service, {})
+            of_service[node] = of_service.get(node, 0.0) + flow.rps
         place_of = {node: place for place, nodes in nodes_at.items() for node in nodes}
         found = {name: _believed(of_service, place_of) for name, of_service in told.items()}
         return {name: round(rate, 2) for name, rate in found.items() if rate >= _LEAST_RPS}

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from xds_agent.model.base import Address, DomainName, is_dns_name
 from xds_agent.model.checks.patterns import groups_in, highest_reference, why_not_re2
+from xds_agent.model.health import Health
 from xds_agent.model.quantities import (
     format_bit_rate,
     format_duration,
@@ -151,3 +152,16 @@ def test_expressions_re2_does_not_take(expression: str, why: str) -> None:
 def test_groups_and_references_of_a_substitution() -> None:
     assert groups_in(r"/(a)(?:b)(?P<c>c)\([(]") == 2
     assert highest_reference(r"/\2/\1/\\3") == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/healthz", "/healthz"),
+        ("/gr\u00f6\u00dfe", "/gr%C3%B6%C3%9Fe"),
+        ("/a%20b;c=d&e", "/a%20b;c=d&e"),
+        ("/\x01", "/%01"),
+    ],
+)
+def test_the_path_of_a_check_can_stand_in_a_request(path: str, asked: str) -> None:
+    assert Health(path=path).path == asked

@@ -10,12 +10,23 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
 
 from tests.support.free_ports import free_port
-from xds_agent.node.probing import Answered, Check, Failed, OverBudget, Prober, Result, Target, Unable
+from xds_agent.node.probing import (
+    Answered,
+    Check,
+    Failed,
+    OverBudget,
+    Prober,
+    Result,
+    Target,
+    Unable,
+    dialing,
+)
 from xds_agent.node.probing.dialing import status_of
 
 ROOT = Path(__file__).parents[3]
@@ -265,6 +276,58 @@ async def test_what_cannot_be_written_as_a_request_says_nothing_of_the_backend()
         check = Check("http", path="/ok\r\nx-injected: yes")
         found = await Prober().probe(Target(HERE, port, check, timeout_s=PATIENCE_S))
     assert isinstance(found, Unable)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a bug")])
+async def test_a_call_that_breaks_off_ends_and_spins_no_loop(
+    error: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stays in the epoll is heard of again at once: that was 18,000 exceptions a second."""
+    raised: list[object] = []
+
+    def breaks(target: Target) -> bytes:
+        raise error or AssertionError
+
+    if error is not None:
+        monkeypatch.setitem(dialing._SPOKEN, "http", breaks)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: raised.append(context))
+    prober = Prober()
+    try:
+        with socket.create_server((HERE, 0)) as listener:
+            check = Check("http", path="/gesundheit/größe")
+            target = Target(HERE, listener.getsockname()[1], check, timeout_s=PATIENCE_S)
+            found = await prober.probe(target)
+        assert isinstance(found, Unable)
+        assert (prober._dialer._calls, raised) == ({}, [])
+    finally:
+        prober.close()
+        loop.set_exception_handler(None)
+
+
+def test_probes_that_fail_at_once_start_no_second_chain_of_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one of them frees the last place under way, which asks for a turn by itself."""
+    timers: list[SimpleNamespace] = []
+
+    def call_later(wait_s: float, turn: Callable[[], None]) -> SimpleNamespace:
+        timer = SimpleNamespace(turn=turn, due=True)
+        timer.cancel = lambda: setattr(timer, "due", False)
+        timers.append(timer)
+        return timer
+
+    now_s = 0.0
+    prober = Prober(clock=lambda: now_s, draw=lambda: 0.0)
+    refused = Failed("connection refused", firm=True)
+    monkeypatch.setattr("xds_agent.node.probing.prober._AT_ONCE", 1)
+    monkeypatch.setattr(prober._dialer, "dial", lambda target, done: done(refused))
+    monkeypatch.setattr(prober, "_loop", SimpleNamespace(call_later=call_later))
+    prober.watch("test", [Target(HERE, port, interval_s=1.0) for port in range(1, 9)])
+    for turn in range(1, 6):
+        (due,) = [timer for timer in timers if timer.due]
+        due.due, now_s = False, float(turn)
+        due.turn()
+    assert prober.sent > 8
+    assert sum(timer.due for timer in timers) == 1
 
 
 async def test_a_server_that_accepts_and_says_nothing_is_silent() -> None:

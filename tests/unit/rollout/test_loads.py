@@ -3,7 +3,7 @@
 import pytest
 
 from xds_agent.proto import marchproxy_pb2 as pb
-from xds_agent.rollout.loads import TRUST, Loads
+from xds_agent.rollout.loads import STALE_S, TRUST, Loads
 from xds_agent.steering.world import Region
 
 AWS, GCP = Region("aws", "us-east-1"), Region("gcp", "us-central1")
@@ -39,3 +39,13 @@ def test_a_proxy_that_carries_nothing_takes_no_part():
 @pytest.mark.parametrize("told", [{"a1": 1000}, {"a1": 1000, "g1": 1}])
 def test_of_two_nobody_knows_which_is_right(told):
     assert rates(told) == {"shop": float(sum(told.values()))}
+
+
+def test_what_hosts_and_services_told_that_are_gone_is_forgotten():
+    loads = Loads()
+    loads.heard("gone", [pb.ServiceLoad(service="old", cloud="aws", region="us-east-1", requests=1)], 0.0)
+    loads.heard("a1", [pb.ServiceLoad(service="shop", cloud="aws", region="us-east-1", requests=1)], STALE_S)
+    loads.rates(STALE_S, PLACES)
+    assert {node for node, _, _ in loads.flows} == {"gone", "a1"}
+    loads.rates(STALE_S + 1.0, PLACES)
+    assert {node for node, _, _ in loads.flows} == {"a1"}

@@ -123,6 +123,9 @@ class Dialer:
                 outcome = self._advance(call)
             except OSError as error:
                 outcome = of_error(error, call.rtt_ms)
+            except Exception as error:
+                # A call that stayed registered would be heard of again at once, for ever.
+                outcome = Unable(f"this probe broke off: {error!r}")
             if outcome is not None:
                 self._end(call, outcome)
 
@@ -137,7 +140,7 @@ class Dialer:
                 return Answered(call.rtt_ms)
             try:
                 call.rest = _SPOKEN[call.target.check.kind](call.target)
-            except h11.LocalProtocolError as error:
+            except (h11.LocalProtocolError, UnicodeError) as error:
                 return Unable(f"this cannot be asked for: {error}")
         if call.rest:
             with contextlib.suppress(BlockingIOError):

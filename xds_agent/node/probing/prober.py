@@ -102,8 +102,7 @@ class Prober:
             await self._loop.create_future()
         finally:
             self._loop = None
-            if self._timer is not None:
-                self._timer.cancel()
+            self._cancel_timer()
             tasks = [task for task in self._under_way.values() if task is not None]
             for task in tasks:
                 task.cancel()
@@ -130,20 +129,26 @@ class Prober:
 
     def _turn(self) -> None:
         """Start what is due, and come again when the next one is."""
-        self._timer = None
+        self._cancel_timer()
         while len(self._under_way) < _AT_ONCE and (target := self._schedule.take(self._clock())):
             self._start(target)
         wait_s = max(TOGETHER_S, self._schedule.next_s - self._clock())
         if self._loop is not None and len(self._under_way) < _AT_ONCE and wait_s < math.inf:
+            # What failed at once may have asked for a turn meanwhile.
+            self._cancel_timer()
             # uvloop counts whole milliseconds: what is rounded down comes too early.
             self._timer = self._loop.call_later(math.ceil(wait_s * 1000) / 1000, self._turn)
 
     def _turn_soon(self) -> None:
         """Targets have changed, or a place is free."""
         if self._loop is not None:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._cancel_timer()
             self._timer = self._loop.call_later(0, self._turn)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _start(self, target: Target) -> None:
         key = target.key
