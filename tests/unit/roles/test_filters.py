@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 
 ROOT = Path(__file__).parents[3]
 
@@ -146,3 +147,32 @@ def test_what_roles_need_of_the_edge() -> None:
 
 def test_an_edge_that_says_nothing_leaves_the_defaults() -> None:
     assert filter_named("edge_ports")({}) == {"services": []}
+
+
+def test_edges_encapsulate_from_their_own_side_of_a_clouds_translation() -> None:
+    """Backends drop what comes from elsewhere, so the public address would be none."""
+    hostvars: dict[str, dict[str, str]] = {
+        "in-a-cloud": {
+            "address": "203.0.113.5",
+            "private_address": "10.9.0.5",
+            "ansible_host": "203.0.113.5",
+        },
+        "plain": {"address": "192.0.2.8", "address6": "2001:DB8::8", "ansible_host": "edge8"},
+    }
+    edges = filter_named("tunnel_edges")(["plain", "in-a-cloud"], hostvars=hostvars)
+    assert edges == ["10.9.0.5", "192.0.2.8", "2001:db8::8"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"ansible_host": "203.0.113.5"}, "host edge1 of group l4 has neither private_address nor address"),
+        ({"address": "edge1.example"}, "host edge1: address 'edge1.example' is no IP address"),
+        ({"private_address": "10.9.0.300"}, "host edge1: private_address '10.9.0.300' is no IP address"),
+    ],
+)
+def test_an_edge_of_no_known_address_is_named_by_its_backends(facts: dict[str, str], words: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=words):
+        filter_named("tunnel_edges")(["edge1"], hostvars={"edge1": facts})
+    with pytest.raises(AnsibleFilterError, match="no host is in group l4"):
+        filter_named("tunnel_edges")([], hostvars={})
