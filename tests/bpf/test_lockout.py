@@ -34,6 +34,7 @@ from tests.bpf.test_node_agent import (
     within,
 )
 from xds_agent.datapath.link import Link
+from xds_agent.node.datapath.attached import CONFIRMED
 from xds_agent.node.datapath.attachment import LINKS
 from xds_agent.node.datapath.network import Network
 
@@ -292,3 +293,57 @@ def test_a_reboot_rebuilds_everything_from_disk_without_control(
         assert greeting(connection) == "real"
     assert attached(networks) == first != 0
     assert edge.ask("state")["problem"] == ""
+    assert (bpffs / CONFIRMED).exists(), "the next program would have none to go back to"
+
+
+def test_a_card_that_flaps_costs_the_others_nothing(
+    networks: Networks, program: Path, bpffs: Path, tmp_path: Path
+) -> None:
+    """Each comes back by itself, while another is still away; what is pinned of the others stays pinned."""
+    here = networks.name("edge")
+
+    def plug(name: str) -> None:
+        made = [
+            "link",
+            "add",
+            name,
+            "netns",
+            here,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            f"far-{name}",
+            "netns",
+            here,
+        ]
+        subprocess.run(["ip", *made], check=True)
+        for end in (name, f"far-{name}"):
+            subprocess.run(["ip", "-n", here, "link", "set", end, "up"], check=True)
+
+    def unplug(name: str) -> None:
+        subprocess.run(["ip", "-n", here, "link", "del", name], check=True)
+
+    def program_on(name: str) -> int:
+        def ask() -> int:
+            with Network() as network:
+                return network.interface(name).xdp
+
+        return within(here, ask)
+
+    for name in ("eth1", "eth2"):
+        plug(name)
+    edge = Edge(networks, program, tmp_path, bpffs, VIP, interfaces=["eth0", "eth1", "eth2"])
+    try:
+        assert edge.start() == ""
+        first = attached(networks)
+        unplug("eth1")
+        unplug("eth2")
+        edge.until(lambda found: "eth1 is gone" in found["problem"] and "eth2 is gone" in found["problem"])
+        plug("eth1")
+        until(lambda: program_on("eth1") != 0, "the card that came back has no program while another is away")
+        assert sorted(path.name for path in (bpffs / LINKS).iterdir()) == ["eth0", "eth1", "eth2"]
+        edge.kill()
+        assert attached(networks) == first and program_on("eth1") == first, "a dead agent costs programs"
+    finally:
+        edge.kill()

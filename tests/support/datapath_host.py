@@ -46,9 +46,9 @@ class _Host:
         runtime, pins, program, interface, *vips = arguments
         self.folder = Path(runtime)
         config = DatapathConfig(
-            interfaces=[interface], vips=tuple(map(ip_address, vips)), program=Path(program), pins=Path(pins),
-            **{"services": 64, "reals": 64, "flows": 4096, "limit_blocks": 1024, "confirm_s": 2.0,
-               **json.loads(os.environ.get("DATAPATH_HOST", "{}"))},
+            vips=tuple(map(ip_address, vips)), program=Path(program), pins=Path(pins),
+            **{"interfaces": [interface], "services": 64, "reals": 64, "flows": 4096, "limit_blocks": 1024,
+               "confirm_s": 2.0, **json.loads(os.environ.get("DATAPATH_HOST", "{}"))},
         )  # fmt: skip
         self.interface, self.control = interface, self.folder / "control"
         self.link = DatapathLink(config, Prober(), control_answers=self._control_answers, runtime=self.folder)

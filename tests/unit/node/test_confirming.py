@@ -83,6 +83,29 @@ async def test_control_that_is_silent_without_it_too_proves_nothing(monkeypatch:
     assert attached.done == ["taken back", "put on"], "packets were cut off once more"
 
 
+@pytest.mark.parametrize(("answers_from", "guilty"), [(2, False), (3, False), (None, True)])
+async def test_control_that_comes_meanwhile_makes_no_program_guilty(
+    monkeypatch: pytest.MonkeyPatch, answers_from: int | None, guilty: bool
+) -> None:
+    """Looks: with the program, without it, with it again. None: it answers without the program alone."""
+    attached = Attached(before=False)
+
+    def control() -> str:
+        looks = len(attached.done) + 1
+        if answers_from is None:
+            return "" if attached.done and attached.done[-1] == "taken back" else "away"
+        return "" if looks >= answers_from else "away"
+
+    over, one = await decided(monkeypatch, attached, control, WELL)
+    if guilty:
+        assert over and one.adrift and attached.done == ["taken back", "put on", "taken back"]
+        return
+    if not over:
+        locks = {"change": asyncio.Lock(), "turn": asyncio.Lock()}
+        over = await one.decide(SimpleNamespace(fresh=()), lambda: (), **locks)  # type: ignore[arg-type]
+    assert over and one.problem == "" and attached.done == ["taken back", "put on", "confirmed"]
+
+
 async def test_tables_that_the_program_before_does_not_share_are_said_to_be_adrift(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -33,10 +33,14 @@ class Attached:
         self._record = record
         self._links: dict[str, Link] = {}
         self._given_up = False
+        self._asked = ""
 
     def put_on(self, generation: Generation, interfaces: Sequence[Interface]) -> None:
         """From here on `generation` runs on them. Raises AttachError."""
-        made = attach(generation, interfaces, folder=self._config.pins, native=self._config.mode == "native")
+        made = attach(
+            generation, interfaces, folder=self._config.pins, native=self._config.mode == "native",
+            keep=self._config.interfaces,
+        )  # fmt: skip
         for name, link in made.items():
             if (before := self._links.get(name)) is not None:
                 before.close()
@@ -66,9 +70,15 @@ class Attached:
     def unproven(self) -> bool:
         """True until this host was found well with this very program on these interfaces."""
         try:
-            return self._record.read_text(encoding="ascii") != self._mark()
+            self._asked = self._mark()
+            return self._record.read_text(encoding="ascii") != self._asked
         except OSError:
             return True
+
+    @property
+    def can_go_back(self) -> bool:
+        """False after a boot, until a program is confirmed again: what was pinned is gone with it."""
+        return (self._config.pins / CONFIRMED).exists()
 
     def confirm(self, generation: Generation) -> None:
         """It is the one to go back to from now on. Raises OSError where it cannot be kept."""
@@ -77,7 +87,8 @@ class Attached:
         except pins.NoBpffs as error:
             raise OSError(str(error)) from error
         self._record.parent.mkdir(parents=True, exist_ok=True)
-        self._record.write_text(self._mark(), encoding="ascii")
+        # As it was when this start looked: the file may be a newer one by now.
+        self._record.write_text(self._asked or self._mark(), encoding="ascii")
 
     def take_back(self) -> bool:
         """The confirmed program in place of this one; True if there was one, else none runs now.
@@ -86,13 +97,13 @@ class Attached:
         """
         try:
             before = pins.kept_program(self._config.pins / CONFIRMED)
+            self._given_up = before is None
             for name, link in self._links.items():
                 if before is not None:
                     link.update(before)
                     continue
                 link.detach()
                 self._pin(name).unlink(missing_ok=True)
-            self._given_up = before is None
         except OSError as error:
             raise AttachError(f"the program could not be taken back: {error}") from error
         if before is not None:

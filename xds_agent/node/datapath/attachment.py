@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,9 +96,11 @@ def _secret(path: Path, make: Callable[[], str]) -> str:
 
 
 def attach(
-    generation: Generation, interfaces: Sequence[Interface], *, folder: Path, native: bool
-) -> dict[str, Link]:
-    """From here on `generation` runs on every interface; links by interface, pinned with the maps.
+    generation: Generation, interfaces: Sequence[Interface], *, folder: Path, native: bool,
+    keep: Iterable[str] = (),
+) -> dict[str, Link]:  # fmt: skip
+    """From here on `generation` runs on every interface; links by interface, pinned with the maps. `keep`:
+    others that keep what they have.
 
     Raises AttachError; what ran before goes on where it was not exchanged yet.
     """
@@ -115,7 +117,7 @@ def attach(
     finally:
         for pinned in folder.rglob("*"):
             _give(pinned, to_owner_of=folder)
-    _forget_others(folder / LINKS, {interface.name for interface in interfaces})
+    _forget_others(folder / LINKS, {interface.name for interface in interfaces} | set(keep))
     # Rows of another layout are of a program that runs nowhere now: coming back to it would find them stale.
     with contextlib.suppress(OSError):
         pins.keep_only(folder / MAPS, generation.layout)

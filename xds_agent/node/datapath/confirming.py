@@ -70,28 +70,52 @@ class Confirming:
             silent = await self._lockout.shut_out(self._gateways)
             if silent and self._without:
                 return False
+            if silent:
+                judged = await self._without_and_with(generation, interfaces, turn)
+                if judged is None:
+                    return False
+                silent = judged
             words = silent or await self._fares_worse(generation)
             if not words:
                 return await self._confirmed(generation)
             async with turn:
-                try:
-                    another = bool(await self._in_thread(self._attached.take_back))
-                except AttachError as error:
-                    log.error("%s", error)
-                    return False
-            if silent and (still := await self._lockout.shut_out(self._gateways)):
-                # Nobody answers without it either: it is not the program's fault.
-                log.warning("the new program stays, unproven: without it, too, %s", still)
-                self._without = True
-                async with turn:
-                    await self._put_on_again(generation, interfaces())
+                another = await self._take_back()
+            if another is None:
                 return False
             runs = "the program before runs on" if another else "no program runs now"
             self.problem = f"the new program was taken back: {words}; {runs}"
+            if another and generation.fresh:
+                self.problem += " with tables of its own, so no edit is taken"
             # Tables that the program before does not share are written for nobody.
             self.adrift = not another or bool(generation.fresh)
             log.error("%s", self.problem)
             return True
+
+    async def _without_and_with(
+        self, generation: Generation, interfaces: Callable[[], Sequence[Interface]], turn: asyncio.Lock
+    ) -> str | None:
+        """Silence alone proves nothing: control may be away, as it is when an agent starts. So once, and
+        never again, it is asked without the program, then with it: only who answers without and not with it
+        was shut out. "" if it is not the program, None if nobody knows yet."""
+        self._without, self._samples = True, []
+        async with turn:
+            if await self._take_back() is None:
+                return None
+        still = await self._lockout.shut_out(self._gateways)
+        async with turn:
+            await self._put_on_again(generation, interfaces())
+        if still:
+            log.warning("the new program stays, unproven: without it, too, %s", still)
+            return None
+        return await self._lockout.shut_out(self._gateways)
+
+    async def _take_back(self) -> bool | None:
+        """Whether there was a program to go back to; None where it could not be taken back."""
+        try:
+            return bool(await self._in_thread(self._attached.take_back))
+        except AttachError as error:
+            log.error("%s", error)
+            return None
 
     async def _confirmed(self, generation: Generation) -> bool:
         try:

@@ -256,6 +256,10 @@ class DatapathLink:
         except BaseException:
             loaded.generation.close()
             raise
+        if confirming is None and not self._attached.can_go_back:
+            # A boot took the pin of the program that was confirmed, which is this one.
+            with contextlib.suppress(OSError):
+                self._attached.confirm(loaded.generation)
         self.writer, self.wanted, self._snapshot, self._revision = writer, wanted, held, held.revision
 
     def _look_after_links(self) -> bool:
@@ -266,9 +270,13 @@ class DatapathLink:
         if words and changed:
             log.error("%s", words)
         if anew:
-            self._look_at_interfaces()
-            lost = [one for one in self.interfaces if one.name in anew]
-            self._attached.put_on(self.writer.generation, lost)
+            # The others may be gone still: each comes back by itself.
+            with Network() as network:
+                lost = {name: network.interface(name) for name in anew}
+                self.interfaces = tuple(lost.get(one.name, one) for one in self.interfaces)
+                if self.interfaces[0].name in lost:
+                    self._set_vips(network)
+            self._attached.put_on(self.writer.generation, tuple(lost.values()))
             # What tc does there has to be done again too.
             self._seen = None
             log.warning("attached anew: %s", ", ".join(anew))

@@ -53,19 +53,20 @@ class Lockout:
 
     async def shut_out(self, baseline: Baseline) -> str:
         """After the change: "" when everybody still answers within the patience, else who does not."""
-        deadline = time.monotonic() + self._patience_s
-        if await self.control_is_silent():
-            return (
-                f"after the change control did not answer over a new connection within {self._patience_s:g} s"
-            )
-        rest_s = max(_STEP_S, deadline - time.monotonic())
+        control, gateways = await asyncio.gather(
+            self.control_is_silent(), self._silent_gateway(baseline.gateways)
+        )
+        within = f"within {self._patience_s:g} s"
+        if control:
+            return f"after the change control did not answer over a new connection {within}"
+        return gateways and f"after the change {gateways} {within}"
+
+    async def _silent_gateway(self, gateways: Sequence[tuple[Address, int]]) -> str:
         try:
-            silent = await asyncio.to_thread(_silent, baseline.gateways, rest_s)
+            silent = await asyncio.to_thread(_silent, gateways, self._patience_s)
         except NetworkError as error:
-            return f"after the change: {error}"
-        if silent:
-            return f"after the change gateway {silent} did not answer within {self._patience_s:g} s"
-        return ""
+            return str(error)
+        return f"gateway {silent} did not answer" if silent else ""
 
 
 def _answering(indices: Sequence[int], patience_s: float) -> list[tuple[Address, int]]:
@@ -75,8 +76,18 @@ def _answering(indices: Sequence[int], patience_s: float) -> list[tuple[Address,
 
 
 def _silent(gateways: Sequence[tuple[Address, int]], patience_s: float) -> Address | None:
+    """All are asked at the same time."""
+    if not gateways:
+        return None
+    deadline = time.monotonic() + patience_s
     with Network() as network:
-        return next((one[0] for one in gateways if not _answers(network, one, patience_s)), None)
+        for one in gateways:
+            network.probe(*one)
+        while waiting := [one for one in gateways if not network.is_reachable(*one)]:
+            if time.monotonic() > deadline:
+                return waiting[0][0]
+            time.sleep(_STEP_S)
+    return None
 
 
 def _answers(network: Network, gateway: tuple[Address, int], patience_s: float) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,19 @@ class RingFiles:
         fresh.replace(self._folder / str(number))
 
     def numbers(self) -> dict[str, Any]:
-        """What `write_numbers` wrote last, {} where there is none."""
+        """What `write_numbers` wrote last, {} where there is none or it has another form."""
         try:
             found = json.loads((self._folder / _NUMBERS).read_bytes())
-        except (OSError, ValueError):
+            return {
+                "services": {str(name): int(number) for name, number in found["services"].items()},
+                "rings": [(str(name), int(version), int(number)) for name, version, number in found["rings"]],
+                "reals": [
+                    (str(ip_address(address)), int(port), int(number), bytes.fromhex(mac).hex(), str(state))
+                    for address, port, number, mac, state in found["reals"]
+                ],
+            }
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
-        return found if isinstance(found, dict) else {}
 
     def write_numbers(self, numbers: Mapping[str, Any]) -> None:
         """Of services, rings and reals: for a program whose tables have another layout. Raises OSError."""
