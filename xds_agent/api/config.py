@@ -61,6 +61,8 @@ class ShadowConfig(_Strict):
     """Envoys on which every change is tried before any proxy sees it."""
 
     envoy: AbsolutePath
+    # The one that `envoy` took the place of, for as long as proxies run it; need not be there.
+    before: AbsolutePath | None = None
     directory: AbsolutePath = Path("/run/marchproxy/shadow")
 
 

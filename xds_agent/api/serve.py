@@ -35,7 +35,7 @@ from xds_agent.rollout.questions import ask_canary
 from xds_agent.rollout.remade import Remaking
 from xds_agent.rollout.shadow import Shadows
 from xds_agent.rollout.steerer import Steerer
-from xds_agent.store import Store
+from xds_agent.store import Store, nodes
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ async def serve(config: ServeConfig, stopping: asyncio.Event | None = None) -> N
 
 async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -> None:
     publisher = Publisher()
-    pipeline = Pipeline(store, publisher, _site_ca(config), shadows=_shadows(config))
+    pipeline = Pipeline(store, publisher, _site_ca(config), shadows=_shadows(config, store))
     orders = Orders(pipeline)
     steerer = Steerer(pipeline, leads=lambda: hosts.member.leading)
     recorder = Recorder(store, publisher, pipeline.vitals, pipeline.words_of, lambda: hosts.member.leading)
@@ -216,8 +216,20 @@ def _site_ca(config: ServeConfig) -> SiteCa:
     )
 
 
-def _shadows(config: ServeConfig) -> Shadows | None:
-    return Shadows(config.shadow.envoy, config.shadow.directory) if config.shadow else None
+def _shadows(config: ServeConfig, store: Store) -> Shadows | None:
+    if config.shadow is None:
+        return None
+
+    def read() -> dict[str, str]:
+        with store.read() as session:
+            return {name: row["facts"].get("envoy", "") for name, row in nodes.all_nodes(session).items()}
+
+    async def versions() -> dict[str, str]:
+        return await asyncio.to_thread(read)
+
+    return Shadows(
+        config.shadow.envoy, config.shadow.directory, before=config.shadow.before, versions=versions
+    )
 
 
 def _settings(config: ServeConfig) -> ServerSettings:

@@ -1,10 +1,10 @@
 """Shadows: Envoys on the control host that try every change before any proxy sees it.
 
-One shadow holds what the proxies of one view hold, so that the transition itself is tried: some errors exist
-only as one (a listener's `reuse_port`). Each Envoy stands in a network namespace with nothing in it
-but loopback, to which every address is local: listeners bind for real whatever their address, active checks
-and connects fail at once, nothing leaves. What a shadow cannot know is what stands on the proxy: ports that
-others use, addresses that are missing.
+One shadow holds what the proxies of one view and one minor version of Envoy hold, so that the transition
+itself is tried: some errors exist only as one (a listener's `reuse_port`). Each Envoy stands in a network
+namespace with nothing in it but loopback, to which every address is local: listeners bind for real whatever
+their address, active checks and connects fail at once, nothing leaves. What a shadow cannot know is what
+stands on the proxy: ports that others use, addresses that are missing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from xds_agent.node.admin import Admin, AdminError
 from xds_agent.node.config import EnvoyConfig, NodeConfig, Tls
 from xds_agent.node.envoy_link import EnvoyLink, Refusal
 from xds_agent.rollout import shadow_holds
+from xds_agent.rollout.envoys import Envoys, Versions, identity, nobody_said
 from xds_agent.snapshot.resource import EMPTY, Snapshot
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Shadow:
     """One Envoy and the part of a node agent that leads it."""
 
     def __init__(self, envoy: Path, folder: Path, held: Snapshot) -> None:
-        self._envoy = envoy
+        self.envoy = envoy
         self._folder = folder
         self._admin = folder / "admin.sock"
         # Nobody sends requests here that a removed cluster would have to wait for.
@@ -77,7 +78,7 @@ class Shadow:
         self._process: asyncio.subprocess.Process | None = None
         self._held = held
         self._compared = EMPTY
-        self.binary = _identity(envoy)
+        self.binary = identity(envoy)
 
     @property
     def holds(self) -> str:
@@ -99,7 +100,7 @@ class Shadow:
                 self._process = await asyncio.create_subprocess_exec(
                     "unshare", "--user", "--map-root-user", "--net",
                     "setpriv", "--pdeathsig", "KILL", "sh", "-c", _ALONE, "sh",
-                    str(self._envoy), "-c", str(bootstrap), "--concurrency", "1", "--disable-hot-restart",
+                    str(self.envoy), "-c", str(bootstrap), "--concurrency", "1", "--disable-hot-restart",
                     "--drain-time-s", "1", "-l", "warn",
                     stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
                 )  # fmt: skip
@@ -161,30 +162,38 @@ class Shadow:
 class Shadows:
     """Every shadow of this control host; `try_out` one change at a time."""
 
-    def __init__(self, envoy: Path, directory: Path) -> None:
-        self._envoy = envoy
+    def __init__(
+        self, envoy: Path, directory: Path, *, before: Path | None = None, versions: Versions = nobody_said
+    ) -> None:
+        """`before` is the Envoy before, which proxies may still run; `versions` says what each runs."""
+        self._envoys = Envoys([envoy] if before is None else [envoy, before], versions)
         self._directory = directory
         self._numbers = itertools.count(1)
         self._resident: list[Shadow] = []
 
     async def try_out(self, old: Mapping[str, Snapshot], new: Mapping[str, Snapshot]) -> Tried:
         """Take a shadow of each view through the change; of too many views those of the most proxies."""
-        steps: Counter[tuple[str, str]] = Counter()
-        stands_for: dict[tuple[str, str], str] = {}
+        await self._envoys.look()
+        steps: Counter[tuple[str, str, Path]] = Counter()
+        stands_for: dict[tuple[str, str, Path], str] = {}
         for name, snapshot in new.items():
             before = old.get(name, EMPTY)
             if before.revision != snapshot.revision:
-                steps[before.revision, snapshot.revision] += 1
-                stands_for.setdefault((before.revision, snapshot.revision), name)
+                step = (before.revision, snapshot.revision, self._envoys.of(name))
+                steps[step] += 1
+                stands_for.setdefault(step, name)
         chosen = [stands_for[step] for step, _ in steps.most_common(MOST)]
-        await self._dismiss({old.get(name, EMPTY).revision for name in chosen})
-        notes = []
+        await self._dismiss({(old.get(name, EMPTY).revision, self._envoys.of(name)) for name in chosen})
+        notes = [
+            f"proxies that run Envoy {one} had their changes tried on another version"
+            for one in sorted(self._envoys.untried(new))
+        ]
         if len(steps) > MOST:
             notes.append(f"{len(steps) - MOST} of {len(steps)} views were not tried: {MOST} shadows at most")
         refusals = {}
         for name in chosen:
             try:
-                refusal = await self._try(old.get(name, EMPTY), new[name])
+                refusal = await self._try(self._envoys.of(name), old.get(name, EMPTY), new[name])
             except ShadowError as error:
                 notes.append(f"no shadow for the view of {name}: {error}")
                 continue
@@ -195,23 +204,24 @@ class Shadows:
     async def stop(self) -> None:
         await self._dismiss(set())
 
-    async def _try(self, before: Snapshot, after: Snapshot) -> Refusal | None:
-        shadow = next((one for one in self._resident if one.holds == before.revision), None)
+    async def _try(self, envoy: Path, before: Snapshot, after: Snapshot) -> Refusal | None:
+        wanted = (envoy, before.revision)
+        shadow = next((one for one in self._resident if (one.envoy, one.holds) == wanted), None)
         try:
-            return await self._apply(shadow or self._new(before), after)
+            return await self._apply(shadow or self._new(envoy, before), after)
         except ShadowError as error:
             # It died, or could not start just then. The change would go on untried.
             log.warning("a shadow failed, a new one tries the change: %s", error)
             first = error
         try:
-            return await self._apply(self._new(before), after)
+            return await self._apply(self._new(envoy, before), after)
         except ShadowCrashed as second:
             if not isinstance(first, ShadowCrashed):
                 raise
             return Refusal("", (), f"two Envoys in a row crashed on it: {second}")
 
-    def _new(self, before: Snapshot) -> Shadow:
-        shadow = Shadow(self._envoy, self._directory / str(next(self._numbers)), before)
+    def _new(self, envoy: Path, before: Snapshot) -> Shadow:
+        shadow = Shadow(envoy, self._directory / str(next(self._numbers)), before)
         self._resident.append(shadow)
         return shadow
 
@@ -227,10 +237,13 @@ class Shadows:
             await self._drop(shadow)
         return refusal
 
-    async def _dismiss(self, wanted: set[str]) -> None:
+    async def _dismiss(self, wanted: set[tuple[str, Path]]) -> None:
         """Stop those that hold what nobody holds any more, or whose Envoy has been exchanged on disk."""
-        binary = _identity(self._envoy)
-        stale = [one for one in self._resident if one.holds not in wanted or one.binary != binary]
+        stale = [
+            one
+            for one in self._resident
+            if (one.holds, one.envoy) not in wanted or one.binary != identity(one.envoy)
+        ]
         for shadow in stale:
             await self._drop(shadow)
 
@@ -238,15 +251,6 @@ class Shadows:
         if shadow is not None:
             self._resident.remove(shadow)
             await shadow.stop()
-
-
-def _identity(envoy: Path) -> tuple[int, int] | None:
-    """What tells one binary from the next in its place; None where there is none."""
-    try:
-        found = envoy.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 def _bootstrap(folder: Path) -> str:
