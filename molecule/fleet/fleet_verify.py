@@ -133,10 +133,23 @@ def test_the_leaders_host_rebooted_in_mid_rollout(fleet):
     old, before, known = fleet.leader(), fleet.status()["revision"], fleet.history()[0]["number"]
     with fleet.edited(41):
         applying = in_mid_rollout(fleet, old)
-        fleet.reboot(old)
+        with fleet.off(old):
+            pass
         said, _ = applying.communicate(timeout=300)
         assert applying.returncode != 0, said[-3000:]
         ends_whole(fleet, old, before, known)
+
+
+def test_an_edit_goes_through_while_the_first_control_host_is_off(fleet):
+    with fleet.edited(71), fleet.off("control1"):
+        eventually(lambda: fleet.leads("control2"), "control2 leads")
+        fleet.settled("control2")
+        said = fleet.playbook("playbooks/routes.yml", code=None)
+        assert "control2 can be asked as well: --limit 'all:!control1'" in said, said[-3000:]
+        assert changed(fleet.playbook("playbooks/routes.yml", "--limit", "all:!control1")) == 1
+        live = fleet.settled("control2")["revision"]["number"]
+    assert fleet.settled("control1")["revision"]["number"] == live
+    fleet.playbook("playbooks/routes.yml")
 
 
 def test_a_revoked_host_is_cut_off_serves_on_and_comes_back_with_a_new_key(fleet):

@@ -66,7 +66,12 @@ class ActionModule(ActionBase):
         try:
             with self._told_when_interrupted(here):
                 answer = self._send(document, args, task_vars)
-        except AnsibleConnectionFailure:
+        except AnsibleConnectionFailure as error:
+            others = [name for name in runner.control if name != here]
+            if others and not self._task.check_mode:
+                raise AnsibleConnectionFailure(
+                    f"{error}; {' or '.join(others)} can be asked as well: --limit 'all:!{here}'"
+                ) from error
             if not self._task.check_mode:
                 raise
             answer = {"absent": True, "changed": True, "summary": f"the control host {here} is not there yet"}
