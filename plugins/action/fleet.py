@@ -6,10 +6,10 @@ import contextlib
 import getpass
 import json
 import os
-import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
@@ -18,6 +18,9 @@ from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import 
 from ansible_collections.marchproxy.edge.plugins.module_utils.site_document import site_document
 from ansible_collections.marchproxy.edge.plugins.module_utils.site_model import check, first_change
 from ansible_collections.marchproxy.edge.plugins.module_utils.where_control_is import who_runs
+
+# A change in waves takes longer; most do not.
+TOLD_AFTER_S = 2.0
 
 
 class ActionModule(ActionBase):
@@ -54,7 +57,7 @@ class ActionModule(ActionBase):
             names = [removal] if isinstance(removal, str) else removal
             args["allow_removal"] = [name for one in names for name in str(one).split(",") if name]
         if args.get("rollback_to") not in (None, ""):
-            with self._told_when_interrupted(here):
+            with self._told_what_goes_on(here):
                 answer = self._execute_module(module_args=args, task_vars=task_vars)
             return self._hide(dict(result, **answer))
 
@@ -64,7 +67,7 @@ class ActionModule(ActionBase):
             return dict(result, **failed(problems))
         args.setdefault("commit", _commit(task_vars.get("inventory_dir")))
         try:
-            with self._told_when_interrupted(here):
+            with self._told_what_goes_on(here):
                 answer = self._send(document, args, task_vars)
         except AnsibleConnectionFailure as error:
             others = [name for name in runner.control if name != here]
@@ -80,27 +83,23 @@ class ActionModule(ActionBase):
         return self._hide(dict(result, **answer))
 
     @contextlib.contextmanager
-    def _told_when_interrupted(self, here):
-        """Half a wave is nobody's wish: control goes on to its end, or goes back, without us; say so.
+    def _told_what_goes_on(self, here):
+        """Half a wave is nobody's wish: whoever interrupts the play does not stop control, and must know.
 
-        Ansible ends its workers by a handler of its own for the signal, and no exception is ever seen here.
+        Said beforehand, when the change takes long: an interrupted Ansible ends its workers without a word.
         """
-        before = signal.getsignal(signal.SIGINT)
-
-        def interrupted(number, frame):
-            if not self._task.check_mode:
-                self._display.warning(
-                    f"interrupted: control on {here} ends this change by itself, live or taken back; "
-                    "`xds-agent history -n 1` there says which"
-                )
-            signal.signal(signal.SIGINT, before)
-            os.kill(os.getpid(), signal.SIGINT)
-
-        signal.signal(signal.SIGINT, interrupted)
+        words = (
+            f"control on {here} is bringing it to the proxies. Interrupting the play does not stop that: "
+            "control goes on to the end, or back; `xds-agent history -n 1` there says which"
+        )
+        telling = threading.Timer(TOLD_AFTER_S, self._display.display, [words])
+        telling.daemon = True
+        if not self._task.check_mode:
+            telling.start()
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            telling.cancel()
 
     def _send(self, document, args, task_vars):
         """Copy the document to a file that only the remote user can read, and run the module on it."""

@@ -98,10 +98,11 @@ class FleetHosts:
             subprocess.run(["podman", "start", container], check=True, capture_output=True)
 
     @contextlib.contextmanager
-    def edited(self, timeout_s: int) -> Iterator[None]:
+    def edited(self, timeout_s: int, soak_s: int = 3) -> Iterator[None]:
         """The inventory with another timeout of the service, for as long as the block runs."""
         OVERLAY.parent.mkdir(parents=True, exist_ok=True)
-        OVERLAY.write_text(f"services:\n  - {{name: shop, timeout: {timeout_s}s}}\n")
+        rollout = f'rollout: {{waves: [1, "100%"], soak: {soak_s}s}}'
+        OVERLAY.write_text(f"services:\n  - {{name: shop, timeout: {timeout_s}s}}\n{rollout}\n")
         try:
             yield
         finally:
