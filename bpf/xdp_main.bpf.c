@@ -147,7 +147,10 @@ static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *pac
         }
     }
     if (!service || service->forward == FORWARD_KERNEL) {
-        if (features.cookies && !packet->fragment && opens_connection(packet) && wants_cookie(settings))
+        /* A listener on all addresses is found for any destination: what goes on to another host is not its.
+         */
+        if (features.cookies && !packet->fragment && opens_connection(packet) && is_to_own(packet) &&
+            wants_cookie(settings))
             bpf_tail_call(ctx, &stages, STAGE_COOKIE);
         return !service && packet->fragment ? PASS_FRAGMENT : PASS_KERNEL;
     }

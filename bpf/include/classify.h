@@ -12,6 +12,12 @@ static __always_inline struct service *service_at(const struct packet *packet, _
     return bpf_map_lookup_elem(&services6, &key);
 }
 
+/* Whether this host is meant, and not somebody it forwards to. */
+static __always_inline bool is_to_own(const struct packet *packet) {
+    struct own_key key = {.address = packet->destination, .version = packet->version};
+    return bpf_map_lookup_elem(&own_addresses, &key);
+}
+
 /* Later fragments and ICMP have port 0, and with it an entry of their own or none. */
 static __always_inline struct service *classify(const struct packet *packet) {
     return service_at(packet, packet->destination_port);

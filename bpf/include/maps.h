@@ -71,6 +71,14 @@ struct {
     __type(value, struct service_cell);
 } service_cells SEC(".maps");
 
+/* Addresses of this host: what else comes, it forwards. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 4096);
+    __type(key, struct own_key);
+    __type(value, __u32);
+} own_addresses SEC(".maps");
+
 /* One, for all services that the host serves itself. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);

@@ -125,6 +125,13 @@ struct service_answers {
     __u8 padding[6];
 };
 
+/* An IPv4 address alone might be an IPv6 one. */
+struct own_key {
+    union address address;
+    __u32 version;
+    __u32 padding;
+};
+
 struct service_key4 {
     __be32 address;
     __be16 port; /* 0: whatever has no port (ICMP), and fragments of a service hashed by addresses */

@@ -23,7 +23,7 @@ from xds_agent.datapath.decap import load_decap
 from xds_agent.datapath.libbpf import test_run_tc as run_tc
 from xds_agent.datapath.limit import Rate
 from xds_agent.datapath.link import Link
-from xds_agent.datapath.program import Features, Generation
+from xds_agent.datapath.program import PASS, TX, Features, Generation
 from xds_agent.datapath.services import TCP, Service, Settings, Tables
 from xds_agent.datapath.tc import TcGeneration, TcLink, load_tc
 
@@ -155,6 +155,7 @@ def test_connections_through_cookies(host: Host, version: int) -> None:
     # The first is the kernel's, everybody else gets a cookie.
     tables.configure(Settings(cookies_above=Rate(0.001, burst=1), cookie_key=KEY))
     tables.put_service(Service(LOCAL, ip_address(ADDRESS[version][0]), PORT, TCP))
+    tables.put_own([ip_address(ADDRESS[version][0])])
     served = threading.Thread(target=serve, args=(host.listener, 20))
     served.start()
     for number in range(20):
@@ -200,6 +201,7 @@ def test_a_made_up_cookie_opens_nothing(host: Host) -> None:
     tables = Tables(host.generation)
     tables.configure(Settings(cookies_above=Rate(0.001, burst=1), cookie_key=KEY))
     tables.put_service(Service(LOCAL, ip_address(ADDRESS[4][0]), PORT, TCP))
+    tables.put_own([ip_address(ADDRESS[4][0])])
     stray = Packet(source=ADDRESS[4][1], destination=ADDRESS[4][0], sport=4444, dport=PORT, ack=0x12345678)
 
     def send() -> None:
@@ -210,6 +212,27 @@ def test_a_made_up_cookie_opens_nothing(host: Host) -> None:
     with host.network.inside("client", lambda: connect(4)):
         host.listener.accept()[0].close()
     assert "note_cookie_accepted" not in host.counters.service(0)
+
+
+@pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
+def test_what_the_host_forwards_is_not_answered_by_cookies(host: Host, version: int) -> None:
+    """A listener on every address is found for any destination, and an edge may be others' gateway. Nor does
+    what goes on count towards the threshold."""
+    tables = Tables(host.generation)
+    tables.configure(Settings(cookies_above=Rate(0.001, burst=1), cookie_key=KEY))
+    own, client = (ip_address(one) for one in ADDRESS[version])
+    tables.put_own([ip_address("192.0.2.9"), ip_address("2001:db8::9")])
+    tables.put_own([own])
+    opening = Packet(source=str(client), destination=str(own), sport=4444, dport=PORT, flags=2, options=b"")
+    # The last one begins with the bytes of the host's own, as the other IP version has them.
+    strangers = {4: ("10.20.0.5", "192.0.2.9"), 6: ("2001:db8::5", "2001:db8::9", "a5b:1::")}[version]
+    inside = host.network.inside
+    for stranger in strangers * 3:
+        frame = opening.but(destination=stranger).bytes()
+        assert inside("edge", lambda frame=frame: host.generation.run(frame)) == (PASS, frame)
+    assert "send_cookie" not in host.counters.service(0)
+    to_us = [inside("edge", lambda: host.generation.run(opening.bytes()))[0] for _ in range(3)]
+    assert to_us == [PASS, TX, TX]
 
 
 def test_cookies_need_a_secret(bench: Bench) -> None:

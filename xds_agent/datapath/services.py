@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
@@ -130,6 +130,19 @@ class Tables:
                 "cookie_key": struct.unpack("=QQ", settings.cookie_key),
             },
         )
+
+    def put_own(self, addresses: Collection[Address]) -> None:
+        """Addresses of this host, all of them: only connections to them are answered by cookies.
+
+        Raises OSError.
+        """
+        table = self._maps["own_addresses"]
+        wanted = {table.key.pack({"address": one.packed, "version": one.version}) for one in addresses}
+        held = {key for key, _ in table.entries()}
+        for key in held - wanted:
+            table.delete(table.key.unpack(key))
+        for key in wanted - held:
+            table.put_raw(key, table.value.pack(1))
 
     def put_service(self, service: Service) -> None:
         """Insert or replace; a service hashed by addresses also takes the fragments for its address.

@@ -57,7 +57,8 @@ def test_a_vip_belongs_to_the_service_that_names_it() -> None:
 
 
 def test_nothing_wanted_of_a_host_without_resources() -> None:
-    assert wanted_of(EMPTY, own=[OWN], vips=[]) == Wanted()
+    """But which addresses are its own, vips too, it has to know: what else comes, it forwards."""
+    assert wanted_of(EMPTY, own=[OWN], vips=[VIP]) == Wanted(own=frozenset({OWN, VIP}))
 
 
 def test_what_is_denied_by_hand_ends_by_itself() -> None:

@@ -108,6 +108,8 @@ class Wanted:
     limits: Limits = Limits()
     rules: tuple[tuple[Network, Class], ...] = ()
     timed: tuple[tuple[Network, int], ...] = ()
+    own: frozenset[Address] = frozenset()
+    """Addresses of this host's interfaces, and its vips."""
 
     def rules_at(self, now: float) -> list[tuple[Network, Class]]:
         """Rules that hold at a time: what was denied by hand ends by itself."""
@@ -160,7 +162,7 @@ def wanted_of(snapshot: Snapshot, *, own: Iterable[Address], vips: Iterable[Addr
         kind: Class = "exempt" if said.name == "exempt" else "deny"
         rules += [(network, kind) for network in _networks(said)]
         timed += [(ipaddress.ip_network(one.network), one.until) for one in said.timed]
-    return Wanted(services, limits, tuple(rules), tuple(timed))
+    return Wanted(services, limits, tuple(rules), tuple(timed), frozenset(everywhere))
 
 
 def _service(said: Any, backends: Any, addresses: Iterable[Address]) -> WantedService:

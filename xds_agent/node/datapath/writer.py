@@ -64,6 +64,7 @@ class Writer:
         self._written: dict[Front, Service | None] = {}
         self._reals: dict[RealKey, Real] = {}
         self._settings: Settings | None = None
+        self._own: frozenset[Address] | None = None
         self._kept_numbers: object = None
         self._rules: tuple[Rule, ...] | None = None
 
@@ -131,6 +132,9 @@ class Writer:
         if settings != self._settings:
             self.tables.configure(settings)
             self._settings = settings
+        if wanted.own != self._own:
+            self.tables.put_own(wanted.own)
+            self._own = wanted.own
         rules = self._rules_of(wanted)
         if rules != self._rules:
             self.lists.replace(rules)
