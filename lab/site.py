@@ -45,6 +45,7 @@ def make_hosts(inventory: Path, progress: Progress) -> Place:
     if not network.routing_is_set(here):
         network.set_routing(here)
     apart.ensure(here, clouds_of(here))
+    wan.renew(here)
     hosts.wait_until_booted(here.hosts, progress.say)
     wires.ensure(here, progress.say)
     old = [

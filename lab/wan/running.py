@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import struct
@@ -17,13 +18,13 @@ from lab.apart import TUNNELS
 from lab.commands import attempt, podman_json, run
 from lab.errors import LabError
 from lab.network import CHECKOUT, NAME
-from lab.place import Place
+from lab.place import FIRST_OCTET, Place
 from lab.wan import table
 from lab.wan.table import Direction, Met, Way, Ways
 
 SOURCE = Path(__file__).with_name("wan.c")
-# Before the main table (32766); with the second octet of the lab's addresses no two labs share one.
-_FIRST_RULE = 20_000
+# Before the main table (32766); by the second octet of its addresses and its name each lab has its own.
+_FIRST_RULE, _RULES_OF_CHECKOUT = 20_000, 100
 _MESSAGE_BYTES = 65_536
 _PATIENCE_S = 10.0
 _PEER = struct.Struct("3i")  # struct ucred: process, user, group
@@ -82,6 +83,13 @@ def apply(place: Place, ways: Ways, known: Sides) -> None:
     })  # fmt: skip
 
 
+def renew(place: Place) -> None:
+    """Rules as they have to be now: networks may have other devices, and clouds be apart that were not."""
+    if _ask(place, "show") is not None:
+        known = sides(place)
+        apply(place, {at: way for at, (way, _) in state(place, known).items()}, known)
+
+
 def stop(place: Place) -> bool:
     """All ways are short again and nothing of it runs; False if nothing did. Needs no podman, no networks."""
     was = bool(rules(place)) or _exists(device(place))
@@ -94,8 +102,8 @@ def stop(place: Place) -> bool:
 
 
 def device(place: Place) -> str:
-    """At most 15 characters: the checkout's digest tells labs apart."""
-    return f"{place.prefix.split('-')[0]}-wan"
+    """At most 15 characters: digests of the checkout and of the lab's name (molecule has labs of its own)."""
+    return f"{place.prefix.split('-')[0]}-w{_digest(place)[:4]}"
 
 
 def process(place: Place) -> int:
@@ -206,7 +214,12 @@ def _ranges(known: Sides) -> table.Sides:
 
 
 def _number(place: Place) -> int:
-    return _FIRST_RULE + place.octet
+    of_checkout = _RULES_OF_CHECKOUT * (place.octet - FIRST_OCTET)
+    return _FIRST_RULE + of_checkout + int(_digest(place), 16) % _RULES_OF_CHECKOUT
+
+
+def _digest(place: Place) -> str:
+    return hashlib.sha256(place.name.encode()).hexdigest()
 
 
 def _folder(place: Place) -> Path:

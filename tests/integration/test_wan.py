@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,11 +145,24 @@ def test_when_its_program_dies_packets_take_the_short_way(far: FarNetworks) -> N
         assert right.recv(16) == b"short"
 
 
-def test_between_clouds_apart_only_tunnels_go_by_it(far: FarNetworks) -> None:
-    """What the lab drops between them must not come in through the WAN, and takes no part in its losses."""
+def test_another_lab_of_the_checkout_ends_none_but_its_own(far: FarNetworks) -> None:
+    """Molecule's hosts are a lab too, and are torn down while the user's own runs."""
+    far.set(LONG, Way())
+    other = replace(far.place, name="molecule", prefix=far.place.prefix.replace("-lab", "-molecule"))
+    assert far.on_router(lambda: running.stop(other)) is False
+    assert len(far.on_router(lambda: running.rules(far.place))) == 1 and THERE in far.met()
+
+
+def test_between_clouds_apart_only_tunnels_go_by_it(
+    far: FarNetworks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the lab drops between them must not come in by the WAN, though it was set before they parted."""
+    far.set(Way(loss_ppm=MILLION), Way())
+    assert far.on_router(lambda: running.rules(far.place)) == {("left", "198.51.100.0/24", "")}
     far.place.apart.parent.mkdir(parents=True, exist_ok=True)
     far.place.apart.touch()
-    far.set(Way(loss_ppm=MILLION), Way())
+    monkeypatch.setattr(running, "sides", lambda place: SIDES)
+    far.on_router(lambda: running.renew(far.place))
     assert far.on_router(lambda: running.rules(far.place)) == {("left", "198.51.100.0/24", TUNNELS)}
     assert _sent(far, NUMBERS[:3], 3)[0] == NUMBERS[:3]
     with far.bound("left", socket.SOCK_DGRAM) as left:
