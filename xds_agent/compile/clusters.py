@@ -119,14 +119,14 @@ def _http_check(http: Any, service: Service, health: Health) -> None:
 
 
 def _outliers(outliers: Any, ejection: Ejection) -> None:
-    for field in ("consecutive_5xx", "consecutive_gateway_failure", "consecutive_local_origin_failure"):
+    # One count for what backends answer and for what became of connections and time: counted apart, each
+    # connection that opens ends a row of timeouts, and a backend that is slow to a lone client never leaves.
+    for field in ("consecutive_5xx", "consecutive_gateway_failure"):
         getattr(outliers, field).value = ejection.consecutive_errors
     # 5xx of the application is its answer; only what says that the backend itself is away ejects.
     outliers.enforcing_consecutive_5xx.value = 0
     outliers.enforcing_consecutive_gateway_failure.value = 100
     outliers.enforcing_success_rate.value = 0
-    outliers.split_external_local_origin_errors = True
-    outliers.enforcing_local_origin_success_rate.value = 0
     outliers.interval.CopyFrom(duration(ejection.interval))
     outliers.base_ejection_time.CopyFrom(duration(ejection.time))
     outliers.max_ejection_percent.value = ejection.max_percent
