@@ -6,6 +6,7 @@ It is live in all of them or, after a refusal by any, in none; what was live bef
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from xds_agent.snapshot.resource import DATAPATH_TYPES, SHORT, Snapshot
 
 if TYPE_CHECKING:
     from xds_agent.node.datapath import DatapathLink
+
+log = logging.getLogger(__name__)
 
 _NO_DATAPATH = (
     "this host has no datapath, and the revision holds services of XDP or protection: run site.yml, which "
@@ -37,6 +40,14 @@ class Bringing:
 
     async def bring(self, complete: Complete) -> Refusal | None:
         """To the journal, Envoy and the maps; None once it is live in all, else why it is in none."""
+        try:
+            return await self._bring(complete)
+        except Exception as error:
+            # An agent that ends by it would be started again, and be offered the same again.
+            log.exception("revision %s met a bug of this agent", complete.snapshot.revision)
+            return await self._all_back(Refusal("", (), f"this agent cannot take it: {error!r}"))
+
+    async def _bring(self, complete: Complete) -> Refusal | None:
         target = complete.snapshot
         if self._datapath is None and _has_datapath(target):
             return Refusal("", (), _NO_DATAPATH)
@@ -54,10 +65,7 @@ class Bringing:
                 self._journal.commit()
         except OSError as error:
             if refusal is None:
-                words = f"the node's journal cannot take it: {error}"
-                refusal = await self._envoy_back(Refusal("", (), words))
-                if self._datapath is not None:
-                    await self._datapath.go_back(self._journal.snapshot)
+                return await self._all_back(Refusal("", (), f"the node's journal cannot take it: {error}"))
         if refusal is not None:
             self._journal.abandon()
         return refusal
@@ -81,6 +89,15 @@ class Bringing:
             return None
         refusal = await self._datapath.apply(complete.snapshot)
         return None if refusal is None else await self._envoy_back(refusal)
+
+    async def _all_back(self, refusal: Refusal) -> Refusal:
+        """To the set that is on disk, whatever was brought to whom by now."""
+        self._journal.abandon()
+        if self._envoy.core.held is not self._journal.snapshot:
+            refusal = await self._envoy_back(refusal)
+        if self._datapath is not None:
+            await self._datapath.go_back(self._journal.snapshot)
+        return refusal
 
     async def _envoy_back(self, refusal: Refusal) -> Refusal:
         """Envoy took what another part then would not: back to the set that is on disk."""

@@ -16,8 +16,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from xds_agent.protocol.closure import Closure
+from xds_agent.protocol.features import FEATURES
 from xds_agent.protocol.refusal import write_refusal
-from xds_agent.protocol.revision import INLINE, NAME, parse_revision, read_revision
+from xds_agent.protocol.revision import NAME, parse_revision, read_revision
 from xds_agent.protocol.wire import AGENT, WILDCARD, ProtocolError, delta_ack, delta_answer
 from xds_agent.snapshot.resource import REVISION, SHORT, TYPES, Digest, Resource, Snapshot, digests
 
@@ -202,7 +203,7 @@ class Assembly:
                 request.node.id = self._node
                 request.node.user_agent_name = AGENT
                 request.node.user_agent_version = self._version
-                request.node.client_features.append(INLINE)
+                request.node.client_features.extend(FEATURES)
             requests.append(bytes(request.SerializeToString(deterministic=True)))
         return requests
 

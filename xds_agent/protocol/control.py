@@ -24,6 +24,7 @@ from xds_agent.protocol.boundary import (
 from xds_agent.protocol.bucket import TokenBucket
 from xds_agent.protocol.client_session import ClientSession, Memo
 from xds_agent.protocol.fanout import Fanout
+from xds_agent.protocol.features import INLINE, Views
 from xds_agent.protocol.nodes import NodeBook
 from xds_agent.protocol.outcomes import (
     Acknowledged,
@@ -34,7 +35,6 @@ from xds_agent.protocol.outcomes import (
     Outcome,
     Refused,
 )
-from xds_agent.protocol.revision import INLINE
 from xds_agent.protocol.session import AgentSession, Session
 from xds_agent.protocol.timers import Timers
 from xds_agent.protocol.wire import (
@@ -81,6 +81,7 @@ class ControlCore:
         self._agents: dict[str, AgentSession] = {}
         self._revoked: set[str] = set()
         self._fanout = Fanout()
+        self._views = Views()
         self._memo: Memo | None = None
         self._book = NodeBook()
         self._timers = Timers()
@@ -120,6 +121,7 @@ class ControlCore:
         Nodes of one view share one Snapshot object, and with it every encoded byte."""
         self._snapshots = dict(snapshots)
         self._fanout.forget()
+        self._views.forget()
         self._book.publish({name: snapshot.revision for name, snapshot in snapshots.items()})
         for session in list(self._sessions.values()):
             if self._admitted(session) and isinstance(session, ClientSession):
@@ -173,8 +175,7 @@ class ControlCore:
                 if session.hear_ack(data):
                     self._acknowledged(session.node, session.acknowledged)
                     return [session]
-                current = None if self._snapshots is None else self._snapshots.get(session.node)
-                session.hear(delta_request(data), current, self._fanout)
+                session.hear(delta_request(data), self._wanted(session), self._fanout)
                 self._verdict(session)
             elif isinstance(session, ClientSession):
                 session.hear(data)
@@ -191,7 +192,7 @@ class ControlCore:
             raise ProtocolError("the first request names no node")
         session: Session
         if opened.method is Method.DELTA and request.node.user_agent_name == AGENT:
-            session = AgentSession(opened, node, inline=INLINE in request.node.client_features)
+            session = AgentSession(opened, node, request.node.client_features)
         else:
             session = ClientSession(opened, node)
         self._sessions[opened.stream] = session
@@ -246,6 +247,10 @@ class ControlCore:
         self._closing.append(Close(number, status, words))
         self._close(number, words)
 
+    def _wanted(self, session: AgentSession) -> Snapshot | None:
+        current = None if self._snapshots is None else self._snapshots.get(session.node)
+        return None if current is None else self._views.of(current, session.features)
+
     # --- time
 
     def _tick(self, now: float) -> list[Session]:
@@ -296,6 +301,7 @@ class ControlCore:
             return None
         snapshot = self._snapshots[session.node]
         if isinstance(session, AgentSession):
+            snapshot = self._views.of(snapshot, session.features)
             if session.wants(snapshot):
                 self._start(session, snapshot)
             return session.queue.popleft() if session.queue else None
@@ -305,7 +311,7 @@ class ControlCore:
         return session.next_frame(snapshot, self._fanout, self._memo)
 
     def _start(self, session: AgentSession, snapshot: Snapshot) -> None:
-        step = self._fanout.step(session.held, snapshot, inline=session.inline)
+        step = self._fanout.step(session.held, snapshot, inline=INLINE in session.features)
         if not step.moves and session.claims == snapshot.revision:
             # Trap 3: its acknowledgement was lost; what it says it has is one.
             session.settled, session.claims = snapshot.revision, ""

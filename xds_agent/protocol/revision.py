@@ -11,8 +11,6 @@ from xds_agent.proto import marchproxy_pb2
 from xds_agent.snapshot.resource import REVISION, TYPES, Digest, Resource, Snapshot, digests
 
 NAME = "revision"
-# An agent that says so in its first request (Node.client_features) takes parts within the Revision.
-INLINE = "marchproxy.inline"
 _SUM_BYTES = 16
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -36,10 +36,10 @@ class Session:
 class AgentSession(Session):
     """A node agent's stream: wildcard of every type, served whole revisions, one in flight."""
 
-    def __init__(self, opened: Opened, node: str, *, inline: bool = False) -> None:
+    def __init__(self, opened: Opened, node: str, features: Iterable[str] = ()) -> None:
         super().__init__(opened, node)
-        # It takes small parts within the Revision.
-        self.inline = inline
+        # What it takes; see features.
+        self.features = frozenset(features)
         # Never changed in place: what is sent next is known by its identity.
         self.held: Mapping[str, Held] = _EMPTY
         # The revision it says it has: an acknowledgement, if its parts agree (trap 3).

@@ -7,6 +7,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from tests.support.fake_envoy import FakeEnvoy, Wire, without_features
 from tests.support.xds_resources import cluster, endpoints, shop, snapshot
+from xds_agent.proto import datapath_pb2
 from xds_agent.protocol.assembly import Assembly, Complete
 from xds_agent.protocol.boundary import Method
 from xds_agent.protocol.control import (
@@ -27,6 +28,7 @@ from xds_agent.protocol.wire import (
 )
 from xds_agent.snapshot.resource import (
     CLUSTER,
+    DATAPATH_SERVICE,
     EMPTY,
     ENDPOINTS,
     REVISION,
@@ -260,6 +262,51 @@ def test_a_small_change_comes_within_the_revision_to_whoever_takes_it_so(control
     control.publish(old, "edge2")
     now.expect(REVISION, "revision")
     assert within(now) == {"cluster": (["gone"], []), "endpoints": (["shop"], [])}
+
+
+def marked(name: str, forward: int) -> Resource:
+    message = datapath_pb2.Service(name=name, protocol=datapath_pb2.TCP, port=80, forward=forward)
+    return Resource.of(DATAPATH_SERVICE, name, message)
+
+
+def test_an_agent_of_before_is_spared_what_ends_it_and_gets_it_once_it_is_upgraded(control):
+    """The version before meets a KeyError at Forward.KERNEL, after its Envoy took the new set."""
+    whole = snapshot(cluster("a"), marked("db", datapath_pb2.NAT), marked("shop", datapath_pb2.KERNEL))
+    control.publish(whole, "edge2")
+    older, newer = (agent(control.wire, node=node, inline=node == "edge2") for node in ("edge1", "edge2"))
+    older.expect(CLUSTER, "a").expect(DATAPATH_SERVICE, "db")
+    older.expect(REVISION, "revision").ack().expect_nothing()
+    newer.expect(REVISION, "revision").ack().expect_nothing()
+    assert within(newer)["datapath service"] == (["db", "shop"], [])
+    # Both are of the same revision, and nobody waits for either.
+    assert {node: state.active for node, state in control.core.nodes().items()} == dict.fromkeys(
+        ("edge1", "edge2"), whole.revision
+    )
+    less = snapshot(cluster("a"), marked("db", datapath_pb2.NAT))
+    held = Snapshot(less.resources, whole.revision, whole.number, less.digests)
+    agent(control.wire, held).expect_nothing()
+    upgraded = agent(control.wire, held, inline=True).expect(REVISION, "revision")
+    assert within(upgraded) == {"datapath service": (["shop"], [])}
+
+
+def test_what_an_agent_of_before_gets_adds_up_for_it(control):
+    """Its own digests must agree, or it would ask again and then refuse."""
+    whole = snapshot(shop(), marked("shop", datapath_pb2.KERNEL))
+    control.publish(whole)
+    assembly = Assembly(EMPTY, "edge1")
+    client = FakeEnvoy(control.wire, agent=AGENT)
+    first, *others = assembly.open()
+    for request in (without_features(first), *others):
+        client.say(request)
+    taken = []
+    while client.inbox:
+        taken += assembly.on_response(client.take().raw)
+    (complete,) = [item for item in taken if isinstance(item, Complete)]
+    assert (complete.snapshot.revision, dict(complete.snapshot.of_type(DATAPATH_SERVICE))) == (
+        whole.revision, {},
+    )  # fmt: skip
+    client.say(assembly.accept(complete))
+    assert control.core.nodes()["edge1"].active == whole.revision
 
 
 def test_what_is_large_comes_before_the_revision_as_ever(control):

@@ -389,10 +389,14 @@ class DatapathLink:
         try:
             wanted = await self._in_thread(self._flip_now, target, known_good)
             self._prober.watch(ASKER, wanted.checks())
-        except _FAILURES as error:
-            # OverBudget is a ValueError, MapFull too.
+        except Exception as error:
+            # OverBudget is a ValueError, MapFull too; what nobody foresaw is taken back as they are.
+            words = str(error)
+            if not isinstance(error, _FAILURES):
+                log.exception("revision %s met a bug of the datapath", target.revision)
+                words = repr(error)
             names = tuple(sorted(target.of_type(DATAPATH_SERVICE))) if isinstance(error, OverBudget) else ()
-            return Refusal(DATAPATH_SERVICE if names else "", names, f"the datapath cannot take it: {error}")
+            return Refusal(DATAPATH_SERVICE if names else "", names, f"the datapath cannot take it: {words}")
         self.wanted, self._snapshot = wanted, target
         return None
 

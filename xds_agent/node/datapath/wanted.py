@@ -166,7 +166,9 @@ def wanted_of(snapshot: Snapshot, *, own: Iterable[Address], vips: Iterable[Addr
 
 
 def _service(said: Any, backends: Any, addresses: Iterable[Address]) -> WantedService:
-    forward = _FORWARDS[said.forward]
+    forward = _FORWARDS.get(said.forward)
+    if forward is None:
+        raise ValueError(f"this agent knows no forward {said.forward}, which service {said.name} asks for")
     keeps_port = forward != "nat"
     return WantedService(
         name=said.name,

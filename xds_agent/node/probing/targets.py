@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 Kind = Literal["tcp", "http", "grpc", "icmp", "udp"]
+_KINDS = frozenset(get_args(Kind))
 
 INTERVAL_S = 5.0
 TIMEOUT_S = 1.0
@@ -46,6 +47,8 @@ class Target:
 
     def __post_init__(self) -> None:
         ipaddress.ip_address(self.address)
+        if self.check.kind not in _KINDS:
+            raise ValueError(f"there is no probe {self.check.kind!r}")
         lowest = 0 if self.check.kind == "icmp" else 1
         if not lowest <= self.port <= 65_535:
             raise ValueError(f"{self.port} is no port to probe by {self.check.kind}")
