@@ -42,6 +42,7 @@ _value:
   type: dict
 """
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,6 +65,12 @@ def _peer(name: str, facts: Mapping[str, Any]) -> mesh.Peer:
     seen = facts.get("marchproxy_interconnect") or {}
     mtu = seen.get("mtu") or mesh.INTERNET_MTU
     endpoint = facts.get("interconnect_endpoint") or facts.get("address") or _private(name, facts)
+    try:
+        ipaddress.ip_address(str(endpoint))
+    except ValueError:
+        raise AnsibleFilterError(
+            f"host {name}: tunnels end at '{endpoint}', no IP address; give it interconnect_endpoint"
+        ) from None
     return mesh.Peer(name, str(endpoint), _private(name, facts), seen.get("public_key") or "", int(mtu))
 
 

@@ -138,10 +138,10 @@ def port(network: Network, gateway: str) -> int:
     return FIRST_PORT + GATEWAYS * network.number + network.gateways.index(gateway)
 
 
-def tunnel_mtu(endpoint: str, *mtus: int) -> int:
-    """Bytes of a packet that fits the tunnel to ``endpoint`` between cards of these MTUs."""
-    family = ipaddress.ip_address(endpoint).version
-    return min(INTERNET_MTU, *mtus) - OVERHEAD_BYTES[family]
+def tunnel_mtu(*ends: Peer) -> int:
+    """Bytes of a packet that fits a tunnel between these ends, the same whichever of them asks."""
+    overhead = max(OVERHEAD_BYTES[ipaddress.ip_address(one.endpoint).version] for one in ends)
+    return min(INTERNET_MTU, *(one.mtu for one in ends)) - overhead
 
 
 def plan(host: Host, all_networks: Sequence[Network], peers: Mapping[str, Peer]) -> Planned:
@@ -160,6 +160,7 @@ def plan(host: Host, all_networks: Sequence[Network], peers: Mapping[str, Peer])
     wanting = [name for one in others for name in one.gateways if not peers[name].public_key]
     if wanting:
         return Planned(None, gateway=True, unknown=tuple(wanting))
+    config["ranges"] = list(own.ranges)
     config["tunnels"] = [_tunnel(own, me, one, peers[name]) for one in others for name in one.gateways]
     config["networks"] = [_way(one, one.gateways) for one in others]
     return Planned(config, gateway=True)
@@ -177,9 +178,10 @@ def _tunnel(own: Network, me: Peer, network: Network, peer: Peer) -> dict[str, A
         "interface": f"mpwg{listen - FIRST_PORT}",
         "peer": peer.name,
         "network": network.name,
+        "ranges": list(network.ranges),
         "public_key": peer.public_key,
         "endpoint": f"{host}:{port(own, me.name)}",
         "listen_port": listen,
         "probe": peer.address,
-        "mtu": tunnel_mtu(peer.endpoint, me.mtu, peer.mtu),
+        "mtu": tunnel_mtu(me, peer),
     }

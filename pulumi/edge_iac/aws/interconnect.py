@@ -64,7 +64,9 @@ class InterconnectPart(Part):
                             "Effect": "Allow",
                             "Action": ["ec2:ReplaceRoute"],
                             "Resource": [f"arn:aws:ec2:{region.name}:*:route-table/{id_}" for id_ in ids],
-                        }
+                        },
+                        # Reading cannot be given for single tables.
+                        {"Effect": "Allow", "Action": ["ec2:DescribeRouteTables"], "Resource": ["*"]},
                     ],
                 },
                 sort_keys=True,

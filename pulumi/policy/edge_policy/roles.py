@@ -18,6 +18,8 @@ _AZURE_WIDE = (
 _SUBSCRIPTION_PARTS = 3
 """'/subscriptions/ID' split by '/': a scope of so many parts is a whole subscription."""
 _GROUP_PARTS = 5
+_DESCRIBES = "ec2:Describe"
+"""Actions of AWS that read, and that cannot be given for single things."""
 
 
 def wide_role(kind: str, props: Props) -> Iterator[str]:
@@ -42,6 +44,8 @@ def _aws_policy(text: str) -> Iterator[str]:
                 yield f"allows {action}; name each action"
         if "NotAction" in said or "NotResource" in said:
             yield "allows all but something; name what is allowed"
+        if all(str(action).startswith(_DESCRIBES) for action in _as_list(said.get("Action"))):
+            continue
         for resource in _as_list(said.get("Resource")):
             if str(resource) == "*" or str(resource).endswith((":*", ":secret:*", ":::*", ":::*/*")):
                 yield f"reaches {resource}; name the things, by a prefix at least"

@@ -10,7 +10,9 @@ Stopping it leaves tunnels and routes as they are; `--down` takes them away.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +28,9 @@ LAST_RESORT = "4278198272"
 PROBE_EVERY_S, PROBE_TIMEOUT_S = 1.0, 1.0
 DEAD_AFTER, ALIVE_AFTER = 3, 3
 KEEPALIVE_S = 15
+CHAIN = "MPWG"
+BEFORE = RUN / "before.json"
+FORWARD, LOOSE = Path("/proc/sys/net/ipv4/ip_forward"), Path("/proc/sys/net/ipv4/conf/all/rp_filter")
 CLAMP = ("-p", "tcp", "--tcp-flags", "SYN,RST", "SYN", "-j", "TCPMSS", "--clamp-mss-to-pmtu")
 
 
@@ -39,7 +44,11 @@ def run(*words: str) -> str:
 
 
 def works(*words: str) -> bool:
-    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+    """Whether a command is there and ends well."""
+    return (
+        bool(shutil.which(words[0]))
+        and subprocess.run(words, capture_output=True, check=False).returncode == 0
+    )
 
 
 @dataclass
@@ -111,10 +120,10 @@ def wanted_routes(networks: list[Network], ways: dict[str, Way]) -> dict[tuple[s
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for way in ways.values():
         if way.network:
-            found["unicast", way.address] = way.route
+            found["unicast", normal(way.address)] = way.route
     for network in networks:
         way = chosen(network, ways)
-        for range_ in network.ranges:
+        for range_ in map(normal, network.ranges):
             found["unreachable", range_] = ("metric", LAST_RESORT)
             if way:
                 found["unicast", range_] = way.route
@@ -131,27 +140,47 @@ class Mesh:
         self.routes: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def up(self) -> None:
-        """Tunnels, forwarding and the rule; what an earlier configuration left goes."""
+        """Refusal first, then tunnels and forwarding; what an earlier configuration left goes.
+
+        Routes that are there stay until the first round of probes: a restart cuts nothing.
+        """
         tunnels = self.config.get("tunnels", [])
+        self.routes = dict.fromkeys(present_routes(), ("?",))
+        self._refuse()
+        self._rule(bool(tunnels))
         for name in links() - {one["interface"] for one in tunnels}:
             run("ip", "link", "delete", name)
         if tunnels:
-            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-            # A packet may come by another tunnel than its answer goes.
-            Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("2")
-            clamp("-A")
+            forward(self.config["ranges"])
         for one in tunnels:
             self._tunnel(one)
+        for way in self.ways.values():
+            if way.network:
+                self._set("unicast", normal(way.address), way.route)
+
+    def _refuse(self) -> None:
+        """What has no way is refused: it never leaves in the clear."""
+        for network in self.networks:
+            for range_ in network.ranges:
+                self._set("unreachable", normal(range_), ("metric", LAST_RESORT))
+
+    def _set(self, kind: str, range_: str, where: tuple[str, ...]) -> None:
+        if self.routes.get((kind, range_)) != where:
+            run("ip", "route", "replace", kind, range_, *where, "table", TABLE)
+            self.routes[kind, range_] = where
+
+    def _rule(self, marked: bool) -> None:
+        """The rule that leads to our table; what a tunnel sends is marked, and goes by the host's routes."""
         rules = [
             rule for rule in json.loads(run("ip", "-j", "rule")) if str(rule["priority"]) == RULE_PREFERENCE
         ]
-        if [bool(rule.get("fwmark")) for rule in rules] != [bool(tunnels)]:
-            # What a tunnel sends is marked: it goes by the host's own routes.
-            mark = ("not", "fwmark", MARK) if tunnels else ()
-            forget_rules()
-            run("ip", "rule", "add", "pref", RULE_PREFERENCE, *mark, "lookup", TABLE)
-        self.routes = dict.fromkeys(present_routes(), ("?",))
-        self.settle()
+        if [bool(rule.get("fwmark")) for rule in rules] == [marked]:
+            return
+        mark = ("not", "fwmark", MARK) if marked else ()
+        run("ip", "rule", "add", "pref", RULE_PREFERENCE, *mark, "lookup", TABLE)
+        for _ in rules:
+            # Of equal preference the oldest goes.
+            run("ip", "rule", "delete", "pref", RULE_PREFERENCE)
 
     def _tunnel(self, one: dict[str, Any]) -> None:
         name = one["interface"]
@@ -171,8 +200,7 @@ class Mesh:
         """Bring the table to what the probes say, range by range, never without a route between."""
         wanted = wanted_routes(self.networks, self.ways)
         for (kind, range_), where in wanted.items():
-            if self.routes.get((kind, range_)) != where:
-                run("ip", "route", "replace", kind, range_, *where, "table", TABLE)
+            self._set(kind, range_, where)
         for kind, range_ in self.routes.keys() - wanted.keys():
             works("ip", "route", "delete", kind, range_, "table", TABLE)
         self.routes = wanted
@@ -217,6 +245,12 @@ class Mesh:
             return frozenset({way.network})
         return frozenset(name for name, through in reached.items() if through)
 
+    def _known(self, writer: asyncio.StreamWriter) -> bool:
+        """Whether a host of the site asks: nobody else is told names."""
+        asks = ipaddress.ip_address(writer.get_extra_info("peername")[0])
+        ranges = [*self.config.get("ranges", []), *(each for one in self.networks for each in one.ranges)]
+        return asks.is_loopback or any(asks in ipaddress.ip_network(each) for each in ranges)
+
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Whoever asks is told which networks are reached; 503 when there are some and none is."""
         try:
@@ -224,7 +258,8 @@ class Mesh:
                 await reader.readuntil(b"\r\n")
                 reached = self.reached()
                 good = any(reached.values()) or not reached
-                body = json.dumps({"name": self.config["name"], "networks": reached}).encode()
+                names = {"name": self.config["name"], "networks": reached} if self._known(writer) else {}
+                body = json.dumps(names).encode()
                 status = b"200 OK" if good else b"503 Service Unavailable"
                 writer.write(
                     b"HTTP/1.0 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
@@ -241,7 +276,8 @@ def wireguard_conf(one: dict[str, Any], key: str) -> str:
     return (
         f"[Interface]\nPrivateKey = {key}\nListenPort = {one['listen_port']}\nFwMark = {MARK}\n"
         f"[Peer]\nPublicKey = {one['public_key']}\nEndpoint = {one['endpoint']}\n"
-        f"AllowedIPs = 0.0.0.0/0, ::/0\nPersistentKeepalive = {KEEPALIVE_S}\n"
+        f"AllowedIPs = {', '.join([one['probe'] + '/32', *one['ranges']])}\n"
+        f"PersistentKeepalive = {KEEPALIVE_S}\n"
     )
 
 
@@ -261,18 +297,18 @@ def make_link(name: str) -> None:
         )
 
 
-def forget_rules() -> None:
-    while works("ip", "rule", "delete", "pref", RULE_PREFERENCE):
-        pass
-
-
 def present_routes() -> list[tuple[str, str]]:
     done = subprocess.run(
         ["ip", "-j", "-d", "route", "show", "table", TABLE], capture_output=True, text=True, check=False
     )
     # A table without routes does not exist.
     said = json.loads(done.stdout) if done.returncode == 0 and done.stdout else []
-    return [(route.get("type", "unicast"), route["dst"]) for route in said]
+    return [(route.get("type", "unicast"), normal(route["dst"])) for route in said]
+
+
+def normal(range_: str) -> str:
+    """A destination as it is compared: a single address with its prefix, as the kernel does not write it."""
+    return "0.0.0.0/0" if range_ == "default" else str(ipaddress.ip_network(range_))
 
 
 def clamp(verb: str) -> None:
@@ -284,14 +320,65 @@ def clamp(verb: str) -> None:
             run("iptables", "-w", "-t", "mangle", verb, *rule)
 
 
+def forward(ranges: list[str]) -> None:
+    """Forwarding between this network and the tunnels, and no other unless the host did so before we came."""
+    remember()
+    clamp("-A")
+    before = json.loads(BEFORE.read_text())
+    lines = [
+        "*filter",
+        f":{CHAIN} - [0:0]",
+        f"-A {CHAIN} -i {PREFIX}+ -o {PREFIX}+ -j DROP",
+        *(f"-A {CHAIN} -i {PREFIX}+ -d {range_} -j RETURN" for range_ in ranges),
+        *(f"-A {CHAIN} -o {PREFIX}+ -s {range_} -j RETURN" for range_ in ranges),
+        f"-A {CHAIN} -i {PREFIX}+ -j DROP",
+        f"-A {CHAIN} -o {PREFIX}+ -j DROP",
+        *([f"-A {CHAIN} -j DROP"] if before[str(FORWARD)] == "0" else []),
+        "COMMIT",
+    ]
+    subprocess.run(
+        ["iptables-restore", "-w", "--noflush"],
+        input="\n".join(lines) + "\n", text=True, check=True, capture_output=True,
+    )  # fmt: skip
+    if not works("iptables", "-w", "-C", "FORWARD", "-j", CHAIN):
+        run("iptables", "-w", "-I", "FORWARD", "-j", CHAIN)
+    FORWARD.write_text("1")
+    # A packet may come by another tunnel than its answer goes.
+    LOOSE.write_text("2")
+
+
+def unguard() -> None:
+    works("iptables", "-w", "-D", "FORWARD", "-j", CHAIN)
+    works("iptables", "-w", "-F", CHAIN)
+    works("iptables", "-w", "-X", CHAIN)
+
+
+def remember() -> None:
+    """What the kernel was set to before us; kept until the next boot."""
+    if not BEFORE.exists():
+        RUN.mkdir(mode=0o700, exist_ok=True)
+        BEFORE.write_text(json.dumps({str(path): path.read_text().strip() for path in (FORWARD, LOOSE)}))
+
+
+def restore() -> None:
+    """Kernel parameters as they were."""
+    if BEFORE.exists():
+        for path, value in json.loads(BEFORE.read_text()).items():
+            Path(path).write_text(value)
+        BEFORE.unlink()
+
+
 def down() -> None:
     """Takes away all that is ours."""
     for name in links():
         run("ip", "link", "delete", name)
     works("ip", "route", "flush", "table", TABLE)
-    forget_rules()
-    if works("iptables", "--version"):
+    while works("ip", "rule", "delete", "pref", RULE_PREFERENCE):
+        pass
+    if shutil.which("iptables"):
         clamp("-D")
+        unguard()
+    restore()
 
 
 async def serve(config: dict[str, Any]) -> None:
@@ -326,6 +413,9 @@ def main(arguments: list[str]) -> int:
         return 1
     except TunnelLost as lost:
         print(lost.__doc__, file=sys.stderr)
+        return 1
+    except OSError as problem:
+        print(f"{problem.filename or 'interconnect'}: {problem.strerror}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,34 +1,32 @@
 """Moves routes of a cloud's route tables to a gateway that lives, when the one they point at does not.
 
 Started by marchproxy-interconnect-failover.service on control hosts, with /etc/marchproxy/failover.json.
-Every second each gateway is asked whether it reaches any other network (role `interconnect`, TCP 51820). The
-gateway in use stays in use while it does; after three silences the routes of the file are pointed at the
-next. Nothing else is touched. AWS is asked through boto3 with the host's own identity; other tables by a
-command that the inventory names.
+Every second each gateway is asked which networks it reaches (role `interconnect`, TCP 51820). A route is left
+as it is while its gateway reaches the network; after three silences it goes to the first that does. What
+the tables say counts, not memory: several control hosts, and changes from outside, come to the same end.
+AWS is asked through boto3 with the host's own identity; other routers by a command that the inventory names.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 PROBE_EVERY_S, PROBE_TIMEOUT_S = 1.0, 1.0
 DEAD_AFTER = 3
 COMMAND_S = 30
-# After a refusal the cloud is left alone for so many rounds.
-REFUSED_ROUNDS = 5
-
-# Points one route at a gateway; raises an exception with the cloud's words.
-Move = Callable[[str, str, "Gateway"], None]
+# So many rounds after it was read, a table is read again; after a refusal it is left alone for as many.
+READ_ROUNDS, REFUSED_ROUNDS = 10, 5
 
 
 @dataclass(frozen=True)
@@ -40,118 +38,189 @@ class Gateway:
     address: str
 
 
+class Router(Protocol):
+    """Whoever holds route tables. What it refuses is an exception with its own words."""
+
+    def read(self, table: str) -> Mapping[str, str]:
+        """Range -> interface that it leads to now."""
+        ...
+
+    def move(self, table: str, range_: str, gateway: Gateway) -> None:
+        """Point one route at a gateway."""
+        ...
+
+
 @dataclass
 class Tables:
-    """Route tables of one region, and the gateway they point at."""
+    """Route tables of one region."""
 
     tables: tuple[str, ...]
-    ranges: tuple[str, ...]
+    networks: Mapping[str, str]
+    """Range -> the network it belongs to, by which gateways name it; empty where nobody knows."""
     gateways: tuple[Gateway, ...]
-    move: Move
-    # None until the first gateway has answered: then all routes are set once, whatever was there.
-    current: Gateway | None = None
-    silences: dict[str, int] = field(default_factory=dict)
-    _pause: int = 0
+    router: Router
+    silences: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(gateway's address, range) -> rounds in a row in which it did not lead there."""
+    present: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(table, range) -> interface, as the tables said last."""
+    age: int = READ_ROUNDS
+    pause: int = 0
 
-    def seen(self, alive: dict[str, bool]) -> None:
-        """One round of probes: gateway's address -> whether it leads on."""
-        for address, good in alive.items():
-            self.silences[address] = 0 if good else self.silences.get(address, DEAD_AFTER) + 1
+    def seen(self, answers: Mapping[str, Mapping[str, Any] | None]) -> None:
+        """One round of probes: gateway's address -> networks it reaches, or None if it was silent."""
+        for gateway in self.gateways:
+            reached = answers.get(gateway.address)
+            for range_, network in self.networks.items():
+                good = reached is not None and bool(
+                    reached.get(network) if network else any(reached.values())
+                )
+                key = (gateway.address, range_)
+                self.silences[key] = 0 if good else self.silences.get(key, DEAD_AFTER) + 1
 
-    def wanted(self) -> Gateway | None:
-        """Where routes should point: at the present gateway as long as it lives, else at the first alive."""
-        living = [one for one in self.gateways if self.silences.get(one.address, DEAD_AFTER) < DEAD_AFTER]
-        if self.current in living:
-            return self.current
-        return living[0] if living else self.current
+    def living(self, range_: str) -> list[Gateway]:
+        """Gateways that lead there, the first choice first."""
+        return [
+            one for one in self.gateways if self.silences.get((one.address, range_), DEAD_AFTER) < DEAD_AFTER
+        ]
 
     def settle(self) -> None:
-        """Point every route at the wanted gateway; what the cloud refuses is tried again later."""
-        wanted = self.wanted()
-        if wanted is None or wanted == self.current:
+        """Read the tables when it is time, and point what leads nowhere at a gateway that lives."""
+        if self.pause:
+            self.pause -= 1
             return
-        if self._pause:
-            self._pause -= 1
-            return
+        self.age += 1
+        if self.age >= READ_ROUNDS or self._lost():
+            self._read()
+            for table, range_ in self._lost():
+                self._move(table, range_)
+
+    def _read(self) -> None:
         for table in self.tables:
-            for range_ in self.ranges:
-                try:
-                    self.move(table, range_, wanted)
-                except Exception as refusal:  # whatever boto3 raises, the other tables are served
-                    print(
-                        f"{table} {range_} -> {wanted.name}: refused: {refusal}", file=sys.stderr, flush=True
-                    )
-                    self._pause = REFUSED_ROUNDS
-        if self._pause:
+            try:
+                found = self.router.read(table)
+            except Exception as refusal:  # whatever boto3 raises, the other tables are served
+                self._refused(table, refusal)
+                continue
+            self.present |= {(table, range_): found.get(range_, "") for range_ in self.networks}
+        self.age = 0
+
+    def _lost(self) -> list[tuple[str, str]]:
+        """Routes that do not lead to a living gateway, while there is one."""
+        lost = []
+        for table in self.tables:
+            for range_ in self.networks:
+                good = {one.interface for one in self.living(range_)}
+                if good and self.present.get((table, range_)) not in good:
+                    lost.append((table, range_))
+        return lost
+
+    def _move(self, table: str, range_: str) -> None:
+        wanted = self.living(range_)[0]
+        try:
+            self.router.move(table, range_, wanted)
+        except Exception as refusal:
+            self._refused(f"{table} {range_} -> {wanted.name}", refusal)
             return
-        before = self.current.name if self.current else "unknown"
-        print(f"{', '.join(self.tables)}: {before} -> {wanted.name}", flush=True)
-        self.current = wanted
+        print(
+            f"{table} {range_}: {self.present.get((table, range_)) or 'nowhere'} -> {wanted.name}", flush=True
+        )
+        self.present[table, range_] = wanted.interface
+
+    def _refused(self, what: str, refusal: Exception) -> None:
+        print(f"{what}: refused: {refusal}", file=sys.stderr, flush=True)
+        self.pause = REFUSED_ROUNDS
 
 
-def aws(region: str) -> Move:
-    import boto3
+class Aws:
+    """EC2 of one region."""
 
-    client = boto3.client("ec2", region_name=region)
+    def __init__(self, region: str) -> None:
+        import boto3
+        from botocore.config import Config
 
-    def move(table: str, range_: str, gateway: Gateway) -> None:
-        client.replace_route(
+        # A call that hangs is a failover that does not come.
+        limits = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
+        self._client = boto3.client("ec2", region_name=region, config=limits)
+
+    def read(self, table: str) -> Mapping[str, str]:
+        [found] = self._client.describe_route_tables(RouteTableIds=[table])["RouteTables"]
+        return {
+            route["DestinationCidrBlock"]: route.get("NetworkInterfaceId", "")
+            for route in found["Routes"]
+            if "DestinationCidrBlock" in route
+        }
+
+    def move(self, table: str, range_: str, gateway: Gateway) -> None:
+        self._client.replace_route(
             RouteTableId=table, DestinationCidrBlock=range_, NetworkInterfaceId=gateway.interface
         )
 
-    return move
 
+class Command:
+    """COMMAND TABLE RANGE GATEWAY ADDRESS points a route elsewhere."""
 
-def by_command(command: list[str]) -> Move:
-    """Runs COMMAND TABLE RANGE GATEWAY ADDRESS."""
+    def __init__(self, command: list[str]) -> None:
+        self._command = command
 
-    def move(table: str, range_: str, gateway: Gateway) -> None:
-        words = [*command, table, range_, gateway.name, gateway.address]
+    def read(self, table: str) -> Mapping[str, str]:
+        """It cannot be asked: at every reading time each route is set anew."""
+        return {}
+
+    def move(self, table: str, range_: str, gateway: Gateway) -> None:
+        words = [*self._command, table, range_, gateway.name, gateway.address]
         done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, check=False)
         if done.returncode:
             raise RuntimeError((done.stderr or done.stdout).strip() or f"exit code {done.returncode}")
 
-    return move
-
 
 def tables_of(config: dict[str, Any]) -> list[Tables]:
+    networks = config.get("networks") or {}
     return [
         Tables(
             tables=tuple(one["tables"]),
-            ranges=tuple(one["ranges"]),
+            networks={range_: networks.get(range_, "") for range_ in one["ranges"]},
             gateways=tuple(Gateway(**gateway) for gateway in one["gateways"]),
-            move=aws(one["region"]) if one["cloud"] == "aws" else by_command(config["command"]),
+            router=Aws(one["region"]) if one["cloud"] == "aws" else Command(config["command"]),
         )
         for one in config["tables"]
     ]
 
 
-def leads_on(address: str, port: int) -> bool:
-    """Whether the gateway reaches any other network, by its own words."""
+def reached_by(address: str, port: int) -> Mapping[str, Any] | None:
+    """Networks that a gateway reaches, by its own words; None if it says nothing."""
     try:
         with urllib.request.urlopen(f"http://{address}:{port}/", timeout=PROBE_TIMEOUT_S) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError, ValueError):
-        return False
+            networks = json.load(answer)["networks"]
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return None
+    return networks if isinstance(networks, dict) else None
 
 
-def watch(config: dict[str, Any], rounds: int | None = None) -> None:
-    """Probe and settle every second, for ever or for so many rounds."""
-    all_tables = tables_of(config)
-    addresses = sorted({gateway.address for tables in all_tables for gateway in tables.gateways})
+def watch(tables: Tables, port: int) -> None:
+    """Probe and settle every second, for ever."""
+    addresses = [gateway.address for gateway in tables.gateways]
     with ThreadPoolExecutor(max_workers=max(1, len(addresses))) as pool:
-        while rounds is None or rounds > 0:
-            answers = pool.map(lambda address: leads_on(address, config["health_port"]), addresses)
-            alive = dict(zip(addresses, answers, strict=True))
-            for tables in all_tables:
-                tables.seen({one.address: alive[one.address] for one in tables.gateways})
-                tables.settle()
-            rounds = None if rounds is None else rounds - 1
+        while True:
+            answers = pool.map(lambda address: reached_by(address, port), addresses)
+            tables.seen(dict(zip(addresses, answers, strict=True)))
+            tables.settle()
             time.sleep(PROBE_EVERY_S)
+
+
+def main(file: Path) -> None:
+    config = json.loads(file.read_text())
+    # A region whose cloud does not answer keeps no other waiting.
+    watchers = [
+        threading.Thread(target=watch, args=(one, config["health_port"])) for one in tables_of(config)
+    ]
+    for watcher in watchers:
+        watcher.start()
+    for watcher in watchers:
+        watcher.join()
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
-    watch(json.loads(Path(sys.argv[1]).read_text()))
+    main(Path(sys.argv[1]))

@@ -79,10 +79,13 @@ def test_a_network_more_at_the_end_moves_no_tunnel_that_is_there() -> None:
     assert all(one in kept for one in config_of("edge0-0", before, peers)["tunnels"])
 
 
-def test_the_mtu_is_that_of_the_narrower_card_less_the_outer_headers() -> None:
-    assert mesh.tunnel_mtu("198.51.100.1", 9001, 1460) == 1400
-    assert mesh.tunnel_mtu("198.51.100.1", 9001, 9001) == 1440
-    assert mesh.tunnel_mtu("2001:db8::1", 1500, 1500) == 1420
+def test_the_mtu_is_that_of_the_narrower_card_less_the_outer_headers_at_both_ends() -> None:
+    four, six = (
+        mesh.Peer("a", "198.51.100.1", "10.0.0.1", "k", 9001),
+        mesh.Peer("b", "2001:db8::1", "10.1.0.1", "k", 1460),
+    )
+    assert mesh.tunnel_mtu(four, four) == 1440
+    assert mesh.tunnel_mtu(four, six) == mesh.tunnel_mtu(six, four) == 1380
 
 
 def test_without_all_keys_a_gateway_is_left_as_it_is() -> None:
@@ -158,7 +161,7 @@ def test_what_has_no_way_is_refused_and_never_goes_another_way() -> None:
     routes = RUNNING.wanted_routes(networks, ways)
     assert ("unreachable", "10.1.0.0/16") in routes and ("unicast", "10.1.0.0/16") not in routes
     # The peers themselves are asked through their tunnels.
-    assert routes["unicast", "10.1.0.11"] == ("dev", "mpwg3", "src", "10.0.0.10")
+    assert routes["unicast", "10.1.0.11/32"] == ("dev", "mpwg3", "src", "10.0.0.10")
     ways["far-2"].seen(LEADS)
     assert RUNNING.wanted_routes(networks, ways)["unicast", "10.1.0.0/16"][:2] == ("dev", "mpwg3")
 
@@ -184,3 +187,15 @@ def test_openssl_takes_the_key_and_gives_its_public_half() -> None:
         input=wireguard_key.DER_HEAD + raw, capture_output=True, check=True,
     ).stdout  # fmt: skip
     assert out[-32:] == X25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw()
+
+
+def test_a_tunnel_carries_what_is_of_its_network_and_nothing_else() -> None:
+    networks, peers = site(1, 2)
+    for one in config_of("edge0-0", networks, peers)["tunnels"]:
+        text = RUNNING.wireguard_conf(one, "secret")
+        assert f"AllowedIPs = {one['probe']}/32, 10.1.0.0/16\n" in text
+
+
+def test_a_single_address_is_the_route_that_the_kernel_writes_without_its_prefix() -> None:
+    assert RUNNING.normal("10.1.0.10") == RUNNING.normal("10.1.0.10/32") == "10.1.0.10/32"
+    assert RUNNING.normal("default") == "0.0.0.0/0"

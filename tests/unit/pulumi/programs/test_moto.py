@@ -79,12 +79,14 @@ def test_routes_of_every_named_table_follow_the_gateway_that_lives(moto: Moto) -
     """The role's own call of AWS, on what the program made and put out."""
     [said] = made_by(moto).outputs["edge_inventory"]["interconnect"]["tables"]
     program = failover()
-    [tables] = program.tables_of({"tables": [said], "command": []})
+    [tables] = program.tables_of(
+        {"tables": [said], "networks": {"10.20.0.0/16": "gcp/us-central1"}, "command": []}
+    )
     before = moto.held()["tables"]
     assert {table["10.20.0.0/16"] for table in before.values()} == {"edge-aws-us-east-1-1"}
     first, second = (gateway.address for gateway in tables.gateways)
     for _ in range(4):
-        tables.seen({first: False, second: True})
+        tables.seen({first: None, second: {"gcp/us-central1": "edge-gcp-us-central1-1"}})
         tables.settle()
     after = moto.held()["tables"]
     assert {table["10.20.0.0/16"] for table in after.values()} == {"edge-aws-us-east-1-2"}

@@ -99,11 +99,13 @@ def test_azure_refuses_last_what_its_own_rules_would_let_in(graph: Graph) -> Non
 
 def test_hosts_may_read_what_the_site_names_and_nothing_else(graph: Graph) -> None:
     for node in graph.of("iam/rolePolicy:RolePolicy"):
-        (statement,) = json.loads(node.inputs["policy"])["Statement"]
+        statement, *more = json.loads(node.inputs["policy"])["Statement"]
         if node.name.endswith("-routes"):
+            assert [one["Action"] for one in more] == [["ec2:DescribeRouteTables"]]
             assert statement["Action"] == ["ec2:ReplaceRoute"] and node.inputs["role"] == "example-control"
             assert all("route-table/" in one and not one.endswith("*") for one in statement["Resource"])
             continue
+        assert more == []
         assert statement["Action"] == ["secretsmanager:GetSecretValue"]
         assert statement["Resource"] == ["arn:aws:secretsmanager:*:123456789012:secret:edge/example/*"]
     for node in graph.of("projects/iAMMember:IAMMember"):
