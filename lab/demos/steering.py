@@ -45,9 +45,9 @@ NAMES = tuple(f"steer-{algorithm}-{mode}" for algorithm in ALGORITHMS for mode i
 REQUESTS, AT_ONCE = 100, 6
 TOLERATED = 0.05
 # What control has decided must be nearer than that, before it is counted.
-DECIDED = TOLERATED / 2
-# Longer than control's look at everything, so that what does not move then has come to rest.
-REST_S = 12.0
+DECIDED = 0.03
+# Two heartbeats of the proxies and more: what they measure is trusted little by little, and tells each time.
+REST_S = 25.0
 
 
 @dataclass
