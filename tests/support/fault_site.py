@@ -198,6 +198,16 @@ class FaultSite:
                     raise Missed(f"{name} of wave {wave}: {applying.result().text}")
                 await asyncio.sleep(0.01)
 
+    async def soaking(self, changes_at_most: int = 5) -> asyncio.Task[httpx.Response]:
+        """A change whose first wave soaks; another where that went by unseen. Raises Missed after so many."""
+        for _ in range(changes_at_most):
+            applying = self.change()
+            with contextlib.suppress(Missed):
+                await self.phase(1, "soaking", applying)
+                return applying
+            self.before = await self.settled()
+        raise Missed(f"the first waves of {changes_at_most} changes")
+
     async def newest(self) -> dict[str, Any]:
         """The newest row of the history."""
         found = (await asyncio.to_thread(self.serve.get, "/v1/history")).json()["revisions"]

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.integration.control.conftest import DEBIAN, _as_postgres
-from tests.support.fault_site import FaultSite, Missed
+from tests.support.fault_site import FaultSite
 from tests.support.processes import envoy_binary
 from tests.support.segment import may_make_namespaces
 
@@ -23,9 +23,6 @@ pytestmark = [
     pytest.mark.skipif(envoy_binary() is None, reason="no Envoy: script/test installs one"),
     pytest.mark.skipif(bool(may_make_namespaces()), reason=may_make_namespaces()),
 ]
-
-# A phase may pass unseen on a slow machine: another change then.
-CATCHES_MOST = 5
 
 
 class Server:
@@ -69,18 +66,6 @@ async def until_live(site: FaultSite, patience_s: float = 60.0) -> str:
             await asyncio.sleep(0.2)
 
 
-async def in_wave_1(site: FaultSite) -> asyncio.Task[httpx.Response]:
-    """A change whose first wave soaks."""
-    for _ in range(CATCHES_MOST):
-        applying = site.change()
-        try:
-            await site.phase(1, "soaking", applying)
-            return applying
-        except Missed:
-            site.before = await site.settled()
-    pytest.fail(f"{CATCHES_MOST} changes went by unseen")
-
-
 async def test_the_database_is_away_for_a_while(url, pki, tmp_path):
     server = Server(url)
     async with FaultSite(tmp_path / "site", pki, database=url) as site:
@@ -100,7 +85,7 @@ async def test_the_database_is_away_for_a_while(url, pki, tmp_path):
         site.before = await site.settled()
 
         async with site.load():
-            applying = await in_wave_1(site)
+            applying = await site.soaking()
             await asyncio.to_thread(server.stop)
             try:
                 answer = (await asyncio.gather(applying, return_exceptions=True))[0]
