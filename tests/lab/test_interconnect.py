@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,14 @@ print(sender.getsockopt(socket.IPPROTO_IP, 14))
 """
 
 
+# A gateway and a host that is none, which know of no mesh any more.
+REMOVAL = """
+- hosts: edge-gcp1:backend-gcp1
+  gather_facts: false
+  roles: [marchproxy.edge.interconnect]
+"""
+
+
 def eventually(holds: Callable[[], bool], what: str, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not holds():
@@ -65,7 +74,9 @@ def changes(checkout: Checkout) -> int:
     return sum(map(int, re.findall(r"changed=(\d+)", done.stdout)))
 
 
-def test_clouds_reach_each_other_by_tunnels_and_survive_a_dead_one(bare_checkout: Checkout) -> None:
+def test_clouds_reach_each_other_by_tunnels_and_survive_a_dead_one(
+    bare_checkout: Checkout, tmp_path: Path
+) -> None:
     checkout = bare_checkout
     said = checkout.must_json("script/lab", "up", "--bare", "--interconnect", "--json")
     address = {host["name"]: host["address"] for host in said["hosts"]}
@@ -112,6 +123,15 @@ def test_clouds_reach_each_other_by_tunnels_and_survive_a_dead_one(bare_checkout
         for server in servers:
             server.kill()
             server.wait()
+    (checkout.root / ".lab" / "interconnect").unlink()
+    play = tmp_path / "none.yml"
+    play.write_text(REMOVAL)
+    removed = [checkout.playbook("-i", "inventories/lab", str(play)) for _ in range(2)]
+    assert [done.returncode for done in removed] == [0, 0], removed[0].stdout[-3000:]
+    counts = [sum(map(int, re.findall(r"changed=(\d+)", done.stdout))) for done in removed]
+    assert counts[0] > 0 and counts[1] == 0
+    left = checkout.must("script/lab", "ssh", "edge-gcp1", "sh", "-c", "ip rule; ip link; iptables-save")
+    assert "51820" not in left and "mpwg" not in left and "MPWG" not in left
     checkout.must("script/lab", "down")
     rules = subprocess.run(
         ["iptables", "-w", "-t", "mangle", "-S"], check=True, capture_output=True, text=True
