@@ -73,7 +73,10 @@ async def test_a_newer_compilers_bytes_pass_the_waves_and_a_refusal_takes_them_b
         tmp_path / "worse", "=duration(service.connect_timeout)", "=duration(-service.connect_timeout)"
     )
     better = version(tmp_path / "better", "_PANIC_PERCENT = 1.0", "_PANIC_PERCENT = 7.0")
-    async with FaultSite(tmp_path / "site", pki) as site:
+    site = FaultSite(tmp_path / "site", pki)
+    # Long enough to be seen on a busy machine.
+    site.rollout = {"waves": [1, "100%"], "soak": "10s"}
+    async with site:
         # A shadow would refuse it before any proxy saw it; here a proxy's Envoy is to.
         await site.without_shadow()
         before, number = await held(site), (await site.newest())["number"]

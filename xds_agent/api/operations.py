@@ -74,10 +74,15 @@ class Operations:
         if await asyncio.to_thread(forget_ended, pipeline, now):
             reasons.append("what was denied by hand is over")
         if self._again is not None and now >= self._again:
-            reasons.append("a proxy refused the update before this one")
+            reasons.append("an update before this one was refused, or did not reach the proxies")
         if reasons:
             await pipeline.updates.refresh("; ".join(reasons))
-            self._again = now + AGAIN if pipeline.updates.refused else None
+            self._again = None
+        # Whoever asked for it: a window, a denial, an order.
+        if not pipeline.updates.owed:
+            self._again = None
+        elif self._again is None:
+            self._again = now + AGAIN
         self._seen, self._looked = seen, now
 
     def _sign(self, now: dt.datetime) -> bool:

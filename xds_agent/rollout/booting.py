@@ -28,7 +28,8 @@ async def served_again(pipeline: Pipeline, stored: Stored, *, leading: bool) -> 
     live = replace(built.live(stored.number), id=stored.id)
     try:
         return await _as_held(pipeline, live, leading=leading)
-    except (StoreError, SealError, ValueError) as error:
+    except (SealError, ValueError) as error:
+        # Damaged rows stay so; a database that only does not answer now is another thing, and raised.
         log.error("what proxies hold is not known, they get what this version makes of it: %s", error)
         return live
 
@@ -45,5 +46,8 @@ async def _as_held(pipeline: Pipeline, live: Live, *, leading: bool) -> Live:
     if about is not None:
         live = as_held(live, about, await asyncio.to_thread(ledger.served), compiler)
     if leading and live.behind is None:
-        await asyncio.to_thread(ledger.keep_served, live.number, compiler, live.snapshots)
+        try:
+            await asyncio.to_thread(ledger.keep_served, live.number, compiler, live.snapshots)
+        except StoreError as error:
+            log.error("what proxies hold is not written down, the next change does it: %s", error)
     return live

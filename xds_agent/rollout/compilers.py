@@ -10,7 +10,7 @@ from pathlib import Path
 import xds_agent
 
 # All that the bytes of a resource depend on, beside the inventory: our own packages, and others' libraries.
-_PACKAGES = ("model", "compile", "snapshot", "steering")
+_PACKAGES = ("model", "compile", "proto", "snapshot", "steering")
 _LIBRARIES = ("protobuf", "pydantic", "xds-protos")
 
 

@@ -72,6 +72,9 @@ class Ledger:
                 raise StoreError(f"revision {number} was given up by another control host meanwhile")
             if served_ is not None:
                 served.keep(session, self.store.sealer, number, *served_)
+                stored = revisions.get(session, number)
+                if stored is not None and stored.kind == "change":
+                    served.forget_refusal(session)
             audit.append(
                 session, actor=actor, action=f"revision.{outcome}", subject=str(number),
                 detail={"words": words} if words else {}, now=self.now(),
@@ -116,6 +119,7 @@ class Ledger:
 
     def keep_certificates(self, issued: Iterable[Issued]) -> None:
         with self.store.write() as session:
+            self.fence(session)
             certificates.keep(session, self.store.sealer, issued)
 
     def newest_of(self, content: str) -> Stored | None:

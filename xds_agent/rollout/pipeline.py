@@ -24,6 +24,7 @@ from xds_agent.rollout.build import Behind, Builder, Built, Live, same
 from xds_agent.rollout.canary.rounds import Ask, Rounds
 from xds_agent.rollout.change import Answer, Change, Conflict
 from xds_agent.rollout.compilers import compiler_name
+from xds_agent.rollout.hand import Hand
 from xds_agent.rollout.leading import while_leading
 from xds_agent.rollout.ledger import Ledger, draft_of
 from xds_agent.rollout.material import SiteCa
@@ -97,7 +98,7 @@ class Pipeline:
         self.updates = Updates(self)
         self.compiling = asyncio.Lock()
         # Held by whoever changes what is published; an edit lets go of it while it soaks.
-        self.hand = asyncio.Lock()
+        self.hand = Hand()
         self._turn = asyncio.Lock()
         self._queue = Queue()
 
@@ -121,6 +122,9 @@ class Pipeline:
         try:
             self.live = await served_again(self, stored, leading=leading)
             self.publisher.publish(self.live.snapshots, stored.number)
+        except StoreError:
+            # The database, not the revision: whoever asked for this tries again.
+            raise
         except Exception as error:
             # Proxies keep what they have, and the next change can still repair this: stay up.
             self.trouble = f"revision {stored.number} could not be loaded: {error}"
@@ -233,15 +237,6 @@ class Pipeline:
         async with self._queue.turn(who, change.wait_s), self._turn, self.hand:
             yield
 
-    @asynccontextmanager
-    async def _hand_free(self) -> AsyncIterator[None]:
-        """What control changes by itself does not wait until an edit has soaked."""
-        self.hand.release()
-        try:
-            yield
-        finally:
-            await self.hand.acquire()
-
     def _reviewed(self, built: Built, change: Change) -> str:
         """The plan's name. Raises Conflict when another one was reviewed."""
         name = plan_of(self.live.document if self.live else None, built.document)
@@ -302,7 +297,7 @@ class Pipeline:
         release = Release(
             self.publisher, self.vitals, plan, old=self.live.snapshots if self.live else {},
             new=built.snapshots, number=number, author=change.author, timeout_s=change.timeout_s,
-            on_progress=self._on_progress, pause=self._hand_free,
+            on_progress=self._on_progress, pause=self.hand.lent,
             rounds=self._rounds(built) if rollout is not _AT_ONCE else None,
         )  # fmt: skip
         under_way = self.under_way = UnderWay(built, release)

@@ -157,7 +157,7 @@ class Steerer:
         if not moving:
             self.decisions = after
             return
-        refusal = await self._pipeline.updates.place(after)
+        refusal = await self._pipeline.updates.place(after, of=live)
         if refusal is None:
             return
         if refusal:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from xds_agent.model import join_secrets
 from xds_agent.rollout import placing
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 # A placement waits for connected proxies so long; who is slower gets it all the same.
 PLACE_TIMEOUT_S = 5.0
 REFRESH_TIMEOUT_S = 30.0
+DEPOSED = "this control host leads no more"
 
 
 @dataclass
@@ -50,29 +51,32 @@ class Updates:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self.refused = ""
+        # A refresh was asked for and is not with the proxies, for whatever reason.
+        self.owed = False
         self._refusers: frozenset[str] = frozenset()
+        # Who refused what was taken back last.
+        self._against: frozenset[str] = frozenset()
 
-    async def place(self, decisions: Decisions) -> str | None:
-        """Send what is live by other decisions: endpoint sets alone, at once and without waves.
+    async def place(self, decisions: Decisions, *, of: Live | None) -> str | None:
+        """Send what is live by other decisions: endpoint sets alone, at once and without waves. `of` is what
+        was live when they were made.
 
         "" once connected proxies have it, the words of the refusals after going back, None when a change came
         between and the decisions are no longer of what is live. Goes back when more than half refuse: one ill
         host must not keep the requests of all others where they are. It keeps its own last good set.
         """
         pipeline = self._pipeline
-        before = pipeline.live
         async with pipeline.hand:
             live = pipeline.live
-            if live is None or live is not before or pipeline.deposed.is_set():
+            if live is None or live is not of or pipeline.deposed.is_set():
                 return None
             edit = pipeline.under_way.built if pipeline.under_way is not None else None
             after = await self._placed(live, decisions)
             # Raises where anything but endpoint sets would change.
             placing.touched(live.snapshots, after.snapshots)
             moved = await self._edit_placed(edit, decisions) if edit is not None else None
-            if pipeline.deposed.is_set():
-                return None
-            return await self._show(after, moved, timeout_s=PLACE_TIMEOUT_S)
+            words = await self._show(after, moved, timeout_s=PLACE_TIMEOUT_S)
+            return None if pipeline.deposed.is_set() else words
 
     async def refresh(self, reason: str) -> bool:
         """Serve the same site with material that is due for renewal or changed on disk; True if it did.
@@ -83,27 +87,34 @@ class Updates:
         pipeline = self._pipeline
         if pipeline.live is None:
             return False
+        self.owed = True
         async with pipeline.hand:
-            live, under_way = pipeline.live, pipeline.under_way
-            if pipeline.deposed.is_set():
-                return False
-            values = await asyncio.to_thread(pipeline.ledger.values, live.fingerprints)
-            built = await pipeline.build(join_secrets(live.document, values), serving=True)
-            built = update_of(live, built)
-            words = "; ".join(built.prepared.reasons) or reason
-            self.refused = ""
-            if under_way is not None:
-                return await self._beside(live, built, under_way, words)
-            if same(built.snapshots, live.snapshots):
-                return False
-            change = Change(document={}, author="control", reason=words, timeout_s=REFRESH_TIMEOUT_S)
-            draft = draft_of(built, change, kind="operational")
-            number = await asyncio.to_thread(pipeline.ledger.keep, draft, built)
-            answer = await pipeline.publish(built, number, change, excused=self._refusers)
-            self.refused = "; ".join(problem.message for problem in answer.problems)
-            views = answer.nodes.items() if self.refused else ()
-            self._refusers = frozenset(name for name, view in views if view.state == "refused")
-            return answer.outcome == "live"
+            changed = await self._refresh(reason)
+            self.owed = bool(self.refused) or pipeline.deposed.is_set()
+            return changed
+
+    async def _refresh(self, reason: str) -> bool:
+        pipeline = self._pipeline
+        live, under_way = pipeline.live, pipeline.under_way
+        if live is None or pipeline.deposed.is_set():
+            return False
+        values = await asyncio.to_thread(pipeline.ledger.values, live.fingerprints)
+        built = await pipeline.build(join_secrets(live.document, values), serving=True)
+        built = update_of(live, built)
+        words = "; ".join(built.prepared.reasons) or reason
+        self.refused = ""
+        if under_way is not None:
+            return await self._beside(live, built, under_way, words)
+        if same(built.snapshots, live.snapshots):
+            return False
+        change = Change(document={}, author="control", reason=words, timeout_s=REFRESH_TIMEOUT_S)
+        draft = draft_of(built, change, kind="operational")
+        number = await asyncio.to_thread(pipeline.ledger.keep, draft, built)
+        answer = await pipeline.publish(built, number, change, excused=self._refusers)
+        self.refused = "; ".join(problem.message for problem in answer.problems)
+        views = answer.nodes.items() if self.refused else ()
+        self._refusers = frozenset(name for name, view in views if view.state == "refused")
+        return answer.outcome == "live"
 
     async def _beside(self, live: Live, built: Built, under_way: UnderWay, words: str) -> bool:
         """The same while an edit soaks."""
@@ -122,6 +133,7 @@ class Updates:
         self.refused = await self._show(
             after, anew, timeout_s=REFRESH_TIMEOUT_S, excused=self._refusers, bearable=0.0
         )
+        self._refusers = self._against if self.refused else frozenset()
         return not self.refused
 
     async def _placed(self, live: Live, decisions: Decisions) -> Live:
@@ -136,7 +148,7 @@ class Updates:
         """The same decisions, carried over to the site as the edit leaves it."""
         pipeline = self._pipeline
         if pipeline.steerer is not None:
-            decisions = pipeline.steerer.carried(edit.site, edit.scene, decisions)
+            decisions = await asyncio.to_thread(pipeline.steerer.carried, edit.site, edit.scene, decisions)
         placed = await self._placed(edit.live(0), decisions)
         return replace(edit, compiled=placed.compiled, snapshots=placed.snapshots, decisions=decisions)
 
@@ -147,30 +159,51 @@ class Updates:
         """Publish both sides, each to its own proxies; "" when it stays. Goes back when a greater share than
         `bearable` of those asked refuse, and says why."""
         pipeline, publisher = self._pipeline, self._pipeline.publisher
-        under_way, before = pipeline.under_way, dict(publisher.snapshots)
+        if pipeline.deposed.is_set():
+            # Whatever was under way is taken back already, and what comes next is another's word.
+            return DEPOSED
+        under_way, before, before_number = pipeline.under_way, dict(publisher.snapshots), publisher.number
         wanted, number = dict(live.snapshots), live.number
         if under_way is not None and edit is not None:
             wanted |= {name: edit.snapshots[name] for name in under_way.release.touched}
             number = under_way.release.number
         touched = {n for n, s in wanted.items() if n not in before or before[n].revision != s.revision}
-        # Who refuses what it is to hold already has no say in what all the others get.
-        asked = touched - publisher.refusals.keys() - set(excused)
+        # Who is away, or refuses what it is to hold already, has no say in what all the others get.
+        here = {name for name, view in publisher.nodes().items() if view.state not in ("offline", "refused")}
+        asked = (touched & here) - set(excused)
         most = int(len(asked) * bearable)
-        publisher.publish(wanted, number)
-        await publisher.settle(timeout_s=timeout_s, names=asked, refusals_wanted=most + 1)
+        pipeline.show(wanted, number)
+        try:
+            await publisher.settle(timeout_s=timeout_s, names=asked, refusals_wanted=most + 1)
+        except asyncio.CancelledError:
+            pipeline.show(before, before_number)
+            raise
+        if pipeline.deposed.is_set():
+            return DEPOSED
         refused = sorted(asked & publisher.refusals.keys())
         words = "; ".join(f"{name}: {pipeline.words_of(publisher.refusals[name])}" for name in refused)
         if len(refused) > most:
-            pipeline.show(before, number)
+            self._against = frozenset(refused)
+            pipeline.show(before, before_number)
             return words
         if refused:
             log.error(
-                "an update was refused by %d of %d proxies, who keep their own: %s",
-                len(refused),
-                len(asked),
-                words,
+                "%d of %d proxies refused an update and keep their own: %s", len(refused), len(asked), words
             )
+            # A refusal left standing would be taken for one of the edit that soaks.
+            pipeline.show({**wanted, **{name: before[name] for name in refused}}, number)
+            live = _without(live, pipeline.live, refused)
+            edit = _without(edit, under_way.built, refused) if edit is not None and under_way else edit
         pipeline.live = live
         if under_way is not None and edit is not None:
             under_way.rebase(live, edit)
         return ""
+
+
+_Made = TypeVar("_Made", Live, Built)
+
+
+def _without(made: _Made, before: _Made | None, names: Collection[str]) -> _Made:
+    """The same, but that these proxies keep what they had."""
+    had = before.snapshots if before is not None else {}
+    return replace(made, snapshots={**made.snapshots, **{n: had[n] for n in names if n in had}})

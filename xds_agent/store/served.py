@@ -102,6 +102,11 @@ def _remove(session: Session, keys: list[str]) -> None:
         session.execute(delete(ServedResourceRow).where(ServedResourceRow.key.in_(batch)))
 
 
+def forget_refusal(session: Session) -> None:
+    """The inventory is another: what was refused of the one before says nothing of it."""
+    session.execute(update(ServedRow).values(refused="", words=""))
+
+
 def _note(session: Session, number: int, compiler: str) -> None:
     """A refusal is forgotten with the bytes it was compared with."""
     row = session.get(ServedRow, _ONLY)

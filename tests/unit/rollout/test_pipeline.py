@@ -415,7 +415,7 @@ async def test_who_leads_no_more_publishes_nothing_over_the_new_leader(pipeline,
     pipeline.publisher.publish(pipeline.live.snapshots, 7)  # as the new leader says
     with pytest.raises(StoreError, match="leads no more"):
         await under_way
-    assert await pipeline.updates.place(UNDECIDED) is None
+    assert await pipeline.updates.place(UNDECIDED, of=pipeline.live) is None
     assert await pipeline.updates.refresh("due") is False
     assert pipeline.publisher.number == 7
 
@@ -457,7 +457,7 @@ async def test_a_proxy_that_refuses_what_is_live_does_not_stop_placements(
     monkeypatch.setattr(
         pipeline.builder, "place", lambda live, decisions: SimpleNamespace(snapshots=lambda: moved)
     )
-    assert await pipeline.updates.place(UNDECIDED) == ""
+    assert await pipeline.updates.place(UNDECIDED, of=pipeline.live) == ""
     assert good.holds == moved["edge1"].revision
 
 

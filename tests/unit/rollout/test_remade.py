@@ -179,7 +179,7 @@ async def test_what_control_keeps_fresh_does_not_wait_for_it(nodes, newer, docum
     elsewhere["edge"]["services"][0]["endpoints"][0]["port"] = 9090
     moved = control.builder.build(elsewhere, control.live).compiled
     monkeypatch.setattr(control.builder, "place", lambda live, decisions: moved)
-    assert await control.updates.place(UNDECIDED) == ""
+    assert await control.updates.place(UNDECIDED, of=control.live) == ""
     now = nodes["edge1"].received[-1].snapshot
     assert now.of_type(CLUSTER)["shop"].version == shop.version
     assert now.of_type(ENDPOINTS) == moved.snapshots()["edge1"].of_type(ENDPOINTS)

@@ -58,7 +58,7 @@ async def test_what_most_proxies_refuse_is_tried_ever_later(pipeline, site_of, d
     await steerer.look()
     [(place_, named)] = [(p, n) for p, n in steerer.decisions.items() if "shop" in n][:1]
 
-    async def place(decisions):
+    async def place(decisions, *, of):
         asked.append(now)
         return "edge1: no room"
 

@@ -10,9 +10,10 @@ from tests.support.fake_fleet import FakeFleet, Refuse
 from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout import release
 from xds_agent.rollout.change import Change
+from xds_agent.rollout.hand import Hand
 from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, SECRET
 from xds_agent.steering.deciding import UNDECIDED
-from xds_agent.store import audit, revisions
+from xds_agent.store import StoreError, audit, revisions
 from xds_agent.store.schema import CertificateRow
 
 NAMES = ["edge1", "edge2", "edge3"]
@@ -37,6 +38,8 @@ def document(document):
 async def nodes(pipeline, document):
     fleet = FakeFleet(pipeline.publisher)
     found = {name: fleet.connect(name) for name in NAMES}
+    for node in found.values():
+        node.fleet = fleet
     assert (await pipeline.apply(change(copy.deepcopy(document)))).outcome == "live"
     return found
 
@@ -97,7 +100,7 @@ async def test_a_placement_does_not_wait_until_an_edit_has_soaked(pipeline, node
     before = {name: holds(node, ENDPOINTS) for name, node in nodes.items()}
     timeouts = holds(nodes["edge1"], CLUSTER), holds(nodes["edge2"], CLUSTER)
     elsewhere(9090)
-    assert await asyncio.wait_for(pipeline.updates.place(UNDECIDED), 20) == ""
+    assert await asyncio.wait_for(pipeline.updates.place(UNDECIDED, of=pipeline.live), 20) == ""
     assert not applying.done()
     for name, node in nodes.items():
         assert holds(node, ENDPOINTS)["shop"] != before[name]["shop"]
@@ -107,9 +110,10 @@ async def test_a_placement_does_not_wait_until_an_edit_has_soaked(pipeline, node
 
 
 async def test_the_edit_goes_on_with_what_was_placed_meanwhile(pipeline, nodes, edit, elsewhere):
-    applying = await edit(soak="1s")
+    applying = await edit(soak="8s")
     elsewhere(9090)
-    assert await pipeline.updates.place(UNDECIDED) == ""
+    assert await pipeline.updates.place(UNDECIDED, of=pipeline.live) == ""
+    assert not applying.done()
     placed = holds(nodes["edge1"], ENDPOINTS)["shop"]
     assert (await asyncio.wait_for(applying, 60)).outcome == "live"
     await pipeline.publisher.settle(timeout_s=5.0)
@@ -122,7 +126,7 @@ async def test_the_edit_goes_on_with_what_was_placed_meanwhile(pipeline, nodes, 
 async def test_an_edit_that_is_taken_back_takes_no_placement_with_it(pipeline, nodes, edit, elsewhere):
     applying = await edit()
     elsewhere(9090)
-    assert await asyncio.wait_for(pipeline.updates.place(UNDECIDED), 20) == ""
+    assert await asyncio.wait_for(pipeline.updates.place(UNDECIDED, of=pipeline.live), 20) == ""
     placed = holds(nodes["edge2"], ENDPOINTS)["shop"]
     # The canary's agent comes back with another mind: it refuses the edit when it is offered again.
     pipeline.publisher._heard(_refusal(pipeline, "edge1"))
@@ -154,11 +158,93 @@ async def test_one_ill_proxy_does_not_keep_a_placement_from_all_others(pipeline,
     nodes["edge3"].decide = lambda complete: None if complete.snapshot.revision == mine else Refuse("no room")
     for port in (9090, 9091):
         elsewhere(port)
-        assert await pipeline.updates.place(UNDECIDED) == ""
+        assert await pipeline.updates.place(UNDECIDED, of=pipeline.live) == ""
         assert nodes["edge1"].holds == nodes["edge2"].holds == pipeline.live.snapshots["edge1"].revision
         assert nodes["edge3"].holds == mine
-    # It was asked each time, since the next one may be one it takes; nobody else was ever taken back.
-    assert [len(nodes[name].received) for name in NAMES] == [3, 3, 3]
+    # It is asked each time, since the next one may be one it takes, and given back its own; nobody else is.
+    assert [len(nodes[name].received) for name in NAMES] == [3, 3, 5]
+
+
+async def test_an_ill_proxy_that_soaks_an_edit_does_not_take_the_edit_back(pipeline, nodes, edit, elsewhere):
+    applying = await edit(soak="8s")
+    mine = nodes["edge1"].holds
+    nodes["edge1"].decide = lambda complete: None if complete.snapshot.revision == mine else Refuse("no room")
+    elsewhere(9090)
+    assert await pipeline.updates.place(UNDECIDED, of=pipeline.live) == ""
+    assert not applying.done()
+    assert (nodes["edge1"].holds, pipeline.publisher.refusals) == (mine, {})
+    assert (await asyncio.wait_for(applying, 60)).outcome == "live"
+    assert nodes["edge2"].holds == nodes["edge3"].holds != mine
+
+
+async def test_who_is_away_is_no_vote_for_a_placement(pipeline, nodes, elsewhere):
+    for name in ("edge2", "edge3"):
+        nodes[name].fleet.disconnect(nodes[name])
+    await asyncio.sleep(0)
+    mine = nodes["edge1"].holds
+    nodes["edge1"].decide = lambda complete: None if complete.snapshot.revision == mine else Refuse("no room")
+    elsewhere(9090)
+    assert "no room" in await pipeline.updates.place(UNDECIDED, of=pipeline.live)
+
+
+async def test_what_was_decided_for_another_live_is_not_placed(pipeline, nodes, document, elsewhere):
+    before = pipeline.live
+    document["edge"]["rollout"] = {"waves": ["100%"]}
+    document["edge"]["services"][0]["timeout"] = "9s"
+    assert (await pipeline.apply(change(document))).outcome == "live"
+    elsewhere(9090)
+    assert await pipeline.updates.place(UNDECIDED, of=before) is None
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_who_leads_no_more_brings_nothing_of_an_edit_back(
+    pipeline, nodes, edit, elsewhere, monkeypatch, when
+):
+    """An edit that soaked was taken back with the lead; an update beside it must not publish it again."""
+    applying = await edit()
+    live, shown, loop = pipeline.live, [], asyncio.get_running_loop()
+    place = pipeline.builder.place
+
+    async def lose(*_args, **_more):
+        if not pipeline.deposed.is_set():
+            pipeline.give_way()
+            monkeypatch.setattr(pipeline.publisher, "publish", lambda *said: shown.append(said))
+
+    def placed(of, decisions):
+        asyncio.run_coroutine_threadsafe(lose(), loop).result(20)
+        return place(of, decisions)
+
+    if when == "meanwhile":
+        elsewhere(9090)
+        monkeypatch.setattr(pipeline.publisher, "settle", lose)
+    else:
+        monkeypatch.setattr(pipeline.builder, "place", placed)
+    assert await pipeline.updates.place(UNDECIDED, of=live) is None
+    assert shown == []
+    assert pipeline.live is live
+    with pytest.raises(StoreError):
+        await applying
+
+
+async def test_the_hand_is_held_again_however_often_it_is_cancelled():
+    hand, lent = Hand(), asyncio.Event()
+
+    async def soaks():
+        async with hand, hand.lent():
+            lent.set()
+            await asyncio.sleep(600)
+
+    task = asyncio.create_task(soaks())
+    await lent.wait()
+    await hand.acquire()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    # Somebody else has it: it is waited for, and not let go of in their stead.
+    assert hand.locked() and not task.done()
+    hand.release()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled() and not hand.locked()
 
 
 async def test_what_most_refuse_goes_back_everywhere(pipeline, nodes, elsewhere):
@@ -169,7 +255,7 @@ async def test_what_most_refuse_goes_back_everywhere(pipeline, nodes, elsewhere)
             None if complete.snapshot.revision == mine else Refuse("no room")
         )
     elsewhere(9090)
-    assert "edge1: no room; edge2: no room" in await pipeline.updates.place(UNDECIDED)
+    assert "edge1: no room; edge2: no room" in await pipeline.updates.place(UNDECIDED, of=pipeline.live)
     await pipeline.publisher.settle(timeout_s=5.0)
     assert {name: node.holds for name, node in nodes.items()} == before
 
