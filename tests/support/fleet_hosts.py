@@ -28,7 +28,7 @@ OVERLAY = INVENTORY / "edge" / "overlays" / "verify.yml"
 NAME = "shop.example.com"
 CONTROL, EDGES = ("control1", "control2"), ("edge1", "edge2")
 _SOCKET = "run/marchproxy/control.sock"
-_PAUSE_S = 0.03
+_PAUSE_S = 0.1
 _ANSWER_S = 20.0
 
 

@@ -172,7 +172,7 @@ class Member:
 
     def _say(self, words: str) -> None:
         # libpq lists every address it tried; one sentence is enough.
-        words = words.splitlines()[0]
+        words = words.partition("\n")[0]
         if words != self._said:
             log.warning("%s", words)
         self._said = words

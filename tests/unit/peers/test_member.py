@@ -50,3 +50,16 @@ async def test_who_cannot_catch_up_stays(member, monkeypatch):
     monkeypatch.setattr(member._pipeline.ledger, "newest_live", lambda: 7)
     await member._catch_up()
     assert not member.leading
+
+
+async def test_who_neither_leads_nor_follows_says_why(member, monkeypatch):
+    assert "is being settled" in member.why_nobody_leads
+
+    def refuse(leadership):
+        raise StoreError("the database cannot be asked: refused\nanother address: no")
+
+    monkeypatch.setattr(Leadership, "take", refuse)
+    assert not await member._take()
+    assert member.why_nobody_leads == (
+        "no control host leads at this moment: the database cannot be asked: refused"
+    )
