@@ -80,6 +80,7 @@ class View:
                 "last_seen": kept.get("last_seen"),
                 "certificate_until": kept.get("certificate_until"),
             }
+        behind = live.behind if live is not None else None
         return {
             "name": self._name,
             "revision": _summary(stored, with_lines=self._tenants is None) if stored else _served(live),
@@ -88,6 +89,7 @@ class View:
             "skipped": list(live.document.get(SKIPPED, ())) if live and self._tenants is None else [],
             "applying": pipeline.who_applies(),
             "rollout": pipeline.progress.as_dict() if pipeline.progress and self._tenants is None else None,
+            "behind": behind.as_dict() if behind is not None and self._tenants is None else None,
             "nodes": fleet,
             "certificates": {
                 name: until.isoformat(timespec="seconds")

@@ -94,6 +94,8 @@ def _status(answer: dict[str, Any]) -> None:
     for one in answer.get("skipped", ()):
         where = f"; {output.place(one['origin'])}" if one.get("origin") else ""
         typer.echo(f"{one['path']} is left out until it is mended: {one['words']}{where}")
+    if answer.get("behind"):
+        typer.echo(answer["behind"]["words"])
     if answer.get("applying"):
         typer.echo(f"{answer['applying']} is applying a change")
     rollout = answer.get("rollout")

@@ -30,22 +30,30 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Behind:
     """Proxies hold what `compiler`, an older one, made of the live revision; `lines` say what this one makes
-    otherwise, `refused` why proxies did not take it."""
+    otherwise, `refused` why proxies did not take it, `missed` why it did not stay though none refused it."""
 
     compiler: str
     lines: tuple[Mapping[str, Any], ...] = ()
     refused: str = ""
+    missed: str = ""
 
     @property
     def words(self) -> str:
         """For people."""
         held = f"proxies hold what compiler {self.compiler} made of the inventory"
         if not self.refused:
-            return f"{held}; what this version makes of it follows in waves"
+            missed = f"; it is tried again, the last time it was taken back: {self.missed}"
+            return f"{held}; what this version makes of it follows in waves{missed if self.missed else ''}"
         return (
             f"{held}; what this version makes of it was refused: {self.refused}; "
             "go back to the version before, or insist: -e force=true"
         )
+
+    def as_dict(self) -> dict[str, str]:
+        """Without the lines, which every change tells before it."""
+        return {
+            "compiler": self.compiler, "refused": self.refused, "missed": self.missed, "words": self.words,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from xds_agent.rollout.publisher import Publisher
 from xds_agent.rollout.questions import Questions, count_open
 from xds_agent.rollout.queue import Queue
 from xds_agent.rollout.release import Failure, Progress, Release, sick_before
-from xds_agent.rollout.remade import with_lines
+from xds_agent.rollout.remade import taken_back, with_lines
 from xds_agent.rollout.shadow import Shadows
 from xds_agent.rollout.skip.parts import SKIPPED, marked
 from xds_agent.rollout.skip.trials import NotFound, Trials
@@ -258,7 +258,8 @@ class Pipeline:
 
     async def _check_refused_before(self, built: Built, change: Change) -> None:
         """What was refused stays refused until it is another, or somebody insists."""
-        if change.force or change.skip_bad:
+        # What is live was taken once; whether a newer compiler's bytes were refused is known beside it.
+        if change.force or change.skip_bad or (self.live is not None and built.id == self.live.id):
             return
         last = await asyncio.to_thread(self.ledger.newest_of, built.id)
         if last is not None and last.outcome == "refused":
@@ -362,8 +363,10 @@ class Pipeline:
         await asyncio.to_thread(self.ledger.finish, number, "refused", words, change.author)
         of_this = before is not None and built.id == before.id and self._still_behind(built) is None
         if before is not None and before.behind is not None and of_this:
-            await asyncio.to_thread(self.ledger.note_refused, self.compiler, words)
-            self.live = replace(before, behind=replace(before.behind, refused=words))
+            behind = taken_back(before.behind, failures, words)
+            if behind.refused:
+                await asyncio.to_thread(self.ledger.note_refused, self.compiler, behind.refused)
+            self.live = replace(before, behind=behind)
         return answers.refused(built, number, before, problems, self.publisher.nodes())
 
     async def _put_back(self, change: Change, touched: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from xds_agent.model import join_secrets
 from xds_agent.rollout.build import Behind, Built, Live, same
 from xds_agent.rollout.change import Answer, Change
 from xds_agent.rollout.plan import plan_of
+from xds_agent.rollout.release import Failure
 from xds_agent.snapshot.resource import ACCESS_LIST, ENDPOINTS, REALS, SECRET, Snapshot
 from xds_agent.store.served import About
 
@@ -33,6 +34,9 @@ LOOK_S = 1.0
 SETTLED_S = 10.0
 # Who is still away then is left out, as of any change.
 PATIENCE_S = 60.0
+# What nobody refused is tried again after this, then after twice as long, and so on.
+RETRY_S = 60.0
+RETRY_MOST_S = 3600.0
 TIMEOUT_S = 60.0
 
 
@@ -92,6 +96,13 @@ def with_lines(live: Live | None, lines: Sequence[Mapping[str, Any]]) -> list[Ma
     return [*behind.lines, *(line for line in lines if line not in behind.lines)]
 
 
+def taken_back(behind: Behind, failures: Sequence[Failure], words: str) -> Behind:
+    """After a try that did not stay. A proxy that was away, or still starting, says nothing of the bytes."""
+    if any(failure.refusal or failure.path for failure in failures):
+        return replace(behind, refused=words, missed="")
+    return replace(behind, missed=words)
+
+
 async def remake(pipeline: Pipeline, timeout_s: float) -> Answer | None:
     """Bring what this compiler makes of the live revision to the proxies, in waves as any change; None when
     they hold it. Raises as `Pipeline.apply`; Conflict when what is live has moved meanwhile."""
@@ -109,7 +120,8 @@ async def remake(pipeline: Pipeline, timeout_s: float) -> Answer | None:
 
 
 class Remaking:
-    """Brings a newer compiler's bytes to the proxies, once, after control was started with it."""
+    """Brings a newer compiler's bytes to the proxies after control was started with it: until they hold or
+    refuse them."""
 
     def __init__(
         self, pipeline: Pipeline, counted: Callable[[str], None] = lambda outcome: None,
@@ -119,6 +131,7 @@ class Remaking:
         self._counted = counted
         self._look_s = look_s
         self._said = ""
+        self._pause_s = 0.0
 
     async def run(self) -> None:
         waited_s = 0.0
@@ -128,7 +141,7 @@ class Remaking:
             live = self._pipeline.live
             if live is None or live.behind is None or live.behind.refused:
                 continue
-            if self._settled(waited_s):
+            if waited_s >= self._pause_s and self._settled(waited_s):
                 waited_s = 0.0
                 await self._bring()
 
@@ -154,8 +167,15 @@ class Remaking:
         if answer is None:
             return
         self._counted(answer.outcome)
+        behind = pipeline.live.behind if pipeline.live is not None else None
+        missed = behind is not None and behind.missed != ""
+        self._pause_s = min(max(RETRY_S, 2.0 * self._pause_s), RETRY_MOST_S) if missed else 0.0
         words = "; ".join(problem.render() for problem in answer.problems)
-        if words:
+        if missed:
+            log.warning(
+                "what compiler %s makes is tried again in %d s: %s", pipeline.compiler, self._pause_s, words
+            )
+        elif words:
             log.error("what compiler %s makes was refused: %s", pipeline.compiler, words)
         else:
             log.info("proxies hold what compiler %s makes: revision %s", pipeline.compiler, answer.number)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from xds_agent.rollout.build import Behind
+
 STATUS: dict[str, Any] = {
     "name": "control1",
     "revision": {
@@ -75,6 +77,13 @@ def test_status_ends_with_1_when_a_proxy_refuses_or_control_is_in_trouble(run: A
     result = run("status")
     assert result.exit_code == 1
     assert "could not be loaded" in result.stderr
+
+
+def test_status_says_that_proxies_hold_what_an_older_compiler_made(run: Any, control: Any) -> None:
+    behind = Behind("1", missed="edge-aws1 is lost")
+    control.answers["/v1/status"] = (200, {**STATUS, "behind": behind.as_dict()})
+    result = run("status")
+    assert (result.exit_code, behind.words in result.stdout) == (0, True)
 
 
 def test_json_is_what_control_said_and_nothing_else(run: Any, control: Any) -> None:

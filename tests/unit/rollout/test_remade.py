@@ -3,14 +3,16 @@
 import asyncio
 import copy
 import datetime as dt
+from dataclasses import replace
 
 import pytest
 
 from tests.support.fake_fleet import FakeFleet, Refuse
+from xds_agent.api.views import View
 from xds_agent.compile import clusters
 from xds_agent.model import ModelError, Problem
 from xds_agent.rollout import release, remade
-from xds_agent.rollout.change import Change
+from xds_agent.rollout.change import Answer, Change
 from xds_agent.rollout.pipeline import Pipeline
 from xds_agent.rollout.publisher import Publisher
 from xds_agent.rollout.remade import Remaking
@@ -59,7 +61,7 @@ def newer(pipeline, nodes, tmp_path, monkeypatch):
         stores.append(store)
         control = Pipeline(store, Publisher(), pipeline.ca, compiler=compiler)
         await control.boot()
-        fleet = FakeFleet(control.publisher)
+        fleet = start.fleet = FakeFleet(control.publisher)
         for node in nodes.values():
             node.received.clear()
             fleet.reconnect(node)
@@ -157,6 +159,61 @@ async def test_a_canary_that_refuses_it_brings_the_older_back_everywhere(nodes, 
     nodes["edge1"].decide = lambda complete: None
     assert (await again.apply(change(document, force=True))).outcome == "live"
     assert again.live.behind is None
+
+
+async def test_what_nobody_refused_is_tried_again_by_itself(nodes, newer, document, monkeypatch):
+    """A proxy that restarts just then, as in an upgrade, says nothing of the bytes."""
+    monkeypatch.setattr(remade, "RETRY_S", 0.01)
+    before = held(nodes)
+    control = await newer()
+    mine = nodes["edge1"].holds
+
+    def restarts(complete):
+        if complete.snapshot.revision == mine:
+            return None
+        newer.fleet.disconnect(nodes["edge1"])
+        return "silent"
+
+    nodes["edge1"].decide = restarts
+    told = asyncio.Queue()
+    task = asyncio.create_task(Remaking(control, told.put_nowait, look_s=0.01).run())
+    try:
+        async with asyncio.timeout(20):
+            assert await told.get() == "refused"
+            assert (control.live.behind.refused, control.live.behind.missed != "") == ("", True)
+            status = await View(control, "control1", None).status()
+            assert "it is tried again" in status["behind"]["words"]
+            assert (await View(control, "control1", frozenset()).status())["behind"] is None
+            # Nor is the inventory of which it is made.
+            plan = await control.apply(change(document, dry_run=True))
+            assert plan.outcome == "dry-run"
+            nodes["edge1"].decide = lambda complete: None
+            newer.fleet.reconnect(nodes["edge1"])
+            while await told.get() != "live":
+                pass
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert (control.live.behind, states(control)) == (None, dict.fromkeys(NAMES, "active"))
+    assert all(node.holds != before[name] for name, node in nodes.items())
+
+
+async def test_tries_that_are_in_vain_come_less_and_less_often(nodes, newer, monkeypatch):
+    control = await newer()
+    remaking = Remaking(control)
+    live = control.live
+    control.live = replace(live, behind=replace(live.behind, missed="edge1 is lost"))
+
+    async def missed(pipeline, timeout_s):
+        return Answer(outcome="refused", revision=live.id, number=2, changed=False)
+
+    monkeypatch.setattr(remade, "remake", missed)
+    pauses = []
+    for _ in range(8):
+        await remaking._bring()
+        pauses.append(remaking._pause_s)
+    assert pauses[:3] == [remade.RETRY_S, 2 * remade.RETRY_S, 4 * remade.RETRY_S]
+    assert pauses[-1] == remade.RETRY_MOST_S
 
 
 async def test_going_back_to_the_older_version_sends_nothing(nodes, newer, document):
