@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support.role_programs import program
 
-
-def program() -> ModuleType:
-    """The program as control hosts run it."""
-    path = ROOT / "roles/interconnect_failover/files/failover.py"
-    spec = importlib.util.spec_from_file_location("marchproxy_failover", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-FAILOVER = program()
+FAILOVER = program("interconnect_failover", "failover.py")
 ONE, TWO = (FAILOVER.Gateway(f"edge-{n}", f"eni-{n}", f"10.0.0.{n}") for n in (1, 2))
 
 

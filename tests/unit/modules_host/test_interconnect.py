@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -15,24 +12,9 @@ from hypothesis import strategies as st
 
 from modules import wireguard_key
 from plugins.module_utils import interconnect as mesh
+from tests.support.role_programs import program
 
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def program() -> ModuleType:
-    """The program as hosts run it."""
-    spec = importlib.util.spec_from_file_location(
-        "marchproxy_mesh", ROOT / "roles/interconnect/files/interconnect.py"
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-RUNNING = program()
+RUNNING = program("interconnect", "interconnect.py")
 
 
 def site(*counts: int) -> tuple[list[mesh.Network], dict[str, mesh.Peer]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import ipaddress
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,10 @@ from edge_iac.site import parse_site
 from moto import mock_aws
 from simcloud.schema import Refused
 
+from tests.support.role_programs import program
 from tests.unit.pulumi.support.aws_answers import Moto, Simulated
 from tests.unit.pulumi.support.graph import Graph, graph_of
 
-ROOT = Path(__file__).resolve().parents[4]
 REGION = "us-east-1"
 SITE = """
 name: both
@@ -65,21 +63,11 @@ def test_both_hold_the_same_after_the_same_program(moto: Moto, tmp_path: Path) -
                 assert ipaddress.ip_address(host["private_address"]) in ipaddress.ip_network(range_)
 
 
-def failover() -> Any:
-    path = ROOT / "roles/interconnect_failover/files/failover.py"
-    spec = importlib.util.spec_from_file_location("marchproxy_failover", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_routes_of_every_named_table_follow_the_gateway_that_lives(moto: Moto) -> None:
     """The role's own call of AWS, on what the program made and put out."""
     [said] = made_by(moto).outputs["edge_inventory"]["interconnect"]["tables"]
-    program = failover()
-    [tables] = program.tables_of(
+    failover = program("interconnect_failover", "failover.py")
+    [tables] = failover.tables_of(
         {"tables": [said], "networks": {"10.20.0.0/16": "gcp/us-central1"}, "command": []}
     )
     before = moto.held()["tables"]
