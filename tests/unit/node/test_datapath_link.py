@@ -128,6 +128,19 @@ async def test_control_is_asked_again_once_a_late_datapath_runs(
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_set_on_disk_that_meets_a_bug_keeps_no_agent_from_serving(
+    link: DatapathLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Envoy is served, and control is told what is wrong with the maps."""
+
+    def start(held: object, confirming: object) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr(link, "_start", start)
+    await link.start(EMPTY)
+    assert link.problem == "KeyError('bug')"
+
+
 async def test_a_kernel_that_does_not_answer_refuses_a_change_and_ends_no_agent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

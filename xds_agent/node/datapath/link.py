@@ -15,18 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from google.protobuf.message import DecodeError
-
 from xds_agent.datapath.fill import Fill, fills
-from xds_agent.datapath.libbpf import Unavailable
 from xds_agent.datapath.program import Sizes
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import state
 from xds_agent.node.datapath.attached import Attached
-from xds_agent.node.datapath.attachment import AttachError, cookie_key, host_seed, load_beside
+from xds_agent.node.datapath.attachment import cookie_key, host_seed, load_beside
 from xds_agent.node.datapath.confirming import Confirming
+from xds_agent.node.datapath.failures import FAILURES, in_words
 from xds_agent.node.datapath.lockout import Lockout
-from xds_agent.node.datapath.network import Interface, Network, NetworkError, index_of
+from xds_agent.node.datapath.network import Interface, Network, index_of
 from xds_agent.node.datapath.rates import settings_of
 from xds_agent.node.datapath.rings import RingFiles
 from xds_agent.node.datapath.shaping import Shaping, shape_of
@@ -48,7 +46,6 @@ LOOK_S = 1.0
 TRY_AGAIN_S = 5.0
 # Flows of moved slots are counted this often: it walks the flow table.
 SETTLE_S = 15.0
-_FAILURES = (AttachError, NetworkError, Unavailable, DecodeError, ValueError, OSError)
 
 
 async def _nothing() -> None:
@@ -124,9 +121,9 @@ class DatapathLink:
                 await self._in_thread(self._start, self._held, confirming)
                 self._problem, self._confirming = "", confirming
                 self._prober.watch(ASKER, self.wanted.checks())
-            except _FAILURES as error:
+            except Exception as error:
                 # OverBudget is a ValueError: the maps are right then, and nobody looks after their reals.
-                self._problem = str(error)
+                self._problem = in_words(error, told=before)
         if self._problem and self._problem != before:
             log.error("no datapath: %s", self._problem)
         self._describe()
@@ -191,7 +188,7 @@ class DatapathLink:
                 self._describe()
                 self._on_change()
             self._trouble = ""
-        except _FAILURES as error:
+        except FAILURES as error:
             # Tried again every second, and said once.
             if str(error) != self._trouble:
                 log.error("the datapath could not follow the network: %s", error)
@@ -208,7 +205,7 @@ class DatapathLink:
         while not decided:
             try:
                 decided = await confirming.decide(generation, lambda: self.interfaces, **locks)
-            except _FAILURES as error:
+            except FAILURES as error:
                 log.error("the new program could not be confirmed: %s", error)
             self._describe()
             self._on_change()
@@ -390,13 +387,10 @@ class DatapathLink:
             wanted = await self._in_thread(self._flip_now, target, known_good)
             self._prober.watch(ASKER, wanted.checks())
         except Exception as error:
-            # OverBudget is a ValueError, MapFull too; what nobody foresaw is taken back as they are.
-            words = str(error)
-            if not isinstance(error, _FAILURES):
-                log.exception("revision %s met a bug of the datapath", target.revision)
-                words = repr(error)
+            # OverBudget is a ValueError, MapFull too.
             names = tuple(sorted(target.of_type(DATAPATH_SERVICE))) if isinstance(error, OverBudget) else ()
-            return Refusal(DATAPATH_SERVICE if names else "", names, f"the datapath cannot take it: {words}")
+            said = f"the datapath cannot take it: {in_words(error)}"
+            return Refusal(DATAPATH_SERVICE if names else "", names, said)
         self.wanted, self._snapshot = wanted, target
         return None
 
@@ -409,7 +403,7 @@ class DatapathLink:
         try:
             await self._in_thread(back)
             self._prober.watch(ASKER, before.checks())
-        except _FAILURES as error:
+        except FAILURES as error:
             log.error("the datapath could not be taken back whole: %s", error)
 
     def _on_health(self, target: Target, result: object) -> None:
