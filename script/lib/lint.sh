@@ -19,7 +19,7 @@ lint_basedpyright() {
 lint_yamllint() { yamllint --strict .; }
 lint_ansible-lint() { ansible-lint --offline --profile production; }
 # Tests misspell keys on purpose, to see the right ones suggested; te is a header of HTTP, parms the kernel's word.
-lint_codespell() { codespell --skip "*/requirements/*.txt,./tests" --ignore-words-list te,parms .; }
+lint_codespell() { codespell --skip "*/requirements/*.txt,./tests" --ignore-words-list te,parms,iif .; }
 lint_shellcheck() {
   local scripts
   # By their first line: scripts have no ending.
