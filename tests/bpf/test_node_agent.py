@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -183,14 +183,15 @@ class Edge:
 
     def __init__(
         self, networks: Networks, program: Path, folder: Path, pins: Path, *vips: str,
-        rights: tuple[str, ...] = (), **config: Any,
+        rights: tuple[str, ...] = (), interface: str = "eth0", environment: Mapping[str, str] | None = None,
+        **config: Any,
     ) -> None:  # fmt: skip
         """`rights`: a command that takes rights away before it goes on."""
         self._command = [
             "nsenter", f"--net=/run/netns/{networks.name('edge')}", *rights, sys.executable, "-m",
-            "tests.support.datapath_host", str(folder), str(pins), str(program), "eth0", *vips,
+            "tests.support.datapath_host", str(folder), str(pins), str(program), interface, *vips,
         ]  # fmt: skip
-        self._environment = {**os.environ, "DATAPATH_HOST": json.dumps(config)}
+        self._environment = {**os.environ, **(environment or {}), "DATAPATH_HOST": json.dumps(config)}
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> str:

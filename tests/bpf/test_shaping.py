@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ import pytest
 from tests.bpf.test_lockout import until
 from tests.bpf.test_node_agent import (
     PATIENCE_S,
+    ROOT,
     VIP,
     Backend,
     Edge,
@@ -30,6 +33,7 @@ from tests.bpf.test_node_agent import (
     within,
 )
 from xds_agent.datapath.info import cookies_missing
+from xds_agent.node.datapath.forgetting import forget
 
 __all__ = ["backend", "bpffs", "edge", "networks"]  # fixtures
 pytestmark = pytest.mark.root
@@ -50,14 +54,29 @@ def by_envoy(protocol: str, **more: Any) -> dict[str, Any]:
     return {**one, "endpoints": endpoints, **more}
 
 
+def tc(networks: Networks, *lines: str) -> str:
+    """What the last of these commands prints on the edge."""
+    printed = ""
+    for line in lines:
+        command = ["ip", "netns", "exec", networks.name("edge"), "tc", *line.split()]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return printed
+
+
+def shown(networks: Networks) -> str:
+    return tc(networks, "-s class show dev eth0")
+
+
+def roots(networks: Networks) -> str:
+    """The disciplines of the edge's egress."""
+    listed = tc(networks, "qdisc show dev eth0").replace("qdisc ", "")
+    return "; ".join(line for line in listed.splitlines() if "clsact" not in line)
+
+
 def classes(networks: Networks) -> dict[str, dict[str, str]]:
     """Of HTB, by handle; each word that follows another, as tc says them."""
-    shown = subprocess.run(
-        ["ip", "netns", "exec", networks.name("edge"), "tc", "-s", "class", "show", "dev", "eth0"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
     found = {}
-    for block in shown.split("class htb ")[1:]:
+    for block in shown(networks).split("class htb ")[1:]:
         words = block.split()
         found[words[0]] = dict(itertools.pairwise(words))
     return found
@@ -108,6 +127,174 @@ def test_a_bandwidth_is_a_class_of_its_own_below_that_of_its_qos(
     assert (found["parent"], found["rate"]) == ("1:10", "400Mbit")
     assert edge.apply(by_envoy("tcp")) == ""
     assert handle not in classes(networks)
+
+
+def test_classes_of_others_are_left_alone(networks: Networks, edge: Edge, proxy: Backend) -> None:
+    """The kernel lists those of every qdisc of the card: nested ones, and each waiting flow of a fair queue,
+    which has a number like theirs."""
+    by_hand = """
+        qdisc add dev eth0 root handle 1: htb default 13
+        class add dev eth0 parent 1: classid 1:1 htb rate 1gbit
+        class add dev eth0 parent 1:1 classid 1:10 htb rate 200mbit ceil 1gbit prio 0
+        class add dev eth0 parent 1:1 classid 1:11 htb rate 400mbit ceil 1gbit prio 1
+        class add dev eth0 parent 1:1 classid 1:12 htb rate 300mbit ceil 1gbit prio 2
+        class add dev eth0 parent 1:1 classid 1:13 htb rate 100mbit ceil 1gbit prio 3
+        class add dev eth0 parent 1:1 classid 1:900 htb rate 10mbit
+        qdisc add dev eth0 parent 1:900 handle 8001: htb default 5
+        class add dev eth0 parent 8001: classid 8001:5 htb rate 5mbit
+    """
+    tc(networks, *by_hand.strip().splitlines())
+    assert edge.apply(by_envoy("tcp", bandwidth={"egress": "800mbit"})) == ""
+    number = next(one["id"] for one in edge.ask("state")["services"])
+    assert classes(networks).keys() >= {f"1:{0x100 + number:x}", "1:900", "8001:5"}
+    assert edge.apply(by_envoy("tcp")) == ""
+    assert classes(networks).keys() == {"1:1", "1:10", "1:11", "1:12", "1:13", "1:900", "8001:5"}
+
+
+def test_a_tree_by_hand_is_not_taken_for_ours(networks: Networks, edge: Edge, proxy: Backend) -> None:
+    """1:1 is the commonest number there is; an inventory without bandwidths touches nothing of it."""
+    by_hand = """
+        qdisc add dev eth0 root handle 1: htb default 100
+        class add dev eth0 parent 1: classid 1:1 htb rate 1gbit
+        class add dev eth0 parent 1:1 classid 1:100 htb rate 10mbit
+    """
+    tc(networks, *by_hand.strip().splitlines())
+    before = classes(networks).keys()
+    assert edge.apply(by_envoy("udp", qos="P0")) == ""
+    assert classes(networks).keys() == before
+    words = edge.apply(by_envoy("tcp", bandwidth={"egress": "10mbit"}))
+    assert "eth0: htb stands at the root of its egress, and not by us" in words
+    assert classes(networks).keys() == before
+
+
+def test_the_root_goes_with_the_last_bandwidth(networks: Networks, edge: Edge, proxy: Backend) -> None:
+    """Only a tree that the agent made, also by its predecessor; not one that has a link's rate since."""
+    kernels = roots(networks)
+    wanted = by_envoy("tcp", bandwidth={"egress": "10mbit"})
+    assert edge.apply(wanted) == ""
+    assert "htb 1:" in roots(networks)
+    assert edge.apply(by_envoy("tcp")) == ""
+    assert roots(networks) == kernels
+    assert edge.apply(wanted) == ""
+    edge.kill()
+    assert edge.start() == "" and edge.apply(by_envoy("tcp")) == ""
+    assert roots(networks) == kernels
+    assert edge.apply(wanted) == ""
+    tc(networks, "class change dev eth0 parent 1: classid 1:1 htb rate 1gbit")
+    assert edge.apply(by_envoy("tcp")) == ""
+    assert "htb 1:" in roots(networks)
+
+
+def filters(networks: Networks) -> str:
+    """What clsact runs on both sides of the edge's card."""
+    sides = [tc(networks, f"filter show dev eth0 {side}") for side in ("ingress", "egress")]
+    return "".join(sides)
+
+
+@pytest.fixture(params=[True, False], ids=["tcx", "clsact"])
+def any_edge(
+    request: pytest.FixtureRequest, networks: Networks, program: Path, tmp_path: Path, bpffs: Path
+) -> Iterator[Callable[..., Edge]]:
+    """Edges one after the other, of any interface; also as kernels before tcx have it."""
+    made: list[Edge] = []
+
+    def start(interface: str = "eth0") -> Edge:
+        for one in made:
+            one.kill()
+        environment = {} if request.param else {"WITHOUT_TCX": "1"}
+        made.append(
+            Edge(networks, program, tmp_path, bpffs, VIP, interface=interface, environment=environment)
+        )
+        assert made[-1].start() == ""
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.kill()
+
+
+def test_an_interface_that_is_taken_out_keeps_nothing(
+    networks: Networks, any_edge: Callable[..., Edge], proxy: Backend
+) -> None:
+    """Mark, filter and tree, by the next agent: the one that put them on is no more."""
+    networks.run("edge", "ip", "link", "add", "spare", "type", "veth", "peer", "name", "spare-peer")
+    networks.run("edge", "ip", "address", "add", "10.99.8.1/24", "dev", "spare")
+    networks.run("edge", "ip", "link", "set", "spare", "up")
+    kernels = roots(networks)
+    edge = any_edge()
+    assert edge.apply(by_envoy("udp", qos="P0", bandwidth={"egress": "10mbit"})) == ""
+    assert asked(networks)[1] == 46 << 2
+    any_edge("spare")
+    assert asked(networks)[1] == 0
+    assert roots(networks) == kernels and "tc_egress" not in filters(networks)
+
+
+def agent(networks: Networks, config: Path, *words: str) -> Any:
+    """What `xds-agent datapath` says on the edge."""
+    there = ("nsenter", f"--net=/run/netns/{networks.name('edge')}", sys.executable, "-m", "xds_agent")
+    command = [*there, "datapath", *words, "--config", str(config), "--json"]
+    return json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def node_yml(folder: Path, datapath: dict[str, Any] | None) -> Path:
+    node = {
+        "name": "edge1", "control": ["10.99.2.1:18000"], "control_names": ["control1"],
+        "tls": {name: str(folder / name) for name in ("certificate", "key", "ca")},
+        "runtime_dir": str(folder), "state_dir": str(folder), "envoy": {"present": False},
+        "datapath": datapath,
+    }  # fmt: skip
+    (folder / "node.yml").write_text(json.dumps(node))
+    return folder / "node.yml"
+
+
+def test_detach_takes_the_marks_off_too_and_attach_puts_them_on(
+    networks: Networks, any_edge: Callable[[], Edge], proxy: Backend, tmp_path: Path, bpffs: Path,
+    program: Path,
+) -> None:  # fmt: skip
+    edge = any_edge()
+    assert edge.apply(by_envoy("udp", qos="P0")) == ""
+    assert asked(networks)[1] == 46 << 2
+    sizes = {"services": 64, "reals": 64, "flows": 4096, "limit_blocks": 1024}
+    own = {"interfaces": ["eth0"], "vips": [VIP], "program": str(program), "pins": str(bpffs), **sizes}
+    config = node_yml(tmp_path, own)
+    assert agent(networks, config, "detach") == {"detached": ["eth0"]}
+    assert asked(networks)[1] == 0 and "tc_egress" not in filters(networks)
+    # What is written meanwhile for another reason puts nothing on.
+    assert edge.apply(by_envoy("udp", qos="P1")) == ""
+    assert asked(networks)[1] == 0
+    assert agent(networks, config, "attach") == {"attached": ["eth0"]}
+    until(lambda: asked(networks)[1] == 34 << 2, "no mark after attach")
+
+
+def test_a_host_without_a_datapath_forgets_the_one_it_had(
+    networks: Networks, any_edge: Callable[[], Edge], proxy: Backend, tmp_path: Path, bpffs: Path
+) -> None:
+    """Programs, filters, tree, vip; what others did there stays."""
+    tc(networks, "qdisc add dev eth0 clsact")
+    nothing = ("bpf", "bytecode", "1,6 0 0 0")
+    networks.run("edge", "tc", "filter", "add", "dev", "eth0", "egress", "prio", "7", *nothing)
+    networks.run("edge", "ip", "address", "add", "10.99.2.77/32", "dev", "eth0")
+    kernels = roots(networks)
+    edge = any_edge()
+    assert edge.apply(by_envoy("udp", qos="P0", bandwidth={"egress": "10mbit"})) == ""
+    assert asked(networks)[1] == 46 << 2
+    edge.kill()
+
+    def told() -> list[str]:
+        return within(networks.name("edge"), lambda: forget(pins=bpffs, runtime=tmp_path, lasting=tmp_path))
+
+    assert told() == ["XDP on eth0", "tc on eth0", f"vip {VIP}"]
+    assert asked(networks)[1] == 0
+    listed = filters(networks)
+    assert "tc_egress" not in listed and "bytecode" in listed
+    assert roots(networks) == kernels and not bpffs.exists()
+    addresses = subprocess.run(
+        ["ip", "-n", networks.name("edge"), "address", "show", "dev", "eth0"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert VIP not in addresses and "10.99.2.77" in addresses and "xdp" not in addresses
+    assert told() == []
+    assert agent(networks, node_yml(tmp_path, None), "forget") == {"forgotten": []}
 
 
 def test_what_comes_beyond_a_bandwidth_is_dropped_by_xdp(

@@ -5,7 +5,8 @@
 Reads a command per line on stdin and answers each with one line of JSON: `apply EDGE` (an edge as JSON,
 compiled for this host), `state`, `counters`, `mtu`, `control away`, `control back`, `control lost` (from the
 second question on), `control guilty` (away while the program of this very process is attached). The
-environment variable DATAPATH_HOST holds more of DatapathConfig as JSON.
+environment variable DATAPATH_HOST holds more of DatapathConfig as JSON; with WITHOUT_TCX, tc is attached as
+on kernels before tcx links.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import struct
 import sys
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from tests.support.golden import words_for_keys
 from xds_agent.compile import Compiler
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.libbpf import library
+from xds_agent.datapath.tc import TcLink
 from xds_agent.model import load_site
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import DatapathLink, state
@@ -111,4 +114,6 @@ class _Host:
 
 
 if __name__ == "__main__":
+    if "WITHOUT_TCX" in os.environ:
+        TcLink.attach = partial(TcLink.attach, tcx=False)  # type: ignore[method-assign]
     asyncio.run(_Host(sys.argv[1:]).run())

@@ -67,17 +67,49 @@ def top(
 
 @group.command()
 def detach(config: Config = NODE_YML, as_json: Json = False) -> None:
-    """Take the program off every interface, at once. Nothing is filtered or balanced until `attach`, or until
-    the agent starts again.
+    """Take the programs of XDP and tc off every interface, at once. Nothing is filtered, balanced or marked
+    until `attach`, or until the agent starts again.
     """
+    from xds_agent.node.config import load_config
     from xds_agent.node.datapath.attachment import AttachError
     from xds_agent.node.datapath.attachment import detach as take_off
+    from xds_agent.node.datapath.shaped import FILE
+    from xds_agent.node.datapath.shaping import take_off as take_tc_off
 
+    pins = _datapath(config).pins
     try:
-        names = take_off(_datapath(config).pins)
-    except AttachError as error:
+        # First: the agent puts tc on again wherever XDP is on.
+        names = take_off(pins)
+        take_tc_off(pins=pins, record=load_config(config).runtime_dir / FILE)
+    except (AttachError, OSError) as error:
         raise CliError(str(error)) from error
     _say("detached", names, as_json)
+
+
+@group.command()
+def forget(config: Config = NODE_YML, as_json: Json = False) -> None:
+    """Take away all that the datapath has left on a host that has none any more: programs, maps, filters,
+    HTB classes, vips. The agent's unit does so by itself when xdp_interfaces is empty.
+    """
+    from xds_agent.node.config import ConfigError, DatapathConfig, load_config
+    from xds_agent.node.datapath.forgetting import ForgetError
+    from xds_agent.node.datapath.forgetting import forget as take_away
+
+    try:
+        node = load_config(config)
+    except ConfigError as error:
+        raise CliError(str(error)) from error
+    if node.datapath is not None:
+        raise CliError(
+            f"{config} names a datapath, which the agent would put on again",
+            "empty xdp_interfaces in the inventory and run site.yml; for a while: xds-agent datapath detach",
+        )
+    pins = DatapathConfig.model_fields["pins"].default
+    try:
+        found = take_away(pins=pins, runtime=node.runtime_dir, lasting=node.state_dir)
+    except (ForgetError, OSError) as error:
+        raise CliError(str(error)) from error
+    _say("forgotten", found, as_json)
 
 
 @group.command()

@@ -25,6 +25,8 @@ _CLSACT = {"ingress": 0xFFFFFFF2, "egress": 0xFFFFFFF3}  # ffff:fff2, ffff:fff3
 _HANDLE, _PRIORITY = 1, 49152
 # Kernels before tcx do not know the attach type.
 _NO_TCX = (errno.EINVAL, errno.EOPNOTSUPP)
+# No such filter, no clsact to have it, no such interface.
+_GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV)
 
 
 @dataclass
@@ -136,13 +138,39 @@ class TcLink:
         if self._link:
             self._link.close()
 
-    def detach(self) -> None:
-        """Take a filter away; a link goes with `close`."""
-        if self.clsact:
-            from pyroute2 import IPRoute
+    def attached(self) -> bool:
+        """False once it was taken off, or its interface is gone. Raises OSError."""
+        if self._link:
+            return self._link.interface() == self._interface
+        from pyroute2 import IPRoute, NetlinkError
 
-            with IPRoute() as route:
+        with IPRoute() as route:
+            try:
+                found = list(route.get_filters(index=self._interface, parent=_CLSACT[self._direction]))
+            except NetlinkError as error:
+                if error.code in _GONE:
+                    return False
+                raise OSError(error.code, f"filters of interface {self._interface}") from error
+        return any(one["info"] >> 16 == _PRIORITY for one in found)
+
+    def detach(self) -> None:
+        """Off at once, whoever else holds it; what is off already is. Raises OSError."""
+        if self._link:
+            self._link.detach()
+            return
+        from pyroute2 import IPRoute, NetlinkError
+
+        with IPRoute() as route:
+            try:
                 route.tc("del-filter", "bpf", self._interface, _HANDLE, **self._place())
+            except NetlinkError as error:
+                if error.code not in _GONE:
+                    raise OSError(error.code, f"filter of interface {self._interface}") from error
+
+    @classmethod
+    def filter(cls, interface: int, direction: Direction) -> TcLink:
+        """The filter that an earlier process may have left there."""
+        return cls(None, interface, direction)
 
     def _filter(self, fd: int) -> None:
         from pyroute2 import IPRoute, NetlinkError

@@ -27,6 +27,7 @@ from xds_agent.node.datapath.lockout import Lockout
 from xds_agent.node.datapath.network import Interface, Network, index_of
 from xds_agent.node.datapath.rates import settings_of
 from xds_agent.node.datapath.rings import RingFiles
+from xds_agent.node.datapath.shaped import FILE as SHAPED
 from xds_agent.node.datapath.shaping import Shaping, shape_of
 from xds_agent.node.datapath.vips import set_vips
 from xds_agent.node.datapath.wanted import Address, RealOf, Wanted, wanted_of
@@ -75,7 +76,7 @@ class DatapathLink:
         self._on_change, self._on_late_start = on_change, on_late_start
         self._attached = Attached(config, record=(lasting or runtime) / "datapath.confirmed")
         self._rings = RingFiles(runtime / "rings")
-        self._shaping = Shaping(program=config.program, pins=config.pins)
+        self._shaping = Shaping(program=config.program, pins=config.pins, record=runtime / SHAPED)
         self._confirming: Confirming | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="datapath")
         # One change at a time, its confirmation included; the maps have a turn of their own, so that health

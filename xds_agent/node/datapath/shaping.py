@@ -17,7 +17,9 @@ from xds_agent.datapath.htb import ServiceClass
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.tc import Direction, TcGeneration, TcLink, load_tc
 from xds_agent.model.limits import DSCPS
-from xds_agent.node.datapath.network import Interface
+from xds_agent.node.datapath.attachment import LINKS
+from xds_agent.node.datapath.network import Interface, index_of
+from xds_agent.node.datapath.shaped import Record
 from xds_agent.node.datapath.wanted import Wanted
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 OBJECT, PINS = "tc.bpf.o", "tc"
 # What no class is named for, but a bandwidth.
 _USUAL_QOS = 2
+Key = tuple[str, Direction]
+"""An interface, and one side of it."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,14 @@ def shape_of(wanted: Wanted, numbers: Mapping[str, int]) -> Shape:
 class Shaping:
     """The tc programs of one host."""
 
-    def __init__(self, *, program: Path, pins: Path) -> None:
-        """`program`: that of XDP, which ours lies beside; `pins`: a folder on a BPF file system."""
-        self._object, self._pins = program.with_name(OBJECT), pins / PINS
+    def __init__(self, *, program: Path, pins: Path, record: Path) -> None:
+        """`program`: that of XDP, which ours lies beside; `pins`: a folder on a BPF file system; `record`: a
+        file that lives as long as the host is up."""
+        self._object, self._folder, self._record = program.with_name(OBJECT), pins, Record(record)
         self._loaded: TcGeneration | None = None
         self._beside: Generation | None = None
         # With the interface's number: a card that went and came back has another one.
-        self._links: dict[tuple[str, Direction], tuple[int, TcLink]] = {}
+        self._links: dict[Key, tuple[int, TcLink]] = {}
         self._written: frozenset[int] = frozenset()
         self._live: tuple[Shape, tuple[int, ...]] | None = None
         self.missing = ""
@@ -72,36 +77,62 @@ class Shaping:
     def bring(self, shape: Shape, generation: Generation, interfaces: Sequence[Interface]) -> None:
         """Raises OSError, Unavailable, HtbError (a ValueError): write what was live before again then."""
         wanted = shape, tuple(one.index for one in interfaces)
-        if wanted == self._live and generation is self._beside:
+        if wanted == self._live and generation is self._beside and not self._lost():
             return
         self._live = None
         if shape.directions or self._links:
             loaded = self._load(generation)
             self._write(loaded, shape)
         for interface in interfaces:
-            htb.bring(interface.name, interface.index, shape.bandwidth)
+            self._shape(interface.name, interface.index, shape.bandwidth)
+        asked = {
+            (one.name, direction): one.index
+            for one in interfaces
+            for direction in shape.directions
+            if self._loaded is not None and direction in self._loaded.fds
+        }
+        self._take_off_others(asked)
         if self._loaded is not None:
-            self._attach(self._loaded, shape, interfaces)
-        elif self._pins.exists():
-            self._forget_pins()
+            self._attach(self._loaded, asked)
+        for name in self._record.read().keys() - {one.name for one in interfaces}:
+            forget_interface(self._record, name)
         self._live = wanted
 
     def close(self) -> None:
         """Programs go on."""
+        self._close_links()
+        if self._loaded is not None:
+            self._loaded.close()
+
+    def _close_links(self) -> None:
         for _, link in self._links.values():
             with contextlib.suppress(OSError):
                 link.close()
-        if self._loaded is not None:
-            self._loaded.close()
+        self._links = {}
 
     def _load(self, generation: Generation) -> TcGeneration:
         if self._loaded is None or self._beside is not generation:
             before, self._loaded = self._loaded, load_tc(self._object, beside=generation)
             self._beside = generation
-            self._links, self._written = {}, frozenset()
+            self._close_links()
+            self._written = frozenset()
             if before is not None:
                 before.close()
         return self._loaded
+
+    def _shape(self, name: str, index: int, bandwidth: Mapping[int, ServiceClass]) -> None:
+        made = self._record.of(name, index).made
+        htb.bring(
+            name, index, bandwidth, made=made, keep=lambda now: self._record.keep_made(name, index, now)
+        )
+
+    def _lost(self) -> list[Key]:
+        """What was taken off, but not where XDP is off too: that was meant (`xds-agent datapath detach`)."""
+        return [
+            key
+            for key, (_, link) in self._links.items()
+            if (self._folder / LINKS / key[0]).exists() and not link.attached()
+        ]
 
     def _write(self, loaded: TcGeneration, shape: Shape) -> None:
         self.missing = "; ".join(loaded.missing) if shape.cookies else ""
@@ -118,20 +149,30 @@ class Shaping:
             loaded.put_egress(number)
         self._written = frozenset(numbers)
 
-    def _attach(self, loaded: TcGeneration, shape: Shape, interfaces: Sequence[Interface]) -> None:
-        asked = {
-            (one.name, direction): one.index
-            for one in interfaces
-            for direction in shape.directions
-            if direction in loaded.fds
-        }
-        for key in [key for key, (index, _) in self._links.items() if asked.get(key) != index]:
-            self._take_off(key)
+    def _take_off_others(self, asked: Mapping[Key, int]) -> None:
+        """Ours, and those of a predecessor, which may have had other interfaces."""
+        ours = {key: index for key, (index, _) in self._links.items()}
+        for key in self._lost():
+            self._take_off(key, ours.pop(key))
+        for key, index in ours.items():
+            if asked.get(key) != index:
+                self._take_off(key, index)
+        for name, shaped in self._record.read().items():
+            for direction in shaped.directions:
+                if (name, direction) not in asked:
+                    self._take_off((name, direction), shaped.index)
+        for pin in self._pins.glob("*"):
+            name, _, side = pin.name.rpartition("-")
+            if (name, side) not in asked:
+                pin.unlink()
+
+    def _attach(self, loaded: TcGeneration, asked: Mapping[Key, int]) -> None:
         for key, index in asked.items():
             if key not in self._links:
+                self._record.put_on(key[0], index, key[1])
                 self._links[key] = index, self._put_on(loaded, key, index)
 
-    def _put_on(self, loaded: TcGeneration, key: tuple[str, Direction], index: int) -> TcLink:
+    def _put_on(self, loaded: TcGeneration, key: Key, index: int) -> TcLink:
         pin = self._pin(key)
         link = TcLink.open(pin, index, key[1])
         if link is not None:
@@ -146,17 +187,55 @@ class Shaping:
         link.pin(pin)
         return link
 
-    def _take_off(self, key: tuple[str, Direction]) -> None:
-        _, link = self._links.pop(key)
-        self._pin(key).unlink(missing_ok=True)
-        if link.clsact:
-            link.detach()
-        link.close()
+    def _take_off(self, key: Key, index: int) -> None:
+        known = self._links.pop(key, None)
+        pin = self._pin(key)
+        pinned = pin.exists()
+        pin.unlink(missing_ok=True)
+        if known is not None:
+            known[1].close()
+        # A link goes with its last pin and descriptor; a filter stays until it is taken off.
+        if not pinned and index_of(key[0]) == index:
+            TcLink.filter(index, key[1]).detach()
+        self._record.taken_off(key[0], index, key[1])
 
-    def _forget_pins(self) -> None:
-        """Of a predecessor, when nothing is asked for any more."""
-        for pin in self._pins.glob("*"):
-            pin.unlink()
+    @property
+    def _pins(self) -> Path:
+        return self._folder / PINS
 
-    def _pin(self, key: tuple[str, Direction]) -> Path:
+    def _pin(self, key: Key) -> Path:
         return self._pins / f"{key[0]}-{key[1]}"
+
+
+def take_off(*, pins: Path, record: Path) -> list[str]:
+    """All programs of tc on this host, whoever runs them; classes stay. Names of what was taken off.
+
+    Raises OSError.
+    """
+    known, names = Record(record), []
+    for name, shaped in known.read().items():
+        for direction in shaped.directions:
+            pin = pins / PINS / f"{name}-{direction}"
+            if (link := TcLink.open(pin, shaped.index, direction)) is not None:
+                link.detach()
+                link.close()
+                pin.unlink()
+            elif index_of(name) == shaped.index:
+                TcLink.filter(shaped.index, direction).detach()
+            names.append(pin.name)
+    return sorted(names)
+
+
+def forget_interface(record: Record, name: str) -> None:
+    """What tc has of ours on an interface that nobody asks for any more. Raises OSError, HtbError."""
+    shaped = record.read().get(name)
+    if shaped is None:
+        return
+    if index_of(name) == shaped.index:
+        for direction in shaped.directions:
+            TcLink.filter(shaped.index, direction).detach()
+        htb.bring(
+            name, shaped.index, {}, made=shaped.made,
+            keep=lambda now: record.keep_made(name, shaped.index, now),
+        )  # fmt: skip
+    record.forget(name)
