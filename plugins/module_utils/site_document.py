@@ -32,6 +32,8 @@ CONTROL = "control"
 # Facts of place: key in the document -> host variables that may hold it, first found wins.
 FACTS = {
     "address": ("address", "ansible_host"),
+    "private_address": ("private_address",),
+    "interconnect_endpoint": ("interconnect_endpoint",),
     "cloud": ("cloud",),
     "region": ("region",),
     "zone": ("zone",),

@@ -155,8 +155,9 @@ def protection_resources(site: Site, denied: Iterable[Denial] = ()) -> dict[str,
 def _own(site: Site) -> Iterable[str]:
     """Addresses of the inventory's hosts and of backends: control, tunnel peers, reals and their answers."""
     for host in site.hosts.values():
-        if host.address is not None and not is_dns_name(host.address):
-            yield host.address
+        for address in (host.address, host.private_address, host.interconnect_endpoint):
+            if address is not None and not is_dns_name(address):
+                yield address
     for service in site.edge.services:
         yield from _addresses(service)
 

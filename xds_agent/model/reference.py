@@ -62,6 +62,8 @@ the first line of a file says so: `# yaml-language-server: $schema=...`.
 
 Hosts take part by their groups (`control`, `ingress`, `egress`, `l4`, `observability`) and these
 variables: `cloud`, `region`, `zone`; `address` (or `ansible_host`): where other hosts reach it;
+`private_address` and `interconnect_endpoint`: its address on its own network, and where tunnels reach it,
+where those are others (XDP exempts all three);
 `edge_tenants`: the tenants it may carry (all of them where it is not given); in group `l4` `xdp_interfaces`:
 the network interfaces that get the XDP datapath (none: it stays off), and `vip`: the address that clients'
 packets carry when they reach the host, where that is not its own.

@@ -21,6 +21,13 @@ class Host(Model):
 
     name: Text = Field(description="Its name in the inventory.")
     address: Address | None = Field(default=None, description="Where other hosts reach it.")
+    private_address: IpAddress | None = Field(
+        default=None, description="Its address on its own network, where that is another one."
+    )
+    interconnect_endpoint: Address | None = Field(
+        default=None,
+        description="Where tunnels of other networks reach it, where that is not its address.",
+    )
     groups: tuple[str, ...] = Field(default=(), description="Inventory groups it is in.")
     cloud: str | None = Field(default=None, description="Cloud it runs in.")
     region: str | None = Field(default=None, description="Region it runs in.")

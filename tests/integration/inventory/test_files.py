@@ -354,6 +354,14 @@ def test_no_inventory_at_all(inventory: SiteInventory) -> None:
     assert "there is no inventory at" in inventory.report()[0]
 
 
+def test_all_addresses_of_a_host_are_facts(inventory: SiteInventory) -> None:
+    ours = {"private_address": "10.9.0.1", "interconnect_endpoint": "203.0.113.9"}
+    inventory.write({"host_vars/edge1.yml": "".join(f"{name}: {value}\n" for name, value in ours.items())})
+    document = inventory.document()
+    assert document["hosts"]["edge1"].items() >= ours.items()
+    assert document["hosts"]["control1"].keys().isdisjoint(ours)
+
+
 def test_host_facts_have_origins_too(inventory: SiteInventory) -> None:
     inventory.write(
         {

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from tests.support import golden
+from xds_agent.compile.datapath import protection_resources
 from xds_agent.model import Service, load_site
 from xds_agent.model.tiers import tier_of
 from xds_agent.proto import datapath_pb2 as pb
@@ -71,3 +73,21 @@ def test_hosts_without_a_datapath_get_nothing_of_it() -> None:
     assert not any(snapshots["idle"].of_type(t) for t in (PROTECTION, ACCESS_LIST, DATAPATH_SERVICE))
     assert snapshots["l4only"].of_type(PROTECTION)
     assert not snapshots["l4only"].of_type(LISTENER)
+
+
+def test_every_address_under_which_hosts_reach_each_other_is_exempt() -> None:
+    """Tunnels' ends too: denying a range of strangers must not cut clouds off from each other."""
+    hosts: dict[str, dict[str, Any]] = {
+        "edge1": {"groups": ["l4"], "interfaces": ["eth0"], "address": "203.0.113.5"},
+        "gateway": {
+            "groups": ["ingress"], "address": "203.0.113.6", "private_address": "10.9.0.6",
+            "interconnect_endpoint": "2001:db8::6",
+        },
+        "named": {"groups": ["egress"], "address": "a.example.com", "interconnect_endpoint": "b.example.com"},
+    }  # fmt: skip
+    site = load_site({"schema": 1, "edge": {}, "hosts": hosts, "origins": {}})
+    lists = protection_resources(site)[ACCESS_LIST]
+    exempt = pb.AccessList.FromString(lists["exempt"].body.value)
+    for address in ("203.0.113.5", "203.0.113.6", "10.9.0.6"):
+        assert ip_address(address).packed + b"\x20" in exempt.ipv4
+    assert ip_address("2001:db8::6").packed + b"\x80" in exempt.ipv6
