@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.stack_output import SECRET, document, host
+from tests.support.stack_output import SECRET, document, host, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,15 +55,6 @@ class Site:
             | environment,
             cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-
-
-def plain(value: Any) -> Any:
-    """Without the mark that ansible-inventory puts on strings which are no templates."""
-    if isinstance(value, dict):
-        if value.keys() == {"__ansible_unsafe"}:
-            return value["__ansible_unsafe"]
-        return {key: plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 @pytest.fixture

@@ -25,3 +25,12 @@ def document(*hosts: dict[str, Any], **more: Any) -> dict[str, Any]:
         "vips": [{"name": "edge", "cloud": "aws", "region": "us-east-1", "address": "198.18.9.9"}],
         "hosts": list(hosts) or [host(1), host(2)], **more,
     }  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """Without the mark that ansible-inventory puts on strings which are no templates."""
+    if isinstance(value, dict):
+        if value.keys() == {"__ansible_unsafe"}:
+            return value["__ansible_unsafe"]
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
