@@ -180,9 +180,24 @@ def test_the_root_goes_with_the_last_bandwidth(networks: Networks, edge: Edge, p
     assert edge.start() == "" and edge.apply(by_envoy("tcp")) == ""
     assert roots(networks) == kernels
     assert edge.apply(wanted) == ""
+    tc(networks, "class add dev eth0 parent 1:1 classid 1:900 htb rate 10mbit")
+    assert edge.apply(by_envoy("tcp")) == ""
+    assert classes(networks).keys() == {"1:1", "1:10", "1:11", "1:12", "1:13", "1:900"}
+    tc(networks, "class del dev eth0 classid 1:900")
+    assert edge.apply(wanted) == ""
     tc(networks, "class change dev eth0 parent 1: classid 1:1 htb rate 1gbit")
     assert edge.apply(by_envoy("tcp")) == ""
     assert "htb 1:" in roots(networks)
+
+
+def test_a_tree_whose_maker_died_half_way_is_completed(
+    networks: Networks, edge: Edge, proxy: Backend, tmp_path: Path
+) -> None:
+    tc(networks, "qdisc add dev eth0 root handle 1: htb default 13")
+    begun = {"index": networks.index("edge"), "directions": [], "tree": True, "classes": []}
+    (tmp_path / "shaping.json").write_text(json.dumps({"eth0": begun}))
+    assert edge.apply(by_envoy("tcp", bandwidth={"egress": "10mbit"})) == ""
+    assert classes(networks).keys() > {"1:1", "1:10", "1:11", "1:12", "1:13"}
 
 
 def filters(networks: Networks) -> str:

@@ -114,7 +114,9 @@ def forget(config: Config = NODE_YML, as_json: Json = False) -> None:
 
 @group.command()
 def attach(config: Config = NODE_YML, as_json: Json = False) -> None:
-    """Put the program on again after `detach`: services, lists and counters are as they were."""
+    """Put the program on again after `detach`: services, lists and counters are as they were. A running agent
+    puts tc on with it.
+    """
     from xds_agent.datapath.program import Sizes
     from xds_agent.node.config import load_config
     from xds_agent.node.datapath.attachment import AttachError, host_seed, load_beside

@@ -102,12 +102,11 @@ def _bring(
         _put_class(netlink, interface, index, handle, one, parents, made)
     for handle in sorted((made.classes & parents.keys()) - handles.keys()):
         netlink.tc("del-class", index=index, handle=handle)
-    left = Made(made.tree and not _is_taken_over(netlink, index), frozenset(handles))
-    if left == Made(tree=True):
+    if made.tree and not handles and not _is_others_too(netlink, index):
         # The kernel puts its own discipline of all queues back.
         netlink.tc("del", index=index, parent=_ROOT)
-        left = NOTHING
-    keep(left)
+        made = NOTHING
+    keep(Made(made.tree, frozenset(handles)))
 
 
 def _put_class(
@@ -177,10 +176,15 @@ def _make_tree(netlink: Any, index: int, known: Container[int] | None) -> None:
             netlink.tc("add-class", **one)
 
 
-def _is_taken_over(netlink: Any, index: int) -> bool:
-    """True once somebody (the module tc_qos) has given our tree the rate of a link: it is theirs then."""
+def _is_others_too(netlink: Any, index: int) -> bool:
+    """True once somebody has given our tree the rate of a link (the module tc_qos), or put a class or a
+    discipline below it: with the root it would go."""
+    if any(one["parent"] in (LINK, *_FIRSTS) and one["handle"] for one in netlink.get_qdiscs(index=index)):
+        return True
+    if not _parents(netlink, index).keys() <= {LINK, *_FIRSTS}:
+        return True
     for one in netlink.get_classes(index=index):
-        if one["handle"] == LINK and one.get_attr("TCA_KIND") == "htb":
+        if one["handle"] == LINK:
             options = one.get_attr("TCA_OPTIONS")
             rate = options.get_attr("TCA_HTB_RATE64") or options.get_attr("TCA_HTB_PARMS")["rate"]
             return int(rate) != _ANY_LINK_BYTES

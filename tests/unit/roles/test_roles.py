@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -190,3 +192,23 @@ def test_envoy_cannot_reach_what_belongs_to_control() -> None:
         if file["path"] == "/etc/marchproxy/serve.yml"
     )  # fmt: skip
     assert (serve_yml["owner"], serve_yml["mode"]) == ("marchproxy", "0400")
+
+
+@pytest.mark.parametrize("left", ["bpf/datapath/links", "node/vips", "node/shaping.json"])
+def test_a_node_agent_without_a_datapath_forgets_the_one_before(tmp_path: Path, left: str) -> None:
+    """Vips, filters and HTB classes outlive the pins of programs; where nothing is left, nothing runs."""
+    template = (ROOT / "roles/xds_agent/templates/xds-agent-node.service.j2").read_text(encoding="utf-8")
+    [line] = [one for one in template.splitlines() if "datapath forget" in one]
+    said = re.fullmatch(r"ExecStartPre=\+-/bin/sh -c '([^']+)'", line)
+    assert said and "$" not in said[1], "systemd would put its own variables there"
+    script = said[1].replace("/run/marchproxy", str(tmp_path)).replace("/opt/", "echo /opt/")
+
+    def run() -> str:
+        return subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True).stdout
+
+    assert run() == ""
+    (tmp_path / left).parent.mkdir(parents=True)
+    (tmp_path / left).touch()
+    assert run() == (
+        "/opt/marchproxy/agent/bin/xds-agent datapath forget --config /etc/marchproxy/node.yml\n"
+    )
