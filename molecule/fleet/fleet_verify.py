@@ -70,7 +70,8 @@ def test_everything_is_upgraded_control_first_then_proxies_in_waves(fleet):
     supervisors = main_pids(fleet)
     said = fleet.playbook("playbooks/upgrade.yml", *NOW)
     plays = re.findall(r"^PLAY \[(.+?)\]", said, re.MULTILINE)
-    assert plays[1:] == ["Control"] * 2 + ["Proxies, in waves"] * 2, plays
+    ours = [play for play in plays if play in ("Control", "Proxies, in waves")]
+    assert ours == ["Control"] * 2 + ["Proxies, in waves"] * 2, plays
     eventually(lambda: versions(fleet) == {"edge1": AFTER, "edge2": AFTER}, "all have the new version")
     fleet.settled()
     # By hot restart: it is the same unit run.
