@@ -33,7 +33,6 @@ from tests.bpf.test_node_agent import (
     within,
 )
 from xds_agent.datapath.info import cookies_missing
-from xds_agent.node.datapath.forgetting import forget
 
 __all__ = ["backend", "bpffs", "edge", "networks"]  # fixtures
 pytestmark = pytest.mark.root
@@ -295,10 +294,12 @@ def test_a_host_without_a_datapath_forgets_the_one_it_had(
     assert asked(networks)[1] == 46 << 2
     edge.kill()
 
-    def told() -> list[str]:
-        return within(networks.name("edge"), lambda: forget(pins=bpffs, runtime=tmp_path, lasting=tmp_path))
-
-    assert told() == ["XDP on eth0", "tc on eth0", f"vip {VIP}"]
+    there = ("forget", "--pins", str(bpffs))
+    with pytest.raises(subprocess.CalledProcessError):
+        agent(networks, node_yml(tmp_path, {"interfaces": ["eth0"], "pins": str(bpffs)}), *there)
+    assert asked(networks)[1] == 46 << 2, "the inventory still asks for it"
+    none = node_yml(tmp_path, None)
+    assert agent(networks, none, *there) == {"forgotten": ["XDP on eth0", "tc on eth0", f"vip {VIP}"]}
     assert asked(networks)[1] == 0
     listed = filters(networks)
     assert "tc_egress" not in listed and "bytecode" in listed
@@ -308,8 +309,7 @@ def test_a_host_without_a_datapath_forgets_the_one_it_had(
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert VIP not in addresses and "10.99.2.77" in addresses and "xdp" not in addresses
-    assert told() == []
-    assert agent(networks, node_yml(tmp_path, None), "forget") == {"forgotten": []}
+    assert agent(networks, none, *there) == {"forgotten": []}
 
 
 def test_what_comes_beyond_a_bandwidth_is_dropped_by_xdp(

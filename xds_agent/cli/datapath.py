@@ -16,6 +16,8 @@ from xds_agent.cli.errors import CliError
 
 Config = Annotated[Path, typer.Option("--config", help="node.yml of this host.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+# As DatapathConfig has it by default, and role xds_agent says.
+PINS = Path("/run/marchproxy/bpf/datapath")
 
 group = typer.Typer(
     name="datapath", no_args_is_help=True, help="The XDP datapath of this host (run there, as root)."
@@ -87,11 +89,17 @@ def detach(config: Config = NODE_YML, as_json: Json = False) -> None:
 
 
 @group.command()
-def forget(config: Config = NODE_YML, as_json: Json = False) -> None:
+def forget(
+    config: Config = NODE_YML,
+    pins: Annotated[
+        Path, typer.Option("--pins", help="Folder of what it pinned; node.yml names it no more.")
+    ] = PINS,
+    as_json: Json = False,
+) -> None:
     """Take away all that the datapath has left on a host that has none any more: programs, maps, filters,
     HTB classes, vips. The agent's unit does so by itself when xdp_interfaces is empty.
     """
-    from xds_agent.node.config import ConfigError, DatapathConfig, load_config
+    from xds_agent.node.config import ConfigError, load_config
     from xds_agent.node.datapath.forgetting import ForgetError
     from xds_agent.node.datapath.forgetting import forget as take_away
 
@@ -104,7 +112,6 @@ def forget(config: Config = NODE_YML, as_json: Json = False) -> None:
             f"{config} names a datapath, which the agent would put on again",
             "empty xdp_interfaces in the inventory and run site.yml; for a while: xds-agent datapath detach",
         )
-    pins = DatapathConfig.model_fields["pins"].default
     try:
         found = take_away(pins=pins, runtime=node.runtime_dir, lasting=node.state_dir)
     except (ForgetError, OSError) as error:

@@ -202,6 +202,7 @@ def test_a_node_agent_without_a_datapath_forgets_the_one_before(tmp_path: Path, 
     said = re.fullmatch(r"ExecStartPre=\+-/bin/sh -c '([^']+)'", line)
     assert said and "$" not in said[1], "systemd would put its own variables there"
     script = said[1].replace("/run/marchproxy", str(tmp_path)).replace("/opt/", "echo /opt/")
+    script = jinja2.Template(script).render(xds_agent_datapath_pins="/run/marchproxy/bpf/datapath")
 
     def run() -> str:
         return subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True).stdout
@@ -210,5 +211,6 @@ def test_a_node_agent_without_a_datapath_forgets_the_one_before(tmp_path: Path, 
     (tmp_path / left).parent.mkdir(parents=True)
     (tmp_path / left).touch()
     assert run() == (
-        "/opt/marchproxy/agent/bin/xds-agent datapath forget --config /etc/marchproxy/node.yml\n"
+        "/opt/marchproxy/agent/bin/xds-agent datapath forget --pins /run/marchproxy/bpf/datapath "
+        "--config /etc/marchproxy/node.yml\n"
     )
