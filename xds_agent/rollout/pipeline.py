@@ -160,12 +160,15 @@ class Pipeline:
             return answers.unchanged(built, live, self.publisher.nodes())
         admit(self.live.site if self.live else None, built.site, change)
         await self._check_refused_before(built, change)
+        live = self.live
+        async with self.hand.lent():
+            failures, notes = await try_out(self.shadows, live.snapshots if live else {}, built.snapshots)
+        if self.live is not live:
+            # Endpoints or material changed meanwhile: the edit is made of what is live now.
+            built = replace(await self.build(change.document), document=built.document)
         # The same inventory again is what a newer compiler makes of it.
         kind: Kind = "compiler" if self.live is not None and built.id == self.live.id else "change"
         number = await asyncio.to_thread(self.ledger.keep, draft_of(built, change, kind), built)
-        failures, notes = await try_out(
-            self.shadows, self.live.snapshots if self.live else {}, built.snapshots
-        )
         if failures:
             answer = await self._refuse(built, number, change, failures)
             if change.skip_bad and change.plan:
@@ -184,7 +187,8 @@ class Pipeline:
         old = join_secrets(live.document, values) if live else {"edge": {}}
         trials = Trials(self.shadows, self.build, old, change.document, live.snapshots if live else {})
         try:
-            document, skipped = await trials.run("; ".join(one.message for one in refused.problems))
+            async with self.hand.lent():
+                document, skipped = await trials.run("; ".join(one.message for one in refused.problems))
         except NotFound as error:
             return replace(refused, notes=[*refused.notes, f"skip_bad found nothing to leave out: {error}"])
         less = replace(change, document=document, skip_bad=False, force=True, skipped=tuple(skipped))

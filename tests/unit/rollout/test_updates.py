@@ -11,6 +11,7 @@ from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout import release
 from xds_agent.rollout.change import Change
 from xds_agent.rollout.hand import Hand
+from xds_agent.rollout.shadow import Tried
 from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, SECRET
 from xds_agent.steering.deciding import UNDECIDED
 from xds_agent.store import StoreError, audit, revisions
@@ -151,6 +152,43 @@ async def test_a_renewal_does_not_wait_either_and_is_in_the_audit(pipeline, node
         assert audit.newest(session)[0].action == "revision.operational"
         # The newest revision that is live stays the one before the edit, which is no revision of its own.
         assert [(r.number, r.outcome) for r in revisions.history(session)] == [(2, "pending"), (1, "live")]
+
+
+class SlowShadows:
+    """Shadows that find nothing wrong, once they are let."""
+
+    def __init__(self):
+        self.trying, self.done = asyncio.Event(), asyncio.Event()
+
+    async def try_out(self, old, new):
+        self.trying.set()
+        await self.done.wait()
+        return Tried({})
+
+
+async def test_a_renewal_does_not_wait_for_shadows_and_the_edit_goes_on_with_it(pipeline, nodes, document):
+    pipeline.shadows = shadows = SlowShadows()
+    before = holds(nodes["edge2"], SECRET)
+    document["edge"]["rollout"]["soak"] = "0s"
+    document["edge"]["services"][0]["timeout"] = "7s"
+    applying = asyncio.create_task(pipeline.apply(change(document)))
+    try:
+        await asyncio.wait_for(shadows.trying.wait(), 20)
+        with pipeline.store.write() as session:
+            session.execute(delete(CertificateRow))
+        assert await asyncio.wait_for(pipeline.updates.refresh("a test"), 20) is True
+        renewed = holds(nodes["edge2"], SECRET)
+        assert renewed != before
+        assert not applying.done()
+    finally:
+        shadows.done.set()
+        answer = await asyncio.wait_for(applying, 60)
+    assert answer.outcome == "live"
+    assert [holds(node, SECRET) for node in nodes.values()] == [renewed] * len(NAMES)
+    # What is served after a restart is the edit, with what was renewed before it.
+    with pipeline.store.read() as session:
+        newest = revisions.history(session)[0]
+        assert (newest.number, newest.outcome) == (answer.number, "live")
 
 
 async def test_one_ill_proxy_does_not_keep_a_placement_from_all_others(pipeline, nodes, elsewhere):
