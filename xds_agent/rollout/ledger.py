@@ -61,6 +61,16 @@ class Ledger:
             )  # fmt: skip
         return number
 
+    def keep_again(self, number: int, newest: int, draft: Draft, built: Built) -> int:
+        """Of a pending revision that was made anew; its number, another where `newest` has become live
+        meanwhile: the newest that is live is what is served at boot."""
+        if newest < number:
+            self.keep_certificates(built.prepared.issued)
+            return number
+        words = f"control's own revision {newest} came between: it goes on as the one after that"
+        self.finish(number, "interrupted", words, draft.author)
+        return self.keep(draft, built)
+
     def finish(
         self, number: int, outcome: Outcome, words: str, actor: str,
         served_: tuple[str, Mapping[str, Snapshot]] | None = None,

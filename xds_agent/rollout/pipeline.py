@@ -160,15 +160,17 @@ class Pipeline:
             return answers.unchanged(built, live, self.publisher.nodes())
         admit(self.live.site if self.live else None, built.site, change)
         await self._check_refused_before(built, change)
-        live = self.live
-        async with self.hand.lent():
-            failures, notes = await try_out(self.shadows, live.snapshots if live else {}, built.snapshots)
-        if self.live is not live:
-            # Endpoints or material changed meanwhile: the edit is made of what is live now.
-            built = replace(await self.build(change.document), document=built.document)
         # The same inventory again is what a newer compiler makes of it.
         kind: Kind = "compiler" if self.live is not None and built.id == self.live.id else "change"
         number = await asyncio.to_thread(self.ledger.keep, draft_of(built, change, kind), built)
+        live = self.live
+        async with self.hand.lent():
+            failures, notes = await try_out(self.shadows, live.snapshots if live else {}, built.snapshots)
+        if self.live is not None and self.live is not live:
+            # Endpoints or material changed meanwhile: the edit is made of what is live now.
+            built = replace(await self.build(change.document), document=built.document)
+            draft = draft_of(built, change, kind)
+            number = await asyncio.to_thread(self.ledger.keep_again, number, self.live.number, draft, built)
         if failures:
             answer = await self._refuse(built, number, change, failures)
             if change.skip_bad and change.plan:
