@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,16 +85,19 @@ async def serve(
     issuer: Issuer | Callable[[], Issuer] | None = None, held: Callable[[str], bool] = lambda name: True,
     more: Callable[[Gate], grpc.GenericRpcHandler] | None = None,
     on_seen: Callable[[str, str, dt.datetime], None] = lambda name, serial, until: None,
+    before_renewal: Callable[[], Awaitable[None]] | None = None,
 ) -> ControlServer:  # fmt: skip
     """Start serving `core` in the running loop.
 
     `issuer` (or what loads one, called for each request) lets nodes renew their certificates here, those
-    whose names are `held`. `more` adds a service behind the same admission.
+    whose names are `held`, after `before_renewal`, which brings the newest revocation list. `more` adds a
+    service behind the same admission.
     Raises OSError when PKI files cannot be read and ListenError when the port cannot be opened.
     """
     gate = Gate(settings.trust_domain, Revocations(settings.crl), on_refused=on_refused, on_seen=on_seen)
     transport = GrpcTransport(core, gate=gate)
-    reports = Reports(gate, on_report, renewal=_renewal(issuer, settings, held, on_seen))
+    renewal = _renewal(issuer, settings, held, on_seen)
+    reports = Reports(gate, on_report, renewal=renewal, before_renewal=before_renewal)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers((transport.handler(), reports.handler()))
     if more is not None:

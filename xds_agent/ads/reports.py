@@ -10,7 +10,7 @@ import contextlib
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,11 +45,13 @@ class Reports:
 
     def __init__(
         self, gate: Gate, on_report: OnReport, *, renewal: RenewalHandler | None = None,
+        before_renewal: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._gate = gate
         self._on_report = on_report
         self._renewal = renewal
+        self._before_renewal = before_renewal
         # Silence is measured by the one that no correction of the date moves; people are told the date.
         self._clock, self._wall = clock, wall
         self._heard: dict[str, float] = {}
@@ -139,6 +141,8 @@ class Reports:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, ending[0])
 
     async def _renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewResponse:
+        if self._before_renewal is not None:
+            await self._before_renewal()
         peer = await self._gate.admit(context)
         if self._renewal is None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this control host has no issuing CA")

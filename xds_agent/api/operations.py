@@ -93,6 +93,14 @@ class Operations:
         shared_crl.give(self._pipeline.store, ca.crl, ca.issuer())
         return signed
 
+    async def take_list(self) -> None:
+        """Have the revocation list that another control host signed just now. Raises nothing: without the
+        database the list is the one of seconds ago."""
+        try:
+            await asyncio.to_thread(self._take_list)
+        except _TOLD as error:
+            log.error("the revocation list of other control hosts is not known: %s", error)
+
     def _take_list(self) -> bool:
         ca = self._pipeline.ca
         if ca.crl is None or ca.issuing_key is None:

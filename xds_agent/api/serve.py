@@ -102,15 +102,15 @@ async def _serve_store(config: ServeConfig, store: Store, stop: asyncio.Event) -
         metrics.refused_peers.inc()
         recorder.refused(refusal)
 
+    operations = Operations(pipeline, lambda: hosts.member.leading)
     ads = await serve_ads(
         publisher.core, _settings(config), on_report=hosts.hear, on_refused=count_refused,
         issuer=pipeline.ca.issuer if config.issuing_ca else None, held=pipeline.holds,
-        more=hosts.lead.handler, on_seen=recorder.seen,
+        more=hosts.lead.handler, on_seen=recorder.seen, before_renewal=operations.take_list,
     )  # fmt: skip
     hosts.attach(ads)
     steerer.tell = hosts.tell
     pipeline.ask_canary = functools.partial(ask_canary, pipeline.questions)
-    operations = Operations(pipeline, lambda: hosts.member.leading)
     remaking = Remaking(pipeline, counted)
     try:
         chores = [

@@ -17,7 +17,7 @@ from xds_agent.ads.credentials import channel_credentials
 from xds_agent.ads.identity import peer_of
 from xds_agent.ads.limits import LARGEST_ASKED_BYTES, MIB
 from xds_agent.ads.server import SERVER_OPTIONS, GrpcTransport
-from xds_agent.pki.renewal import HostFiles, renew_if_due
+from xds_agent.pki.renewal import HostFiles, RenewalError, renew_if_due
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.protocol.boundary import Close, Closed, Message, Opened, Send, Tick, Wake, Writable
 
@@ -56,6 +56,12 @@ class Control:
         self.reports = []
         self.refused = []
         self.server = None
+        self.revoked_elsewhere = []
+
+    async def takes_the_list(self):
+        """That another control host signed just now."""
+        for serial in self.revoked_elsewhere:
+            self.pki.revoke(serial)
 
     def target(self):
         return Target(f"127.0.0.1:{self.server.port}", "control1")
@@ -82,7 +88,7 @@ async def control(pki):
     settings = ServerSettings("127.0.0.1", 0, TRUST_DOMAIN, own.certificate, own.key, own.ca, own.crl)
     control.server = await serve(
         control.core, settings, on_report=lambda *said: control.reports.append(said),
-        on_refused=control.refused.append, issuer=pki.issuer,
+        on_refused=control.refused.append, issuer=pki.issuer, before_renewal=control.takes_the_list,
     )  # fmt: skip
     yield control
     await control.server.stop(grace_s=0.1)
@@ -284,6 +290,19 @@ async def test_a_node_renews_its_certificate_here_and_only_under_its_own_name(co
     async with control.stream(files) as call:
         await call.write(b"hello")
         assert await call.read() == b"hello"
+
+
+async def test_whom_another_control_host_revoked_just_now_renews_nothing_here(control):
+    """Else the new certificate, which nobody has revoked, would be its way back."""
+    files = control.pki.host("edge1")
+    before = files.certificate.read_bytes()
+    mine = HostFiles(files.certificate, files.key, control.pki.folder / "edge1-ca.crt", None)
+    mine.ca.write_bytes(files.ca.read_bytes())
+    control.revoked_elsewhere = [files.serial]
+    address, now = control.target().address, dt.datetime.now(dt.UTC)
+    with pytest.raises(RenewalError, match="revoked"):
+        await asyncio.to_thread(renew_if_due, "edge1", mine, [address], ["control1"], now=now, force=True)
+    assert files.certificate.read_bytes() == before
 
 
 async def test_a_peer_that_takes_nothing_is_closed_and_its_neighbour_is_not(tmp_path):
