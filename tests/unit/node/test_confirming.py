@@ -1,4 +1,4 @@
-"""What becomes of a program on probation, without a kernel; with one: tests/bpf/test_lockout.py."""
+"""What becomes of a program on probation, without a kernel; with one: tests/bpf/host/test_lockout.py."""
 
 from __future__ import annotations
 

@@ -17,24 +17,19 @@ from typing import Any
 
 import pytest
 
-from tests.bpf.test_lockout import until
-from tests.bpf.test_node_agent import (
+from tests.bpf.host.networks import (
     PATIENCE_S,
     ROOT,
     VIP,
     Backend,
     Edge,
     Networks,
-    backend,
-    bpffs,
-    edge,
     greeting,
-    networks,
+    until,
     within,
 )
 from xds_agent.datapath.info import cookies_missing
 
-__all__ = ["backend", "bpffs", "edge", "networks"]  # fixtures
 pytestmark = pytest.mark.root
 PORT = 7000  # of Backend, which stands for Envoy here
 MIB = 1024 * 1024

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.bpf.support.packets import Packet
-from tests.bpf.test_node_agent import (
+from tests.bpf.host.networks import (
     HEALTH,
     PATIENCE_S,
     ROOT,
@@ -25,29 +23,19 @@ from tests.bpf.test_node_agent import (
     Backend,
     Edge,
     Networks,
-    backend,
-    bpffs,
-    edge,
     greeting,
-    networks,
     service,
+    until,
     within,
 )
+from tests.bpf.support.packets import Packet
 from xds_agent.datapath.link import Link
 from xds_agent.node.datapath.attached import CONFIRMED
 from xds_agent.node.datapath.attachment import LINKS
 from xds_agent.node.datapath.network import Network
 
-__all__ = ["backend", "bpffs", "edge", "networks"]  # fixtures
 pytestmark = pytest.mark.root
 Backends = Callable[[str], Backend]
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def attached(networks: Networks) -> int:

@@ -13,21 +13,16 @@ from typing import Any
 
 import pytest
 
-from tests.bpf.test_node_agent import (
+from tests.bpf.host.networks import (
     ROOT,
     VIP,
     Backend,
     Edge,
     Networks,
-    backend,
-    bpffs,
-    edge,
     greeting,
-    networks,
     service,
 )
 
-__all__ = ["backend", "bpffs", "edge", "networks"]  # fixtures
 pytestmark = pytest.mark.root
 PROGRAM = ROOT / "roles" / "decap" / "files" / "decap.py"
 OTHER_VIP = "198.51.100.77"

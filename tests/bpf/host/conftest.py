@@ -1,0 +1,58 @@
+"""The networks, the edge on them, and backends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bpf.host.networks import BPFFS, VIP, Backend, Edge, Networks
+
+
+@pytest.fixture
+def networks(program: Path) -> Iterator[Networks]:
+    if shutil.which("ethtool") is None:
+        pytest.skip("needs the Debian package ethtool")
+    made = Networks(program)
+    try:
+        made.make()
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def bpffs() -> Iterator[Path]:
+    if not os.path.ismount(BPFFS):
+        mounted = subprocess.run(["mount", "-t", "bpf", "bpf", str(BPFFS)], capture_output=True, check=False)
+        if mounted.returncode:
+            pytest.skip("no BPF file system can be mounted here")
+    folder = BPFFS / f"mp-test-{uuid.uuid4().hex[:8]}"
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def edge(networks: Networks, program: Path, bpffs: Path, tmp_path: Path) -> Iterator[Edge]:
+    made = Edge(networks, program, tmp_path, bpffs, VIP)
+    assert made.start() == ""
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def backend(networks: Networks) -> Iterator[Callable[[str], Backend]]:
+    made: list[Backend] = []
+
+    def start(place: str) -> Backend:
+        made.append(Backend(networks, place))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
