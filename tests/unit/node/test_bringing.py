@@ -11,6 +11,7 @@ import pytest
 from xds_agent.node.bringing import Bringing
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import DatapathLink
+from xds_agent.node.datapath.cards import Cards
 from xds_agent.node.datapath.lockout import Baseline, Lockout
 from xds_agent.node.journal import Journal
 from xds_agent.node.no_envoy import NoEnvoy
@@ -57,8 +58,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
     monkeypatch.setattr(Lockout, "baseline", baseline)
     monkeypatch.setattr(made.datapath, "writer", object())
-    monkeypatch.setattr(made.datapath, "_look_at_interfaces", lambda: False)
-    monkeypatch.setattr(made.datapath, "_sources", lambda: ())
+    monkeypatch.setattr(made.datapath.cards, "look", lambda: False)
+    monkeypatch.setattr(Cards, "sources", ())
     monkeypatch.setattr(made.datapath, "_describe", lambda: None)
     monkeypatch.setattr(made.datapath, "_write", write)
     yield made

@@ -13,6 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import DatapathLink, network
 from xds_agent.node.datapath import link as datapath_link
+from xds_agent.node.datapath.cards import Cards
 from xds_agent.node.datapath.lockout import Lockout
 from xds_agent.node.datapath.network import Address, Hop, Interface, Network, NetworkError
 from xds_agent.node.datapath.numbers import Numbers
@@ -155,12 +156,11 @@ async def test_a_kernel_that_does_not_answer_refuses_a_change_and_ends_no_agent(
 def test_a_host_whose_only_address_is_its_vip_sends_from_it(tmp_path: Path) -> None:
     """Else backends would see packets from 0.0.0.0."""
     vip, other = ip_address("10.0.0.1"), ip_address("10.0.0.2")
-    config = DatapathConfig(interfaces=["eth0"], vips=(ip_address("10.0.0.1"),))
-    link = DatapathLink(config, Prober(), control_answers=answers, runtime=tmp_path)
-    link.interfaces = (Interface("eth0", 2, 1500, MAC, "veth", (vip,), 0),)
-    assert link._sources() == (vip,)
-    link.interfaces = (Interface("eth0", 2, 1500, MAC, "veth", (vip, other), 0),)
-    assert link._sources() == (other,)
+    cards = Cards(["eth0"], [vip], record=tmp_path / "vips")
+    cards.interfaces = (Interface("eth0", 2, 1500, MAC, "veth", (vip,), 0),)
+    assert cards.sources == (vip,)
+    cards.interfaces = (Interface("eth0", 2, 1500, MAC, "veth", (vip, other), 0),)
+    assert (cards.sources, cards.own) == ((other,), [other])
 
 
 def test_numbers_are_read_while_others_come_and_go() -> None:

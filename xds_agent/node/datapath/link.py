@@ -21,15 +21,15 @@ from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import state
 from xds_agent.node.datapath.attached import Attached
 from xds_agent.node.datapath.attachment import cookie_key, host_seed, load_beside
+from xds_agent.node.datapath.cards import Cards
 from xds_agent.node.datapath.confirming import Confirming
 from xds_agent.node.datapath.failures import FAILURES, in_words
 from xds_agent.node.datapath.lockout import Lockout
-from xds_agent.node.datapath.network import Interface, Network, index_of
+from xds_agent.node.datapath.network import Network, index_of
 from xds_agent.node.datapath.rates import settings_of
 from xds_agent.node.datapath.rings import RingFiles
 from xds_agent.node.datapath.shaped import FILE as SHAPED
 from xds_agent.node.datapath.shaping import Shaping, shape_of
-from xds_agent.node.datapath.vips import set_vips
 from xds_agent.node.datapath.wanted import Address, RealOf, Wanted, wanted_of
 from xds_agent.node.datapath.ways import Ways
 from xds_agent.node.datapath.writer import Writer
@@ -67,7 +67,7 @@ class DatapathLink:
         self.config = config
         self.wanted = Wanted()
         self.writer: Writer | None = None
-        self.interfaces: tuple[Interface, ...] = ()
+        self.cards = Cards(config.interfaces, config.vips, record=runtime / "vips")
         self.fills: dict[str, Fill] = {}
         self._revision = ""
         self._prober = prober
@@ -134,7 +134,7 @@ class DatapathLink:
         async with self._change:
             if self.writer is None or (self._confirming is not None and self._confirming.adrift):
                 return Refusal("", (), f"this host's datapath does not run: {self.problem}")
-            baseline = await self._lockout.baseline(self.interfaces)
+            baseline = await self._lockout.baseline(self.cards.interfaces)
             if baseline.words:
                 return Refusal("", (), f"no change of the datapath now: {baseline.words}")
             async with self._turn:
@@ -205,7 +205,7 @@ class DatapathLink:
         decided = False
         while not decided:
             try:
-                decided = await confirming.decide(generation, lambda: self.interfaces, **locks)
+                decided = await confirming.decide(generation, lambda: self.cards.interfaces, **locks)
             except FAILURES as error:
                 log.error("the new program could not be confirmed: %s", error)
             self._describe()
@@ -224,7 +224,7 @@ class DatapathLink:
 
     def _start(self, held: Snapshot, confirming: Confirming | None) -> None:
         config = self.config
-        self._look_at_interfaces()
+        self.cards.look()
         if confirming is not None:
             confirming.prove(config.program)
         sizes = Sizes(
@@ -234,7 +234,7 @@ class DatapathLink:
             config.program, folder=config.pins, sizes=sizes, balance_seed=config.balance_seed,
             host_seed=host_seed(self._runtime), numbered=bool(self._rings.numbers()),
         )  # fmt: skip
-        writer = Writer(loaded.generation, rings=self._rings, mtu=self._mtu())
+        writer = Writer(loaded.generation, rings=self._rings, mtu=self.cards.mtu)
         try:
             wanted = self._read(held)
             ways = self._ways(wanted, wait=False)
@@ -250,7 +250,7 @@ class DatapathLink:
             self._write(writer, wanted, ways)
             if confirming is not None and loaded.taken_over:
                 confirming.before_the_flip(loaded.generation)
-            self._attached.put_on(loaded.generation, self.interfaces)
+            self._attached.put_on(loaded.generation, self.cards.interfaces)
         except BaseException:
             loaded.generation.close()
             raise
@@ -268,66 +268,35 @@ class DatapathLink:
         if words and changed:
             log.error("%s", words)
         if anew:
-            # The others may be gone still: each comes back by itself.
-            with Network() as network:
-                lost = {name: network.interface(name) for name in anew}
-                self.interfaces = tuple(lost.get(one.name, one) for one in self.interfaces)
-                if self.interfaces[0].name in lost:
-                    self._set_vips(network)
-            self._attached.put_on(self.writer.generation, tuple(lost.values()))
+            self._attached.put_on(self.writer.generation, self.cards.returned(anew))
             # What tc does there has to be done again too.
             self._seen = None
             log.warning("attached anew: %s", ", ".join(anew))
         return changed or bool(anew)
 
-    def _look_at_interfaces(self) -> bool:
-        """True if addresses or MTU are others than they were."""
-        before = [(one.addresses, one.mtu) for one in self.interfaces]
-        with Network() as network:
-            self.interfaces = tuple(network.interface(name) for name in self.config.interfaces)
-            missing = set(self.config.vips) - set(self.interfaces[0].addresses)
-            if (missing or not before) and self._set_vips(network):
-                self.interfaces = tuple(network.interface(name) for name in self.config.interfaces)
-        return before != [(one.addresses, one.mtu) for one in self.interfaces]
-
-    def _set_vips(self, network: Network) -> bool:
-        return set_vips(network, self.interfaces[0], self.config.vips, record=self._runtime / "vips")
-
-    def _mtu(self) -> int:
-        return min(one.mtu for one in self.interfaces)
-
     def _read(self, snapshot: Snapshot) -> Wanted:
         vips = self.config.vips
-        own = [one for interface in self.interfaces for one in interface.addresses if one not in vips]
-        return wanted_of(snapshot, own=own, vips=vips or self._sources())
-
-    def _sources(self) -> tuple[Address, ...]:
-        """The first interface's own address of each IP version; its vip where it has no other."""
-        found: dict[int, Address] = {}
-        addresses = self.interfaces[0].addresses
-        for one in (*(one for one in addresses if one not in self.config.vips), *addresses):
-            found.setdefault(one.version, one)
-        return tuple(found.values())
+        return wanted_of(snapshot, own=self.cards.own, vips=vips or self.cards.sources)
 
     def _ways(self, wanted: Wanted, *, wait: bool) -> Ways:
         with Network() as network:
-            return Ways.of(network, wanted, {one.index for one in self.interfaces}, wait=wait)
+            return Ways.of(network, wanted, self.cards.indices, wait=wait)
 
     def _write(self, writer: Writer, wanted: Wanted, ways: Ways) -> None:
         key = cookie_key(self._runtime)
-        settings = settings_of(wanted.limits, self._sources(), cookie_key=key)
+        settings = settings_of(wanted.limits, self.cards.sources, cookie_key=key)
         # Taken once: what changes while this is written is seen as different afterwards.
         self._macs, self._down = dict(ways.macs), self._unhealthy(wanted)
         self._astray, self._seen = ways.astray(wanted), None
         out, seen = self._down | self._astray.keys(), self._inputs(wanted, self._down, self._astray)
         writer.apply(wanted, settings, self._macs, lambda real: real not in out)
         shape = shape_of(wanted, dict(writer.services.items()))
-        self._shaping.bring(shape, writer.generation, self.interfaces)
+        self._shaping.bring(shape, writer.generation, self.cards.interfaces)
         self._seen = seen
 
     def _flip_now(self, target: Snapshot, known_good: bool) -> Wanted:
         assert self.writer is not None
-        self._look_at_interfaces()
+        self.cards.look()
         wanted = self._read(target)
         ways = self._ways(wanted, wait=True)
         if not known_good:
@@ -339,9 +308,9 @@ class DatapathLink:
         """Write again if anything beside the revision has changed; True if it had."""
         assert self.writer is not None
         changed = self._look_after_links()
-        if all(map(index_of, self.config.interfaces)) and self._look_at_interfaces():
+        if all(map(index_of, self.config.interfaces)) and self.cards.look():
             log.warning("addresses or MTU of this host are others now: the maps follow")
-            self.wanted, self.writer.mtu, self._seen = self._read(self._snapshot), self._mtu(), None
+            self.wanted, self.writer.mtu, self._seen = self._read(self._snapshot), self.cards.mtu, None
         ways = self._ways(self.wanted, wait=False)
         ways = ways.or_macs(self._macs)
         self._macs = dict(ways.macs)
@@ -427,7 +396,7 @@ class DatapathLink:
     def _describe(self) -> None:
         found: Mapping[str, object] = state.describe(
             revision=self._revision, mode=self.config.mode, folder=self.config.pins,
-            program=self.config.program, problem=self.problem, interfaces=self.interfaces,
+            program=self.config.program, problem=self.problem, interfaces=self.cards.interfaces,
             wanted=self.wanted, writer=self.writer, why_down=self.why_down(), missing=self._shaping.missing,
         )  # fmt: skip
         state.write(self.state_file, found)
