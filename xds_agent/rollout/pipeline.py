@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from xds_agent.model import Rollout, join_secrets, load_site
+from xds_agent.compile import CompileError
+from xds_agent.model import ModelError, Rollout, join_secrets, load_site
 from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout import answers, completeness
 from xds_agent.rollout.admission import admit
@@ -168,7 +169,12 @@ class Pipeline:
             failures, notes = await try_out(self.shadows, live.snapshots if live else {}, built.snapshots)
         if self.live is not None and self.live is not live:
             # Endpoints or material changed meanwhile: the edit is made of what is live now.
-            built = replace(await self.build(change.document), document=built.document)
+            try:
+                built = replace(await self.build(change.document), document=built.document)
+            except (ModelError, CompileError) as error:
+                words = f"it is not possible any more beside what control changed meanwhile: {error}"
+                await asyncio.to_thread(self.ledger.finish, number, "interrupted", words, change.author)
+                raise
             draft = draft_of(built, change, kind)
             number = await asyncio.to_thread(self.ledger.keep_again, number, self.live.number, draft, built)
         if failures:

@@ -2,11 +2,14 @@
 
 import asyncio
 import copy
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import delete
 
 from tests.support.fake_fleet import FakeFleet, Refuse
+from xds_agent.compile import CompileError
+from xds_agent.model import Problem
 from xds_agent.protocol.outcomes import Refused
 from xds_agent.rollout import release
 from xds_agent.rollout.change import Change
@@ -190,6 +193,26 @@ async def test_a_renewal_does_not_wait_for_shadows_and_the_edit_goes_on_with_it(
         rows = [(one.number, one.outcome) for one in revisions.history(session)]
     assert rows == [(4, "live"), (3, "live"), (2, "interrupted"), (1, "live")]
     assert answer.number == 4
+
+
+async def test_an_edit_that_is_impossible_after_the_shadows_ends_in_the_history_too(
+    pipeline, nodes, document, monkeypatch
+):
+    pipeline.shadows = shadows = SlowShadows()
+    document["edge"]["services"][0]["timeout"] = "7s"
+    applying = asyncio.create_task(pipeline.apply(change(document)))
+    await asyncio.wait_for(shadows.trying.wait(), 20)
+    with pipeline.store.write() as session:
+        session.execute(delete(CertificateRow))
+    assert await asyncio.wait_for(pipeline.updates.refresh("a test"), 20) is True
+    alone = Problem(path="services[shop]", message="nobody is left")
+    monkeypatch.setattr(pipeline.builder, "build", Mock(side_effect=CompileError([alone])))
+    shadows.done.set()
+    with pytest.raises(CompileError, match="nobody is left"):
+        await asyncio.wait_for(applying, 60)
+    with pipeline.store.read() as session:
+        rows = [(one.number, one.outcome) for one in revisions.history(session)]
+    assert rows == [(3, "live"), (2, "interrupted"), (1, "live")]
 
 
 async def test_one_ill_proxy_does_not_keep_a_placement_from_all_others(pipeline, nodes, elsewhere):
