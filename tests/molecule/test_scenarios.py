@@ -19,14 +19,8 @@ def test_there_is_a_default_scenario() -> None:
     assert "default" in SCENARIOS
 
 
-# It takes as long as all the others; `molecule test -s fleet`, or MARCHPROXY_LONG=1 for all of them.
-LONG = ("fleet",)
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(scenario: str) -> None:
-    if scenario in LONG and not os.environ.get("MARCHPROXY_LONG"):
-        pytest.skip(f"molecule test -s {scenario} takes long: set MARCHPROXY_LONG=1")
     if os.getuid() != 0:
         pytest.skip("molecule's hosts are podman containers of root: run as root")
     if not shutil.which("podman"):

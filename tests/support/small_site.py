@@ -51,6 +51,18 @@ DOCUMENT: dict[str, Any] = {
     "origins": {"edge.services[shop]": "edge/shop.yml:3:5"},
 }
 
+
+THREE = ("edge1", "edge2", "edge3")
+
+
+def three_proxies(document: dict[str, Any], *, soak: str) -> dict[str, Any]:
+    """`document` with three proxies, of which edge1 is the first wave of any edit."""
+    for number, name in enumerate(THREE, 1):
+        document["hosts"][name] = {"address": f"10.0.0.{number + 1}", "groups": ["ingress"], "cloud": "aws"}
+    document["edge"]["rollout"] = {"waves": [1, "100%"], "soak": soak}
+    return document
+
+
 _EDGE = {
     "tenants": [{"name": "retail"}],
     "certificates": [{"name": "shop"}],

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.fake_fleet import FakeFleet, Refuse
+from tests.support.small_site import THREE, three_proxies
 from xds_agent.api.views import View
 from xds_agent.compile import clusters
 from xds_agent.model import ModelError, Problem
@@ -19,8 +20,6 @@ from xds_agent.rollout.remade import Remaking
 from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS
 from xds_agent.steering.deciding import UNDECIDED
 from xds_agent.store import Store, revisions
-
-NAMES = ["edge1", "edge2", "edge3"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +33,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def document(document):
     """Three proxies: edge1 is the first wave."""
-    for number, name in enumerate(NAMES, 1):
-        document["hosts"][name] = {"address": f"10.0.0.{number + 1}", "groups": ["ingress"], "cloud": "aws"}
-    document["edge"]["rollout"] = {"waves": [1, "100%"], "soak": "0s"}
-    return document
+    return three_proxies(document, soak="0s")
 
 
 @pytest.fixture
@@ -45,7 +41,7 @@ async def nodes(pipeline, document):
     """All proxies, holding revision 1 as compiler 1 makes it."""
     pipeline.compiler = "1"
     fleet = FakeFleet(pipeline.publisher)
-    found = {name: fleet.connect(name) for name in NAMES}
+    found = {name: fleet.connect(name) for name in THREE}
     assert (await pipeline.apply(change(document))).outcome == "live"
     return found
 
@@ -65,7 +61,7 @@ def newer(pipeline, nodes, tmp_path, monkeypatch):
         for node in nodes.values():
             node.received.clear()
             fleet.reconnect(node)
-        await control.publisher.settle(timeout_s=5.0, grace_s=dict.fromkeys(NAMES, 5.0))
+        await control.publisher.settle(timeout_s=5.0, grace_s=dict.fromkeys(THREE, 5.0))
         return control
 
     yield start
@@ -112,7 +108,7 @@ async def test_the_restart_itself_sends_nothing(nodes, newer, document):
     before = held(nodes)
     control = await newer()
     assert control.live.behind.compiler == "1"
-    assert states(control) == dict.fromkeys(NAMES, "active")
+    assert states(control) == dict.fromkeys(THREE, "active")
     assert (held(nodes), [node.received for node in nodes.values()]) == (before, [[], [], []])
 
 
@@ -147,7 +143,7 @@ async def test_a_canary_that_refuses_it_brings_the_older_back_everywhere(nodes, 
     )
     assert await rolled(control) == ["refused"]
     await control.publisher.settle(timeout_s=5.0)
-    assert (held(nodes), states(control)) == (before, dict.fromkeys(NAMES, "active"))
+    assert (held(nodes), states(control)) == (before, dict.fromkeys(THREE, "active"))
     assert nodes["edge2"].received == nodes["edge3"].received == []
     assert "no such field" in control.live.behind.refused
     # The same inventory is as it was; what was refused is tried again when somebody insists.
@@ -194,7 +190,7 @@ async def test_what_nobody_refused_is_tried_again_by_itself(nodes, newer, docume
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert (control.live.behind, states(control)) == (None, dict.fromkeys(NAMES, "active"))
+    assert (control.live.behind, states(control)) == (None, dict.fromkeys(THREE, "active"))
     assert all(node.holds != before[name] for name, node in nodes.items())
 
 
@@ -225,7 +221,7 @@ async def test_going_back_to_the_older_version_sends_nothing(nodes, newer, docum
     assert await rolled(control) == ["refused"]
     older = await newer(compiler="1", panic=1.0)
     assert older.live.behind is None
-    assert (held(nodes), states(older)) == (before, dict.fromkeys(NAMES, "active"))
+    assert (held(nodes), states(older)) == (before, dict.fromkeys(THREE, "active"))
     assert [node.received for node in nodes.values()] == [[], [], []]
 
 

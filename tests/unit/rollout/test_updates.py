@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import delete
 
 from tests.support.fake_fleet import FakeFleet, Refuse
+from tests.support.small_site import THREE, three_proxies
 from xds_agent.compile import CompileError
 from xds_agent.model import Problem
 from xds_agent.protocol.outcomes import Refused
@@ -20,8 +21,6 @@ from xds_agent.steering.deciding import UNDECIDED
 from xds_agent.store import StoreError, audit, revisions
 from xds_agent.store.schema import CertificateRow
 
-NAMES = ["edge1", "edge2", "edge3"]
-
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
@@ -32,16 +31,13 @@ def quick(monkeypatch):
 @pytest.fixture
 def document(document):
     """Three proxies, edge1 the first wave of any edit, which then soaks until somebody refuses."""
-    for number, name in enumerate(NAMES, 1):
-        document["hosts"][name] = {"address": f"10.0.0.{number + 1}", "groups": ["ingress"], "cloud": "aws"}
-    document["edge"]["rollout"] = {"waves": [1, "100%"], "soak": "600s"}
-    return document
+    return three_proxies(document, soak="600s")
 
 
 @pytest.fixture
 async def nodes(pipeline, document):
     fleet = FakeFleet(pipeline.publisher)
-    found = {name: fleet.connect(name) for name in NAMES}
+    found = {name: fleet.connect(name) for name in THREE}
     for node in found.values():
         node.fleet = fleet
     assert (await pipeline.apply(change(copy.deepcopy(document)))).outcome == "live"
@@ -187,7 +183,7 @@ async def test_a_renewal_does_not_wait_for_shadows_and_the_edit_goes_on_with_it(
         shadows.done.set()
         answer = await asyncio.wait_for(applying, 60)
     assert answer.outcome == "live"
-    assert [holds(node, SECRET) for node in nodes.values()] == [renewed] * len(NAMES)
+    assert [holds(node, SECRET) for node in nodes.values()] == [renewed] * len(THREE)
     # What is served after a restart is the edit, with what was renewed before it.
     with pipeline.store.read() as session:
         rows = [(one.number, one.outcome) for one in revisions.history(session)]
@@ -224,7 +220,7 @@ async def test_one_ill_proxy_does_not_keep_a_placement_from_all_others(pipeline,
         assert nodes["edge1"].holds == nodes["edge2"].holds == pipeline.live.snapshots["edge1"].revision
         assert nodes["edge3"].holds == mine
     # It is asked each time, since the next one may be one it takes, and given back its own; nobody else is.
-    assert [len(nodes[name].received) for name in NAMES] == [3, 3, 5]
+    assert [len(nodes[name].received) for name in THREE] == [3, 3, 5]
 
 
 async def test_an_ill_proxy_that_soaks_an_edit_does_not_take_the_edit_back(pipeline, nodes, edit, elsewhere):
