@@ -63,6 +63,8 @@ class Tables:
     """(gateway's address, range) -> rounds in a row in which it did not lead there."""
     present: dict[tuple[str, str], str] = field(default_factory=dict)
     """(table, range) -> interface, as the tables said last."""
+    chosen: dict[tuple[str, str], Gateway] = field(default_factory=dict)
+    """(table, range) -> where it was pointed last by us: a router that cannot be asked is told so again."""
     age: int = READ_ROUNDS
     pause: int = 0
 
@@ -115,16 +117,20 @@ class Tables:
         return lost
 
     def _move(self, table: str, range_: str) -> None:
-        wanted = self.living(range_)[0]
+        before, living = self.chosen.get((table, range_)), self.living(range_)
+        wanted = before if before in living else living[0]
         try:
             self.router.move(table, range_, wanted)
         except Exception as refusal:
             self._refused(f"{table} {range_} -> {wanted.name}", refusal)
             return
-        print(
-            f"{table} {range_}: {self.present.get((table, range_)) or 'nowhere'} -> {wanted.name}", flush=True
-        )
+        if (old := self.present.get((table, range_))) or wanted != before:
+            print(
+                f"{table} {range_}: {old or (before.name if before else 'nowhere')} -> {wanted.name}",
+                flush=True,
+            )
         self.present[table, range_] = wanted.interface
+        self.chosen[table, range_] = wanted
 
     def _refused(self, what: str, refusal: Exception) -> None:
         print(f"{what}: refused: {refusal}", file=sys.stderr, flush=True)

@@ -109,3 +109,17 @@ def test_a_command_gets_table_range_and_gateway_and_its_words_are_told(tmp_path:
     assert (tmp_path / "said").read_text().split() == ["t", "10.0.0.0/8", "edge-1", "10.0.0.1"]
     rounds(tables(FAILOVER.Command(["/bin/sh", "-c", "echo no way; false"])), (LEADS, LEADS))
     assert "no way" in capsys.readouterr().err
+
+
+def test_a_router_that_cannot_be_asked_is_told_again_in_silence_and_a_gateway_that_lives_is_not_left(
+    tmp_path: Path, capsys
+) -> None:
+    log = tmp_path / "told"
+    kept = tables(FAILOVER.Command(["/bin/sh", "-c", f'echo "$1 $3" >> {log}', "sh"]))
+    rounds(kept, (LEADS, LEADS), *[(None, LEADS)] * 3)
+    assert log.read_text().split("\n")[-3:-1] == ["rtb-1 edge-2", "rtb-2 edge-2"]
+    told, said = log.read_text().count("\n"), capsys.readouterr().out.count("\n")
+    rounds(kept, *[(LEADS, LEADS)] * (2 * FAILOVER.READ_ROUNDS))
+    again = log.read_text().splitlines()[told:]
+    assert len(again) >= 2 and all(line.endswith("edge-2") for line in again)
+    assert (said, capsys.readouterr().out) == (4, "")

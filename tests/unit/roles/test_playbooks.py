@@ -26,7 +26,9 @@ BROKEN = "#!/bin/sh\necho 'no control answers' >&2\nexit 3\n"
 
 def task_of(playbook: str, register: str) -> dict[str, Any]:
     plays = yaml.safe_load((ROOT / "playbooks" / playbook).read_text())
-    [found] = [task for play in plays for task in play.get("tasks", ()) if task.get("register") == register]
+    tasks = [task for play in plays for task in play.get("tasks", ())]
+    tasks += [inner for task in tasks for inner in task.get("block", ())]
+    [found] = [task for task in tasks if task.get("register") == register]
     return found
 
 
@@ -50,6 +52,13 @@ def test_an_upgrade_touches_no_proxy_while_control_brings_its_own_change(
     status = {"rollout": None, "nodes": {"edge1": {"state": "active"}}, **more}
     assert until(upgrade_rolled={"status": status}) is on
     assert until(upgrade_rolled={"failed": True}) is False
+
+
+@pytest.mark.parametrize(("given", "retries"), [({}, "720"), ({"upgrade_patience_s": "10"}, "2")])
+def test_the_patience_of_an_upgrade_may_be_given_as_words_are(given: dict[str, str], retries: str) -> None:
+    """`-e upgrade_patience_s=10` is text."""
+    said = task_of("upgrade.yml", "upgrade_rolled")["retries"]
+    assert jinja2.Environment().from_string(said).render(given) == retries
 
 
 @pytest.mark.parametrize(
