@@ -14,7 +14,8 @@ description:
   - What C(tc_egress), or any program, marks with a class goes there; what nobody marked is P3. Traffic that
     XDP sends back by itself passes no queue and is not shaped.
   - Classes that differ are changed in place. Another queueing discipline at the root is refused, not
-    replaced.
+    replaced, and so is an HTB that lacks some of these classes or has others (1:100 and up are the node
+    agent's, of services with a bandwidth).
   - Settings do not survive a boot; the role C(nic) applies them again then.
 requirements: [python3-pyroute2]
 options:

@@ -19,8 +19,10 @@ FIRST = 0x10010
 # Where packets go that nobody classified: P3.
 DEFAULT = FIRST + 3
 FIRST_OF_SERVICES = 0x10100
+_FIRSTS = tuple(FIRST + at for at in range(len(CLASSES)))
 _LEAST_BURST_BYTES = 3200
 TC_H_ROOT = 0xFFFFFFFF
+_MAJORS = 0xFFFF0000
 # What each class is sure of when nothing is said, in percent of the link.
 SHARES = {"P0": 20, "P1": 40, "P2": 30, "P3": 10}
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
@@ -47,10 +49,25 @@ class Class:
 
 @dataclass(frozen=True)
 class Tree:
-    """What stands at the root of an interface's egress. `kind` "" is nothing or the kernel's own default."""
+    """What stands at the root of an interface's egress. `kind` "" is nothing or the kernel's own default.
+
+    `handle`, `default`: of the HTB at the root, and the class in it of what nobody classified.
+    """
 
     kind: str
     classes: Mapping[int, Class]
+    handle: int = ROOT
+    default: int = DEFAULT
+
+    @property
+    def ours(self) -> bool:
+        """All classes of a link stand there; or it is what an interrupted run left of them. A class 1:1 alone
+        is anybody's: it is the commonest number by hand."""
+        if self.kind != "htb" or self.handle != ROOT:
+            return False
+        parents = {handle: one.parent for handle, one in self.classes.items()}
+        whole = parents.get(LINK) == ROOT and all(parents.get(one) == LINK for one in _FIRSTS)
+        return whole or (self.default == DEFAULT and parents.keys() <= {LINK, *_FIRSTS})
 
 
 @dataclass(frozen=True)
@@ -137,7 +154,9 @@ def plan(interface: str, index: int, now: Tree, wanted: Tree | None) -> list[Ste
 
 
 def _steps(interface: str, index: int, now: Tree, wanted: Tree | None) -> Iterator[Step]:
-    ours = now.kind == "htb" and LINK in now.classes
+    ours = now.ours
+    if ours:
+        _check_strays(interface, now)
     if wanted is None:
         if ours:
             undo = (
@@ -146,8 +165,8 @@ def _steps(interface: str, index: int, now: Tree, wanted: Tree | None) -> Iterat
             )
             yield Step("del", interface, "qdisc", "htb", "", {"index": index, "parent": TC_H_ROOT}, undo)
         return
-    if now.kind not in ("", "htb") or (now.kind == "htb" and not ours):
-        words = f"{interface}: {now.kind} stands at the root already, and not by us"
+    if now.kind and not ours:
+        words = f"{interface}: {_named(now)} stands at the root already, and not by us"
         raise HtbError(f"{words}: remove it (tc qdisc del dev {interface} root), or leave the interface out")
     if not ours:
         yield Step(
@@ -171,12 +190,26 @@ def _steps(interface: str, index: int, now: Tree, wanted: Tree | None) -> Iterat
                 before.words() if before else "", one.words(), arguments,
                 (_tc("change", interface, before),) if before else gone,
             )  # fmt: skip
-    for handle, one in sorted(known.items(), reverse=True):
-        if handle not in wanted.classes and handle < FIRST_OF_SERVICES:
-            yield Step(
-                "del-class", interface, f"class {classid(handle)}", one.words(), "",
-                {"index": index, "handle": handle}, (_tc("add", interface, one),),
-            )  # fmt: skip
+
+
+def _check_strays(interface: str, now: Tree) -> None:
+    """What others put into our tree is theirs: it is neither deleted nor counted as a part of the link."""
+    strays = [one for one in sorted(now.classes) if one < FIRST_OF_SERVICES and one not in (LINK, *_FIRSTS)]
+    if strays:
+        named = ", ".join(map(classid, strays))
+        remedy = "; ".join(f"tc class del dev {interface} classid {classid(one)}" for one in strays)
+        raise HtbError(
+            f"{interface}: {named} {'stand' if len(strays) > 1 else 'stands'} in the tree, and not by us: "
+            f"remove it ({remedy})"
+        )
+
+
+def _named(now: Tree) -> str:
+    """Whoever made an HTB knows it by its numbers."""
+    if now.kind != "htb":
+        return now.kind
+    classes = ", ".join(map(classid, sorted(now.classes))) or "none"
+    return f"htb {now.handle >> 16:x}: (classes: {classes})"
 
 
 def _add_root(interface: str) -> tuple[str, ...]:
@@ -214,9 +247,21 @@ def tree_of(qdiscs: Sequence[Any], classes: Sequence[Any]) -> Tree:
             continue
         if qdisc["handle"] == 0:
             continue  # the kernel's own
-        found = {one["handle"]: _class(one) for one in classes if one.get_attr("TCA_KIND") == "htb"}
-        return Tree(kind, found)
+        # The kernel lists the classes of every qdisc of the card, of nested ones too.
+        found = {
+            one["handle"]: _class(one)
+            for one in classes
+            if one.get_attr("TCA_KIND") == "htb" and one["handle"] & _MAJORS == qdisc["handle"]
+        }
+        return Tree(kind, found, qdisc["handle"], qdisc["handle"] | _default_of(qdisc))
     return Tree("", {})
+
+
+def _default_of(qdisc: Any) -> int:
+    """Minor number of the class of what nobody classified; 0 for what is no HTB."""
+    if qdisc.get_attr("TCA_KIND") != "htb":
+        return 0
+    return int(qdisc.get_attr("TCA_OPTIONS").get_attr("TCA_HTB_INIT")["defcls"])
 
 
 def _class(message: Any) -> Class:
@@ -225,5 +270,5 @@ def _class(message: Any) -> Class:
     rate = options.get_attr("TCA_HTB_RATE64") or parms["rate"]
     ceil = options.get_attr("TCA_HTB_CEIL64") or parms["ceil"]
     # A class below the root names no parent but TC_H_ROOT.
-    parent = ROOT if message["parent"] == TC_H_ROOT else message["parent"]
+    parent = message["handle"] & _MAJORS if message["parent"] == TC_H_ROOT else message["parent"]
     return Class(message["handle"], parent, rate * 8, ceil * 8, parms["prio"])

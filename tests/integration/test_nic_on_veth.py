@@ -74,6 +74,18 @@ with IPRoute() as netlink:
         assert "tbf stands at the root already" in str(error)
     else:
         raise AssertionError("another's discipline was replaced")
+    for line in (
+        "qdisc replace dev edge0 root handle 1: htb default 20",
+        "class add dev edge0 parent 1: classid 1:1 htb rate 1gbit",
+        "class add dev edge0 parent 1:1 classid 1:20 htb rate 1gbit",
+    ):
+        assert run(["tc", *line.split()])[0] == 0
+    try:
+        htb.plan("edge0", index, tree(), htb.wanted_tree("edge0", "1gbit", {}))
+    except htb.HtbError as error:
+        assert "htb 1: (classes: 1:1, 1:20) stands at the root already" in str(error), error
+    else:
+        raise AssertionError("another's HTB was taken for ours")
 """
 
 

@@ -80,18 +80,54 @@ def test_another_discipline_at_the_root_is_not_replaced() -> None:
     wanted = htb.wanted_tree("ens5", "1gbit", {})
     with pytest.raises(HtbError, match="tbf stands at the root already, and not by us: remove it"):
         htb.plan("ens5", 3, Tree("tbf", {}), wanted)
-    with pytest.raises(HtbError, match="htb stands at the root"):
-        htb.plan("ens5", 3, Tree("htb", {0x10005: Class(0x10005, htb.ROOT, 8, 8, 0)}), wanted)
     assert htb.plan("ens5", 3, Tree("tbf", {}), None) == []
+
+
+def _class(handle: int, parent: int = htb.LINK) -> Class:
+    return Class(handle, parent, 8_000_000, 8_000_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("tree", "named"),
+    [
+        (Tree("htb", {0x10005: _class(0x10005, htb.ROOT)}), r"htb 1: \(classes: 1:5\)"),
+        # As everybody writes it by hand: 1:1 is the link there too.
+        (
+            Tree("htb", {at: _class(at) for at in (htb.LINK, 0x10010, 0x10020)}, default=0x10020),
+            r"htb 1: \(classes: 1:1, 1:10, 1:20\)",
+        ),
+        (Tree("htb", {htb.LINK: _class(htb.LINK, htb.ROOT)}, default=0x10001), r"htb 1: \(classes: 1:1\)"),
+        (Tree("htb", {}, handle=0x70000, default=0), r"htb 7: \(classes: none\)"),
+    ],
+)
+def test_an_htb_by_hand_is_neither_changed_nor_taken_away(tree: Tree, named: str) -> None:
+    words = f"ens5: {named} stands at the root already, and not by us: remove it .tc qdisc del dev ens5 root"
+    with pytest.raises(HtbError, match=words):
+        htb.plan("ens5", 3, tree, htb.wanted_tree("ens5", "1gbit", {}))
+    assert htb.plan("ens5", 3, tree, None) == []
+
+
+def test_a_tree_whose_making_was_interrupted_is_completed() -> None:
+    wanted = htb.wanted_tree("ens5", "1gbit", {})
+    steps = htb.plan("ens5", 3, EMPTY, wanted)
+    for done in range(1, len(steps)):
+        begun = _apply(EMPTY, steps[:done])
+        assert _apply(begun, htb.plan("ens5", 3, begun, wanted)) == wanted
 
 
 def test_classes_of_services_are_the_agents() -> None:
     wanted = htb.wanted_tree("ens5", "1gbit", {})
-    service = Class(htb.FIRST_OF_SERVICES + 7, htb.FIRST, 8_000_000, 8_000_000, 0)
-    stray = Class(htb.FIRST + 9, htb.LINK, 8_000_000, 8_000_000, 7)
-    now = Tree("htb", {**wanted.classes, service.handle: service, stray.handle: stray})
-    (step,) = htb.plan("ens5", 3, now, wanted)
-    assert (step.verb, step.what) == ("del-class", "class 1:19")
+    service = _class(htb.FIRST_OF_SERVICES + 7, htb.FIRST)
+    assert htb.plan("ens5", 3, Tree("htb", {**wanted.classes, service.handle: service}), wanted) == []
+
+
+def test_a_class_that_others_put_into_the_tree_is_named() -> None:
+    wanted = htb.wanted_tree("ens5", "1gbit", {})
+    stray = _class(htb.FIRST + 9)
+    now = Tree("htb", {**wanted.classes, stray.handle: stray})
+    for asked in (wanted, None):
+        with pytest.raises(HtbError, match="1:19 stands in the tree, and not by us: remove it .tc class del"):
+            htb.plan("ens5", 3, now, asked)
 
 
 def test_undo_of_a_change_is_what_was() -> None:
