@@ -82,14 +82,26 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     )
 
     # What the site file takes away again goes out of service first, and nobody else does.
-    gone = checkout.playbook(
-        "-i", INVENTORY, "playbooks/decommission.yml", "-e", f"host={NEW}", "-e", "decommission_notice_s=0"
+    words = (
+        "-i",
+        INVENTORY,
+        "playbooks/decommission.yml",
+        "-e",
+        f"host={NEW}",
+        "-e",
+        "decommission_notice_s=0",
     )
-    assert gone.returncode == 0, gone.stdout[-5000:]
+    gone = checkout.playbook(*words)
+    assert gone.returncode == 0 and "changed=0 " not in gone.stdout.split(NEW)[-1], gone.stdout[-5000:]
+    again = checkout.playbook(*words)
+    assert again.returncode == 0 and "changed=0 " in again.stdout.split(NEW)[-1], again.stdout[-5000:]
     kept = edges.keys() - {NEW}
     with pytest.raises(ConnectionRefusedError):
         serves(checkout, edges[NEW])
     assert {name: serves(checkout, edges[name]) for name in kept} == dict.fromkeys(kept, True)
+    # Nor does its network card go on filtering for an inventory that it is no part of.
+    assert "prog/xdp" not in checkout.must("script/lab", "ssh", NEW, "ip", "-d", "link")
+    assert checkout.run("script/lab", "ssh", NEW, "ls", "/run/marchproxy/bpf/datapath").returncode != 0
 
     checkout.must("script/lab", "down", timeout_s=UP_S)
     assert not any(held_by(checkout.root).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -18,6 +19,7 @@ Config = Annotated[Path, typer.Option("--config", help="node.yml of this host.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 # As DatapathConfig has it by default, and role xds_agent says.
 PINS = Path("/run/marchproxy/bpf/datapath")
+_LISTENS_S = 5.0
 
 group = typer.Typer(
     name="datapath", no_args_is_help=True, help="The XDP datapath of this host (run there, as root)."
@@ -94,10 +96,14 @@ def forget(
     pins: Annotated[
         Path, typer.Option("--pins", help="Folder of what it pinned; node.yml names it no more.")
     ] = PINS,
+    stopped: Annotated[
+        bool, typer.Option("--stopped", help="Although node.yml names a datapath: the agent was stopped.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Take away all that the datapath has left on a host that has none any more: programs, maps, filters,
-    HTB classes, vips. The agent's unit does so by itself when xdp_interfaces is empty.
+    HTB classes, vips. The agent's unit does so by itself when xdp_interfaces is empty, and
+    playbooks/decommission.yml with --stopped; an agent that is started again makes all of it anew.
     """
     from xds_agent.node.config import ConfigError, load_config
     from xds_agent.node.datapath.forgetting import ForgetError
@@ -107,11 +113,15 @@ def forget(
         node = load_config(config)
     except ConfigError as error:
         raise CliError(str(error)) from error
-    if node.datapath is not None:
+    if stopped and _listens(node.metrics.address, node.metrics.port):
+        raise CliError("the agent runs, and would put it on again", "systemctl stop xds-agent-node")
+    if node.datapath is not None and not stopped:
         raise CliError(
             f"{config} names a datapath, which the agent would put on again",
             "empty xdp_interfaces in the inventory and run site.yml; for a while: xds-agent datapath detach",
         )
+    if node.datapath is not None:
+        pins = node.datapath.pins
     try:
         found = take_away(pins=pins, runtime=node.runtime_dir, lasting=node.state_dir)
     except (ForgetError, OSError) as error:
@@ -187,6 +197,14 @@ def explain_packet(
 
     for number, one in enumerate(found, 1):
         show_packet(number, one)
+
+
+def _listens(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=_LISTENS_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _live(site: Path | None) -> dict[str, Any]:

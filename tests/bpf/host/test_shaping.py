@@ -293,8 +293,16 @@ def test_a_host_without_a_datapath_forgets_the_one_it_had(
     with pytest.raises(subprocess.CalledProcessError):
         agent(networks, node_yml(tmp_path, {"interfaces": ["eth0"], "pins": str(bpffs)}), *there)
     assert asked(networks)[1] == 46 << 2, "the inventory still asks for it"
-    none = node_yml(tmp_path, None)
-    assert agent(networks, none, *there) == {"forgotten": ["XDP on eth0", "tc on eth0", f"vip {VIP}"]}
+    # Decommissioned, it still does: then the agent must have been stopped.
+    kept = node_yml(tmp_path, {"interfaces": ["eth0"], "pins": str(bpffs)})
+    networks.run("edge", "ip", "link", "set", "lo", "up")
+    running = within(networks.name("edge"), lambda: socket.create_server(("", 8082)))
+    with running, pytest.raises(subprocess.CalledProcessError):
+        agent(networks, kept, "forget", "--stopped")
+    assert asked(networks)[1] == 46 << 2, "an agent runs"
+    assert agent(networks, kept, "forget", "--stopped") == {
+        "forgotten": ["XDP on eth0", "tc on eth0", f"vip {VIP}"]
+    }
     assert asked(networks)[1] == 0
     listed = filters(networks)
     assert "tc_egress" not in listed and "bytecode" in listed
@@ -304,7 +312,8 @@ def test_a_host_without_a_datapath_forgets_the_one_it_had(
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert VIP not in addresses and "10.99.2.77" in addresses and "xdp" not in addresses
-    assert agent(networks, none, *there) == {"forgotten": []}
+    assert agent(networks, kept, "forget", "--stopped") == {"forgotten": []}
+    assert agent(networks, node_yml(tmp_path, None), *there) == {"forgotten": []}
 
 
 def test_what_comes_beyond_a_bandwidth_is_dropped_by_xdp(
