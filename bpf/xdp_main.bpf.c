@@ -14,11 +14,13 @@
 #include "include/reply.h"
 #include "include/mark.h"
 #include "include/syn_ack.h"
+#include "include/sample.h"
 
 const volatile struct features features = {.acl = 1,
                                            .limit = 1,
                                            .balance = 1,
                                            .nat = 1,
+                                           .sampling = 1,
                                            .limit_mask = 65535,
                                            .nat_first_port = 20000,
                                            .nat_sets = 1596};
@@ -35,6 +37,9 @@ struct vocabulary {
     enum setting_flag setting_flag;
     enum nat_state nat_state;
     enum stage stage;
+    enum tap_row tap;
+    enum tap_flag tap_flag;
+    struct sample_record sample_record;
     struct acl_row acl_row;
     struct prefix4 prefix4;
     struct prefix6 prefix6;
@@ -74,10 +79,6 @@ static __always_inline enum reason protect(const struct packet *packet, const st
             return service_conforms(service, packet, opens, now);
     }
     return PARSED;
-}
-
-static __always_inline bool is_drop(enum reason reason) {
-    return reason >= FIRST_DROP && reason < DROP_END;
 }
 
 static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *packet, struct service *service,
@@ -132,6 +133,7 @@ static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *pac
         if (!monitor)
             return reason;
         count_monitored(*id, reason, packet);
+        packet->monitored = reason;
     } else if (reason != PARSED) {
         return reason;
     }
@@ -161,10 +163,13 @@ SEC("xdp")
 int xdp_main(struct xdp_md *ctx) {
     __u32 only = 0, id = 0;
     struct settings *current = bpf_map_lookup_elem(&settings, &only);
-    if (!current)
+    struct sampling *readers = bpf_map_lookup_elem(&sampling, &only);
+    if (!current || !readers)
         return XDP_PASS;
     struct packet packet = {};
     enum reason reason = parse(ctx, &packet);
+    if (features.sampling && anybody_reads(readers))
+        take_sample(ctx, &packet, readers);
     if (reason == PARSED) {
         struct service *service = classify(&packet);
         if (service)
@@ -172,9 +177,12 @@ int xdp_main(struct xdp_md *ctx) {
         reason = decide(ctx, &packet, service, current, &id);
     } else if (is_drop(reason) && current->flags & SETTING_MONITOR) {
         count_monitored(0, reason, &packet);
+        packet.monitored = reason;
         reason = PASS_KERNEL;
     }
     count(id, reason, &packet);
+    if (features.sampling && anybody_reads(readers))
+        return finish_sample(ctx, &packet, readers, id, reason);
     return verdict_of(reason);
 }
 
@@ -183,8 +191,9 @@ SEC("xdp")
 int xdp_cookie(struct xdp_md *ctx) {
     __u32 only = 0, id = 0;
     struct settings *current = bpf_map_lookup_elem(&settings, &only);
+    struct sampling *readers = bpf_map_lookup_elem(&sampling, &only);
     struct packet packet = {};
-    if (!current || parse(ctx, &packet) != PARSED)
+    if (!current || !readers || parse(ctx, &packet) != PARSED)
         return XDP_DROP;
     struct service *service = classify(&packet);
     if (service)
@@ -194,6 +203,8 @@ int xdp_cookie(struct xdp_md *ctx) {
     if (socket_state(ctx, &packet) == BPF_TCP_LISTEN)
         reason = answer_syn(ctx, &packet, current);
     count(id, reason, &packet);
+    if (features.sampling && anybody_reads(readers))
+        return finish_sample(ctx, &packet, readers, id, reason);
     return verdict_of(reason);
 }
 

@@ -179,3 +179,49 @@ struct {
     __type(key, __u32);
     __type(value, struct counter);
 } real_counters SEC(".maps");
+
+/* Mapped by its readers: each writes what is its own. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct sampling);
+} sampling SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct sampler);
+} samplers SEC(".maps");
+
+struct sample_ring {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 1 << 18);
+};
+
+/* Row: enum tap_row. Readers bring their own ring, of the size they like. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, TAPS);
+    __type(key, __u32);
+    __array(values, struct sample_ring);
+} sample_rings SEC(".maps");
+
+#define SAMPLE_SOCKETS 512 /* one per interface and queue */
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, SAMPLE_SOCKETS);
+    __type(key, struct queue_key);
+    __type(value, __u32);
+} sample_queues SEC(".maps");
+
+/* Row: what `sample_queues` says. The kernel empties the row of a socket that is closed. */
+struct {
+    __uint(type, BPF_MAP_TYPE_XSKMAP);
+    __uint(max_entries, SAMPLE_SOCKETS);
+    __type(key, __u32);
+    __type(value, __u32);
+} sample_sockets SEC(".maps");

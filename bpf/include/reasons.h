@@ -2,6 +2,7 @@
  * everywhere (lower case); nothing else names them. Each packet counts one PASS, DROP or SEND reason;
  * NOTE reasons are counted beside it. */
 #pragma once
+#include <stdbool.h>
 
 enum reason {
     PASS_KERNEL = 0,   /* nobody's in particular: the host's own traffic, or a service that Envoy serves */
@@ -51,12 +52,18 @@ enum reason {
     NOTE_NAT_OPEN,        /* a flow was confirmed by its client */
     NOTE_EGRESS,          /* what the kernel sent in a service's name */
     NOTE_COOKIE_ACCEPTED, /* a client came back with its cookie */
+    NOTE_SAMPLED,         /* a copy of it, or what was dropped itself, went to a sampler */
+    NOTE_SAMPLE_LOST,     /* it would have, and the sampler had no room or was gone */
     REASONS = 64,         /* rows of one service in `counters` */
 };
 
 #define FIRST_DROP DROP_TRUNCATED
 #define FIRST_SEND SEND_GUE
 #define DROPS      (DROP_END - FIRST_DROP)
+
+static __always_inline bool is_drop(enum reason reason) {
+    return reason >= FIRST_DROP && reason < DROP_END;
+}
 
 static __always_inline int verdict_of(enum reason reason) {
     if (reason < FIRST_DROP)

@@ -65,6 +65,8 @@ struct features {
     __u8 local_sockets;
     __u8 nat;
     __u8 cookies;
+    __u8 sampling;
+    __u8 padding;
     __u16 nat_first_port;
     __u32 nat_sets;      /* of NAT_WAYS ports each, per bank */
     __u32 nat_bank_mask; /* banks minus one; a power of two minus one */
@@ -265,4 +267,74 @@ struct nat_flow {
 struct counter {
     __u64 packets;
     __u64 bytes;
+};
+
+/* Who reads samples. */
+enum tap_row {
+    TAP_FLOWS = 0,   /* the flow log: who with whom, and no bytes */
+    TAP_CAPTURE = 1, /* frames as they came */
+    TAPS = 2,
+};
+
+enum tap_flag {
+    TAP_BY_SERVICE = 1,
+    TAP_LEAVING = 2, /* also what XDP sent on, as it left */
+};
+
+/* What a reader asks for. Addresses and ports are those of the packet as it came, of either end. */
+struct tap {
+    __u64 until_ns; /* coarse clock: the reader puts it off, so a dead one costs nothing for long */
+    __u64 reasons;  /* one bit each */
+    union address network;
+    union address mask;
+    __u32 service;
+    __u32 flags;
+    __u32 bytes; /* of a frame at most */
+    __be16 port; /* 0: any */
+    __u8 protocol;
+    __u8 version; /* of `network`; 0: any */
+};
+
+struct sampling {
+    __u32 one_in[TAPS]; /* of the packets that match; 0: nobody reads. The only bytes looked at when it is off
+                         */
+    struct tap taps[TAPS];
+};
+
+/* What precedes a frame, in the ring and (as metadata of XDP, at most 32 bytes) in an AF_XDP socket. */
+struct sample {
+    __u64 time_ns; /* CLOCK_MONOTONIC */
+    __u32 service;
+    __u32 interface;
+    __u32 one_in;
+    __u16 queue;
+    __u16 length;   /* of the frame */
+    __u16 captured; /* bytes of it that follow */
+    __u8 reason;
+    __u8 monitored; /* the drop it would have met but for monitor mode */
+    __u8 leaving;   /* as it left, not as it came */
+    __u8 padding[3];
+};
+
+/* No larger frame meets a program without multi-buffer support, where a page has 4 KiB. */
+#define SAMPLE_BYTES 3584
+
+struct sample_record {
+    struct sample sample;
+    struct flow_key flow;
+    __u8 bytes[SAMPLE_BYTES];
+};
+
+/* Each CPU's. Of each run of one_in packets the one numbered `pick` is taken. */
+struct sampler {
+    __u32 wanted; /* taps that take the packet at hand, one bit each */
+    __u32 left[TAPS];
+    __u32 pick[TAPS];
+    __u32 padding;
+    struct sample_record record;
+};
+
+struct queue_key {
+    __u32 interface;
+    __u32 queue;
 };

@@ -5,9 +5,11 @@ A failing run prints its seed: pytest tests/bpf/test_fuzz.py --fuzz-seed N. More
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -48,6 +50,8 @@ from tests.bpf.support.packets import (
     error,
 )
 from xds_agent.datapath.limit import Rate
+from xds_agent.datapath.program import Generation
+from xds_agent.datapath.sampling import Ask, Sample, Tap
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 
@@ -229,10 +233,28 @@ def answers(chance: random.Random, sent: bytes) -> list[bytes]:
     return [bytes(data)]
 
 
-def test_program_and_oracle_agree(loaded: Loader, request: pytest.FixtureRequest) -> None:
-    """A third of the packets before anything moved, a third while reals are away, a third after that."""
+@contextlib.contextmanager
+def sampled(generation: Generation) -> Iterator[Callable[[], list[Sample]]]:
+    """Each packet to both readers; gives what the capture got."""
+    flows, capture = Tap(generation, "flows", Ask()), Tap(generation, "capture", Ask(bytes=2048))
+
+    def read() -> list[Sample]:
+        flows.read()
+        return capture.read()
+
+    try:
+        yield read
+    finally:
+        flows.close()
+        capture.close()
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["alone", "sampled"])
+def test_program_and_oracle_agree(loaded: Loader, request: pytest.FixtureRequest, watched: bool) -> None:
+    """A third of the packets before anything moved, a third while reals are away, a third after that. Each of
+    them sampled (in a shorter run), all is the same, and each sample says what the oracle says."""
     bench = Bench(loaded(sizes=replace(SMALL, flows=65536, nat_banks=16)))
-    count = request.config.getoption("--fuzz-packets", 100_000)
+    count = request.config.getoption("--fuzz-packets", 100_000) // (10 if watched else 1)
     seed = request.config.getoption("--fuzz-seed", None)
     seed = time.time_ns() % 1_000_000_007 if seed is None else seed
     print(f"seed {seed}")
@@ -242,6 +264,9 @@ def test_program_and_oracle_agree(loaded: Loader, request: pytest.FixtureRequest
     actions = {"drop": 1, "pass": 2, "send": 3}
     waiting: list[bytes] = []
     steps = {count // 3: fail, count * 2 // 3: fail_back}
+    stack = contextlib.ExitStack()
+    request.addfinalizer(stack.close)
+    read = stack.enter_context(sampled(generation)) if watched else None
     for number in range(count):
         if number in steps:
             steps[number](bench, oracle)
@@ -253,12 +278,16 @@ def test_program_and_oracle_agree(loaded: Loader, request: pytest.FixtureRequest
         place = f"seed {seed}, packet {number}: the oracle says {reason} for service {service}"
         assert verdict == actions[reason.split("_")[0]], f"{place}, the program {verdict}\n{frame.hex(' ')}"
         assert received == wanted or verdict == 1, f"{place}\n{difference(wanted, received)}"
+        if read is not None:
+            said = [(one.reason, one.service, one.frame) for one in read()]
+            assert said == [(reason, service, frame)], f"{place}, its sample {said}"
         if reason == "send_nat" and len(waiting) < 1000:
             waiting += answers(chance, wanted)
     counted: Counter[tuple[int, str]] = Counter()
     for service in range(GAME + 2):
         for reason, value in bench.counters.service(service).items():
-            counted[service, reason] = value.packets
+            if not reason.startswith("note_sample"):
+                counted[service, reason] = value.packets
     assert counted == oracle.counts, f"seed {seed}"
     reached = {reason for _, reason in counted}
     assert count < 20_000 or reached >= REACHED, sorted(REACHED - reached)

@@ -42,6 +42,10 @@ PITFALLS = {
     ),
     "a map of another layout": "test_loading.test_a_map_of_another_layout_is_not_shared_and_all_others_are",
     "a table that means something else": "test_nat.test_a_table_of_another_meaning_starts_empty",
+    "AF_XDP rebind right after close": "test_afxdp.test_a_queue_can_be_had_again_right_after_it_was_left",
+    "a redirect to a socket takes the packet away": (
+        "test_afxdp.test_a_reader_that_is_killed_or_sleeps_costs_no_packet"
+    ),
     "tail calls swapped one by one": "test_pitfalls.test_stages_belong_to_one_generation",
 }
 BOUND = 200_000  # of the million the kernel allows: others prune less

@@ -117,9 +117,13 @@ _MEANINGS = {
     "acl4": ("acl_class",),
     "acl4_long": ("acl_class",),
     "acl6": ("acl_class",),
+    "sampling": ("reason", "tap_row", "tap_flag"),
+    "sample_rings": ("reason", "tap_row"),
 }
 # Maps of maps say nothing of what is in them; a ring is plain numbers.
-_INNER = {"acl4": "acl_row", "acl4_long": "prefix4", "acl6": "prefix6"}
+_INNER = {
+    "acl4": "acl_row", "acl4_long": "prefix4", "acl6": "prefix6", "sample_rings": "sample_record",
+}  # fmt: skip
 
 
 def map_layouts(btf: Btf, plain: Collection[str], nested: Collection[str]) -> dict[str, str]:

@@ -14,6 +14,8 @@ from typing import Any
 
 _PRINT = c.CFUNCTYPE(c.c_int, c.c_int, c.c_char_p, c.c_void_p)
 
+RING_CALLBACK = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_size_t)
+
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "libbpf_set_print": (c.c_void_p, [_PRINT]),
     "bpf_object__open_file": (c.c_void_p, [c.c_char_p, c.c_void_p]),
@@ -65,6 +67,9 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "btf__raw_data": (c.c_void_p, [c.c_void_p, c.POINTER(c.c_uint)]),
     "bpf_enable_stats": (c.c_int, [c.c_int]),
     "libbpf_num_possible_cpus": (c.c_int, []),
+    "ring_buffer__new": (c.c_void_p, [c.c_int, RING_CALLBACK, c.c_void_p, c.c_void_p]),
+    "ring_buffer__consume": (c.c_int, [c.c_void_p]),
+    "ring_buffer__free": (None, [c.c_void_p]),
 }
 
 

@@ -77,6 +77,7 @@ class Features:
     limit: bool = True
     balance: bool = True
     nat: bool = True
+    sampling: bool = True
     local_sockets: bool = False
     syn_cookies: bool = False
     limit_seed: int = 0
@@ -219,6 +220,7 @@ def _constants(features: Features, sizes: Sizes, *, cookies: bool) -> dict[str, 
         "local_sockets": features.local_sockets,
         "nat": features.nat,
         "cookies": cookies,
+        "sampling": features.sampling,
         "nat_first_port": sizes.nat_first_port,
         "nat_sets": sizes.nat_ports // NAT_WAYS,
         "nat_bank_mask": sizes.nat_banks - 1,

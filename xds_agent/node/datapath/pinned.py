@@ -32,8 +32,8 @@ class Pinned:
     """As much of a Generation as reading counters needs. Close it."""
 
     def __init__(self, *, folder: Path, program: Path, layout: str) -> None:
-        """Raises NotRunning, OSError."""
-        self.kept = _kept(folder / MAPS, layout)
+        """`folder`: of the maps. Raises NotRunning, OSError."""
+        self.kept = _kept(folder, layout)
         self.btf = _btf(program)
         self.reasons = {name: number for name, number in self.btf.enum("reason").items() if name != "REASONS"}
         self.maps = {name: self._map(name, fd) for name, fd in self.kept.fds.items()}
@@ -43,7 +43,7 @@ class Pinned:
         """Of what the agent wrote down last."""
         if "layout" not in state:
             raise NotRunning(f"the datapath does not run: {state.get('problem') or 'it never started'}")
-        return cls(folder=Path(state["pins"]), program=Path(state["program"]), layout=state["layout"])
+        return cls(folder=Path(state["pins"]) / MAPS, program=Path(state["program"]), layout=state["layout"])
 
     def enum(self, name: str) -> dict[str, int]:
         return self.btf.enum(name)
