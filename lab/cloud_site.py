@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from pathlib import Path
 
 from lab.errors import LabError
 
-# A network of the site file as it is written: 10.201.0.0/22 is the first.
-WRITTEN = re.compile(r"^(\s*network:\s*)(10\.(\d+)\.0\.0/22)(\s*(?:#.*)?)$", re.M)
+# A network of the site file as it is written, a region's or one that a rule names.
+WRITTEN = re.compile(r"(?<![\d.])10\.(2\d\d)\.0\.0/22(?!\d)")
 FIRST_WRITTEN, BLOCKS = 200, 48
 # Below are the networks of inventories/lab, which is made without Pulumi.
 FIRST_THIRD, STEP = 64, 4
+# Third octets of all of them.
+RANGES = FIRST_THIRD, FIRST_THIRD + STEP * BLOCKS - 1
 
 
 def moved(text: str, octet: int) -> str:
@@ -23,21 +24,19 @@ def moved(text: str, octet: int) -> str:
     """
 
     def there(found: re.Match[str]) -> str:
-        block = int(found[3]) - FIRST_WRITTEN
-        if not 0 <= block < BLOCKS:
-            raise LabError(
-                f"network {found[2]} of the lab's site file cannot be placed on this machine",
-                f"the lab takes 10.{FIRST_WRITTEN}.0.0/22 to 10.{FIRST_WRITTEN + BLOCKS - 1}.0.0/22",
-            )
-        range_ = ipaddress.ip_network(f"10.{octet}.{FIRST_THIRD + STEP * block}.0/22")
-        return f"{found[1]}{range_}{found[4]}"
+        block = int(found[1]) - FIRST_WRITTEN
+        return f"10.{octet}.{FIRST_THIRD + STEP * block}.0/22" if block < BLOCKS else found[0]
 
     written = re.findall(r"^\s*network:\s*(\S+)", text, re.M)
-    strange = [range_ for range_ in written if not re.fullmatch(r"10\.\d+\.0\.0/22", range_)]
+    strange = [
+        range_
+        for range_ in written
+        if not (found := WRITTEN.fullmatch(range_)) or int(found[1]) >= FIRST_WRITTEN + BLOCKS
+    ]
     if strange:
         raise LabError(
             f"network {strange[0]} of the lab's site file cannot be placed on this machine",
-            "in the lab, write networks as 10.201.0.0/22, 10.202.0.0/22 and so on",
+            f"the lab takes 10.{FIRST_WRITTEN}.0.0/22 to 10.{FIRST_WRITTEN + BLOCKS - 1}.0.0/22",
         )
     return WRITTEN.sub(there, text)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from lab.commands import attempt, podman, podman_json
 from lab.errors import LabError
+from lab.fabric.filter import card_of
 from lab.network import CHECKOUT, NAME, labels
 from lab.place import HostSpec, Place
 
@@ -39,7 +40,8 @@ def create(place: Place, host: HostSpec, image: str) -> None:
     podman(
         "run", "--detach", "--name", host.container, "--hostname", host.name,
         *labels(place),
-        "--network", host.network, "--ip", host.address, "--privileged", "--systemd=always",
+        "--network", host.network, "--ip", host.address, "--mac-address", card_of(host.address),
+        "--privileged", "--systemd=always",
         "--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=4096:4096", image, "/lib/systemd/systemd",
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from typing import Any
 from lab import hosts, image, network, place
 from lab.commands import podman_json
 from lab.errors import LabError
+from lab.fabric import running as fabric
 from lab.place import HostSpec, Network, Place
 
 # Ten at once on a small machine take their time.
@@ -55,6 +56,8 @@ def boot(here: Place, machine: Mapping[str, Any]) -> None:
     with _alone(here):
         if net.name not in network.existing(here):
             network.ensure(here, [net])
+    # Before it is there: what its rules do not let in yet, nobody does.
+    fabric.ensure(here)
     hosts.create(here, host, image.name())
     hosts.wait_until_booted([host], lambda text: None, timeout_s=BOOT_S)
 

@@ -4,22 +4,21 @@ python -m simcloud --world .lab/pulumi/world list
 python -m simcloud --world .lab/pulumi/world terminate i-0123456789abcdef0
 python -m simcloud --world .lab/pulumi/world change i-0123456789abcdef0 sourceDestCheck true
 python -m simcloud --world .lab/pulumi/world guards edge-aws-us-east-1-1
+python -m simcloud --world .lab/pulumi/world fabric
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from simcloud.packets import guarded, restored
+from simcloud.fabric import CLOUDS, fabric, machines_of
+from simcloud.packets import restored
 from simcloud.world import Store
-
-CLOUDS = ("aws", "gcp", "azure-native")
 
 
 def main() -> int:
@@ -37,12 +36,16 @@ def main() -> int:
         change.add_argument(word)
     guards = commands.add_parser("guards", help="what a machine lets in, as iptables-restore takes it")
     guards.add_argument("machine")
+    commands.add_parser("fabric", help="what the networks do with packets, of all clouds, as JSON")
     options = parser.parse_args()
     stores = [Store(options.world, cloud) for cloud in CLOUDS]
     if options.command == "list":
         for store in stores:
             for record in store.read().records:
                 print(json.dumps(asdict(record)) if options.json else f"{record.token:50} {record.id}")
+        return 0
+    if options.command == "fabric":
+        print(json.dumps(fabric(options.world)))
         return 0
     if options.command == "guards":
         return _guards(options.world, options.machine)
@@ -55,14 +58,12 @@ def main() -> int:
 
 
 def _guards(folder: Path, wanted: str) -> int:
-    names = []
-    for name in CLOUDS:
-        module = importlib.import_module(f"simcloud.{name.partition('-')[0]}")
-        for machine in guarded(module.CLOUD, Store(folder, name).read()):
-            names.append(machine.name)
-            if machine.name == wanted:
-                print(restored(machine), end="")
-                return 0
+    machines = [machine for machines in machines_of(folder).values() for machine in machines]
+    for machine in machines:
+        if machine.name == wanted:
+            print(restored(machine), end="")
+            return 0
+    names = [machine.name for machine in machines]
     print(f"no machine is called {wanted}; there are {', '.join(names) or 'none'}", file=sys.stderr)
     return 1
 

@@ -20,6 +20,7 @@ from simcloud.world import Record, World
 EVERYBODY = "0.0.0.0/0"
 AZURE_PROBES = "168.63.129.16/32"
 CHAIN_IN, CHAIN_OUT = "SIMCLOUD-IN", "SIMCLOUD-OUT"
+DESCRIBED = ("name", "cloud", "region", "address", "subnet", "range", "forwards")
 HOOKS = (
     ("INPUT", "-i", CHAIN_IN),
     ("FORWARD", "-i", CHAIN_IN),
@@ -44,7 +45,11 @@ class Guarded:
     """A machine and the rules before it."""
 
     name: str
+    cloud: str
+    region: str
     address: str
+    subnet: str
+    range: str
     forwards: bool
     guards: tuple[Guard, ...]
 
@@ -59,7 +64,8 @@ def guarded(cloud: Cloud, world: World) -> list[Guarded]:
             continue
         machine = describe(record, world)
         rules = tuple(rule for rule in rules_of(record, world) if rule.sources)
-        found.append(Guarded(machine["name"], machine["address"], machine["forwards"], rules))
+        said = {key: machine[key] for key in DESCRIBED}
+        found.append(Guarded(**said, guards=rules))
     return found
 
 

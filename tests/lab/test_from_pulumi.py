@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from lab import client
+from lab import client, clients, place
 from lab.client import Identity
 from tests.support.checkout import Checkout, held_by, podman_json
+from tests.support.packets import FOREIGN, SILENCE, THROUGH, Question, met
 from tests.support.stack_output import plain
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1800)]
@@ -18,6 +21,9 @@ UP_S = 1500
 SHOP = "shop.example.com"
 NEW = "edge-gcp-us-west1-1"
 INVENTORY = "inventories/lab-pulumi"
+REGIONS = ("aws-us-east-1", "gcp-us-central1", "azure-eastus")
+# A port of the backends that the site file opens later.
+ADDED = 8300
 REGION = """      us-west1:
         network: 10.204.0.0/22
         hosts:
@@ -36,6 +42,94 @@ def smaller(text: str) -> str:
     fewer = text.replace(", count: 2", "").replace("          egress: {role: egress}\n", "")
     assert fewer.count("{role:") == text.count("{role:") - 1
     return fewer
+
+
+@dataclass(frozen=True)
+class Fabric:
+    """The lab's hosts, the public and an operator: who reaches whom is decided by the clouds' rules."""
+
+    here: place.Place
+    address: dict[str, str]
+
+    @property
+    def public(self) -> str:
+        return clients.address(self.here, clients.ORDINARY)
+
+    @property
+    def operator(self) -> str:
+        """An address that the site file's ssh.sources name."""
+        return f"10.{self.here.octet}.64.2"
+
+    def outside(self) -> list[str]:
+        return ["ip", "netns", "exec", clients.namespace(self.here)]
+
+    def inside(self, host: str) -> list[str]:
+        return ["podman", "exec", "--interactive", f"{self.here.prefix}-{host}"]
+
+    def invite_operator(self) -> None:
+        near = clients.near(self.here)
+        run("ip", "-n", clients.namespace(self.here), "addr", "add", f"{self.operator}/32", "dev", "eth0")
+        run("ip", "route", "add", f"{self.operator}/32", "dev", near)
+
+    def check(self, asked_by: list[str], wanted: dict[Question, str]) -> None:
+        assert met(asked_by, wanted) == wanted
+
+    def dropped_at_the_card(self) -> int:
+        """Packets that were refused since their source was not the sender's own."""
+        table = f"{self.here.prefix}-fabric"
+        said = json.loads(run("nft", "-j", "list", "chain", "ip", table, "sent"))
+        [counted] = [
+            part["counter"]["packets"]
+            for entry in said["nftables"]
+            for part in entry.get("rule", {}).get("expr", [])
+            if "counter" in part
+        ]
+        return int(counted)
+
+
+def run(*words: str) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+    return done.stdout
+
+
+def fabric_of(checkout: Checkout, made: dict[str, Any]) -> Fabric:
+    here = place.load(checkout.root / "inventories" / "lab" / "hosts.yml", checkout.root)
+    return Fabric(here, {name: host["address"] for name, host in made.items()})
+
+
+def check_rules(fabric: Fabric, region: str) -> None:
+    """The matrix of the site, met by packets of real hosts in one cloud."""
+    control = fabric.address["control-aws-us-east-1-1"]
+    edge, backend = (f"{pool}-{region}-1" for pool in ("edge", "backend"))
+    at = fabric.address
+    fabric.check(
+        fabric.outside(),
+        {
+            (fabric.public, at[edge], 443): THROUGH,
+            (fabric.public, at[edge], 22): SILENCE,
+            (fabric.public, at[edge], 8082): SILENCE,
+            (fabric.public, at[backend], 8080): SILENCE,
+            (fabric.public, control, 18000): SILENCE,
+            (fabric.operator, at[edge], 22): THROUGH,
+            (fabric.operator, at[backend], 22): THROUGH,
+        },
+    )
+    fabric.check(
+        fabric.inside(edge),
+        {
+            ("", control, 18000): THROUGH,
+            ("", control, 8000): SILENCE,
+            ("", at[backend], 8080): THROUGH,
+            ("", at[backend], ADDED): SILENCE,
+        },
+    )
+    fabric.check(fabric.inside(backend), {("", control, 18000): SILENCE, ("", at[edge], 443): THROUGH})
+    before = fabric.dropped_at_the_card()
+    run(*fabric.inside(edge), "python3", "-c", FOREIGN, at[backend])
+    assert fabric.dropped_at_the_card() == before, "an edge forwards, and may send packets of others"
+    run(*fabric.inside(backend), "python3", "-c", FOREIGN, at[edge])
+    assert fabric.dropped_at_the_card() == before + 1
 
 
 def serves(checkout: Checkout, address: str) -> bool:
@@ -65,13 +159,22 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     for entry in podman_json("ps", "--filter", f"label=marchproxy.checkout={checkout.root}"):
         host = made[entry["Names"][0].partition("-lab-")[2]]
         assert host["address"] in checkout.must("script/lab", "ssh", host["name"], "hostname", "-I").split()
+    fabric = fabric_of(checkout, made)
+    fabric.invite_operator()
+    for region in REGIONS:
+        check_rules(fabric, region)
     refused = checkout.run("script/lab", "up", "--bare")
     assert refused.returncode == 1 and "was made by Pulumi" in refused.stderr
 
-    site.write_text(site.read_text().replace("  azure:\n", REGION, 1))
+    site.write_text(
+        site.read_text().replace("  azure:\n", REGION, 1).replace('"50051"]', f'"50051", "{ADDED}"]', 1)
+    )
     checkout.must(
         "script/pulumi", "--lab", "up", "--yes", "--skip-preview", "--non-interactive", timeout_s=UP_S
     )
+    for region in REGIONS:
+        opened: dict[Question, str] = {("", fabric.address[f"backend-{region}-1"], ADDED): THROUGH}
+        fabric.check(fabric.inside(f"edge-{region}-1"), opened)
     played = checkout.playbook("-i", INVENTORY, "site.yml", timeout_s=UP_S)
     assert played.returncode == 0, played.stdout[-5000:]
     grown = hosts(checkout)
@@ -106,3 +209,4 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     checkout.must("script/lab", "down", timeout_s=UP_S)
     assert not any(held_by(checkout.root).values())
     assert not (checkout.root / ".lab" / "pulumi").exists()
+    assert fabric.here.prefix not in run("nft", "list", "tables")

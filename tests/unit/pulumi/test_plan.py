@@ -124,13 +124,13 @@ def test_an_edit_is_told_in_words_with_its_price() -> None:
     after = edited(
         "lab",
         count=("edge: {role: ingress, count: 2}", "edge: {role: ingress, count: 3}"),
-        ports=('ports: ["8080-8099", "9000-9099"]', 'ports: ["8080-8099"]'),
+        ports=('ports: ["7000", "8080-8099", "50051"]', 'ports: ["8080-8099"]'),
     )
     said = "\n".join(changes(before, after))
     assert "aws us-east-1: + edge-aws-us-east-1-3 (c6i.large, ingress, l4)" in said
     assert (
         "gcp us-central1: opens workload to ingress (tcp 8080-8099); "
-        "before: workload to ingress (tcp 8080-8099 9000-9099)"
+        "before: workload to ingress (tcp 7000 8080-8099 50051)"
     ) in said
     assert "costs: " in said.splitlines()[-1]
     assert changes(before, before) == ()

@@ -1,0 +1,141 @@
+"""Rules of machines as a table of nftables. Pure: what the clouds hold goes in, text comes out."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+# Before connections are known (conntrack is at -200), and before any rule of podman's.
+BEFORE_CONNECTIONS, BEFORE_OTHERS = -310, -10
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One rule for packets that open a connection."""
+
+    lets: bool
+    sources: tuple[str, ...]
+    protocol: str
+    """tcp, udp, icmp or all."""
+    ports: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine as its cloud's network sees it; the first guard that matches decides, and at the end none."""
+
+    name: str
+    address: str
+    forwards: bool
+    guards: tuple[Guard, ...]
+
+
+def card_of(address: str) -> str:
+    """The hardware address of the card that has an address."""
+    return "02:6d:" + ":".join(f"{octet:02x}" for octet in ipaddress.IPv4Address(address).packed)
+
+
+def filter_of(
+    name: str, *, machines: Iterable[Machine], bridges: Iterable[str], ranges: tuple[str, str]
+) -> str:
+    """What `nft -f` makes of it at once: the tables called ``name``, whatever they held before.
+
+    ``bridges`` are the clouds' own; ``ranges`` is the first and the last address that they hand out.
+    """
+    known = list(machines)
+    ours = ", ".join(f'"{bridge}"' for bridge in sorted(bridges))
+    cards = f"{card_of(ranges[0])}-{card_of(ranges[1])}"
+    lines = [
+        *_anew("ip", name),
+        f"table ip {name} {{",
+        # A packet has the address of the card it comes from, unless its machine forwards.
+        "  chain sent {",
+        f"    type filter hook prerouting priority {BEFORE_CONNECTIONS}; policy accept;",
+        f"    iifname != {{ {ours} }} accept",
+        *_set("ether saddr", [card_of(one.address) for one in known if one.forwards]),
+        *_set(
+            "ether saddr . ip saddr",
+            [f"{card_of(one.address)} . {one.address}" for one in known if not one.forwards],
+        ),
+        "    counter drop",
+        "  }",
+        # Whoever is the next to get a packet decides: its target, or a machine on the way there.
+        "  chain delivered {",
+        f"    oifname != {{ {ours} }} accept",
+        "    icmp type redirect drop",
+        *_next(known),
+        "    counter drop",
+        "  }",
+        *(line for hook in ("forward", "output") for line in _hook(hook)),
+        *(line for machine in known for line in _machine(machine)),
+        "}",
+        # Machines of a subnet meet through the cloud's router too.
+        *_anew("bridge", name),
+        f"table bridge {name} {{",
+        "  chain switched {",
+        "    type filter hook forward priority -300; policy accept;",
+        f"    ether saddr {cards} drop",
+        f"    ether daddr {cards} drop",
+        "  }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _anew(family: str, name: str) -> tuple[str, str]:
+    """What was there goes, in the same transaction; deleting needs something that is there."""
+    return f"table {family} {name} {{ }}", f"delete table {family} {name}"
+
+
+def nothing_of(name: str) -> str:
+    """What takes the tables away, whether they are there or not."""
+    return "\n".join(line for family in ("ip", "bridge") for line in _anew(family, name)) + "\n"
+
+
+def _hook(hook: str) -> Iterator[str]:
+    yield f"  chain {hook} {{"
+    yield f"    type filter hook {hook} priority {BEFORE_OTHERS}; policy accept;"
+    yield "    jump delivered"
+    yield "  }"
+
+
+def _set(key: str, elements: list[str]) -> Iterator[str]:
+    if elements:
+        yield f"    {key} {{ {', '.join(elements)} }} accept"
+
+
+def _next(machines: list[Machine]) -> Iterator[str]:
+    if machines:
+        ways = ", ".join(f"{one.address} : goto {_chain(one)}" for one in machines)
+        yield f"    rt ip nexthop vmap {{ {ways} }}"
+
+
+def _chain(machine: Machine) -> str:
+    return f"to-{machine.name}"
+
+
+def _machine(machine: Machine) -> Iterator[str]:
+    yield f"  chain {_chain(machine)} {{"
+    if not machine.forwards:
+        yield f"    ip daddr != {machine.address} counter drop"
+    yield "    ct state established,related accept"
+    for guard in machine.guards:
+        yield f"    {_rule(guard)}"
+    yield "    counter drop"
+    yield "  }"
+
+
+def _rule(guard: Guard) -> str:
+    words = [f"ip saddr {{ {', '.join(_apart(guard.sources))} }}"]
+    if guard.protocol in ("tcp", "udp") and guard.ports:
+        spans = [f"{low}-{high}" if low != high else str(low) for low, high in guard.ports]
+        words.append(f"{guard.protocol} dport {{ {', '.join(spans)} }}")
+    elif guard.protocol != "all":
+        words.append(f"meta l4proto {guard.protocol}")
+    return " ".join([*words, "accept" if guard.lets else "counter drop"])
+
+
+def _apart(ranges: Iterable[str]) -> list[str]:
+    """Without overlaps, which a set refuses."""
+    return [str(one) for one in ipaddress.collapse_addresses(map(ipaddress.IPv4Network, ranges))]
