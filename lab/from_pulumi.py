@@ -121,7 +121,8 @@ def from_stack(here: Place) -> Place:
         raise LabError(
             str(problem), "script/lab up --from-pulumi completes it; script/lab down removes it"
         ) from None
-    return replace(here, hosts=tuple(_host(here, host) for host in found["hosts"]), networks=())
+    made = tuple(_host(here, host) for host in found["hosts"])
+    return replace(here, hosts=made, networks=(), from_clouds=True)
 
 
 def _host(here: Place, host: dict[str, Any]) -> HostSpec:

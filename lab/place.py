@@ -52,6 +52,8 @@ class Place:
     networks: tuple[Network, ...]
     hosts: tuple[HostSpec, ...]
     state: Path
+    from_clouds: bool = False
+    """Whether simulated clouds made the hosts and their networks."""
 
     @property
     def supernet(self) -> str:

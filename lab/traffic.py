@@ -45,7 +45,8 @@ def measure(here: Place, say: Callable[[str], None], *, only: tuple[str, ...] = 
     for check in (check for check in checks.EVERY_PROXY if _asked(check, only)):
         say(f"asking {len(proxies)} proxies: {check.name}")
         rows += [_row(check, proxy, _ask(check, proxy, site)) for proxy in proxies]
-    edges = here.in_group("l4")
+    # A vip beside a host's own address is nothing that a cloud would bring to the host.
+    edges = () if here.from_clouds else here.in_group("l4")
     of_datapath = [check for check in datapath.EVERY_EDGE if edges and _asked(check, only)]
     if of_datapath:
         wires.ensure(here, say)
