@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from pathlib import Path
@@ -19,6 +20,9 @@ from xds_agent.model.problems import ModelError
 
 PROJECT = "edge"
 CA_KEY = "hostCaKey"
+# New objects between two collections, far more than Python's own 700: hardly anything that a program makes is
+# garbage before its end, and half of its time went into looking through all that the SDKs brought along.
+_COLLECT_AFTER = 100_000
 # Only the chosen clouds' SDKs are imported: each takes seconds and a hundred megabytes.
 _PROGRAMS: dict[CloudName, tuple[str, str]] = {
     "aws": ("edge_iac.aws", "AwsProgram"),
@@ -29,6 +33,7 @@ _PROGRAMS: dict[CloudName, tuple[str, str]] = {
 
 def run() -> None:
     """Makes the site that the stack names. Raises pulumi.RunError before anything is made, if it cannot."""
+    gc.set_threshold(_COLLECT_AFTER)
     config = pulumi.Config(PROJECT)
     site = _site(config.get("site") or pulumi.get_stack())
     missing = lacking(site, os.environ, Path.home())

@@ -177,6 +177,13 @@ def test_a_region_that_comes_first_moves_nothing_that_is_there(cloud: str) -> No
             assert there == node
 
 
+def test_nothing_is_asked_by_the_names_of_old_versions_of_azures_api(graph: Graph) -> None:
+    """Sixty for an address alone, and the time of a large site with them; nothing was ever made by one."""
+    assert not [
+        f"{node.name}: {node.aliases}" for node in graph.nodes if any("/v20" in one for one in node.aliases)
+    ]
+
+
 def test_two_runs_give_the_same_graph() -> None:
     again = graph_of(load_site("lab"))
     assert again.nodes == graph_of_sites("lab").nodes

@@ -55,6 +55,8 @@ class Node:
     """Inputs that were secret."""
     ignore_changes: tuple[str, ...] = ()
     delete_before_replace: bool = False
+    aliases: tuple[str, ...] = ()
+    """Types it was called by before."""
 
 
 @dataclass
@@ -108,6 +110,7 @@ class Recorder(MockMonitor):
                     secrets=tuple(sorted(secrets)),
                     ignore_changes=tuple(request.ignoreChanges),
                     delete_before_replace=request.deleteBeforeReplace,
+                    aliases=tuple(one.spec.type for one in request.aliases),
                 )
             )
         return answer
