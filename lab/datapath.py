@@ -43,7 +43,7 @@ def counters(proxy: HostSpec) -> dict[tuple[str, str], int]:
     return {(service, reason): int(float(count)) for reason, service, count in _LINE.findall(text)}
 
 
-def _grown(before: dict[tuple[str, str], int], proxy: HostSpec, service: str, reason: str) -> int:
+def grown(before: dict[tuple[str, str], int], proxy: HostSpec, service: str, reason: str) -> int:
     return counters(proxy).get((service, reason), 0) - before.get((service, reason), 0)
 
 
@@ -59,7 +59,7 @@ def tcp(proxy: HostSpec, site: Site) -> Met:
         while piece := connection.recv(65536):
             received += piece
     met = echoed(received, message)
-    forwarded = _grown(before, proxy, "echo-xdp", "send_nat")
+    forwarded = grown(before, proxy, "echo-xdp", "send_nat")
     return Met(f"{met.words}, XDP forwarded", met.as_expected) if forwarded else Met("not by XDP", False)
 
 
@@ -82,7 +82,7 @@ def ping(proxy: HostSpec, site: Site) -> Met:
             head = (answer[0] & 15) * 4
             if source[0] == vip(proxy) and answer[head] == 0 and answer[head + 4 :] == echo[4:]:
                 break
-    by_xdp = _grown(before, proxy, "ping", "send_echo")
+    by_xdp = grown(before, proxy, "ping", "send_echo")
     return Met("answered by XDP" if by_xdp else "answered, not by XDP", by_xdp > 0)
 
 
@@ -100,7 +100,7 @@ def denied(proxy: HostSpec, site: Site) -> Met:
         target = (proxy.address, 443)
         clients.connected(site.place, clients.DENIED, target, timeout_s=SILENCE_S).close()
     except TimeoutError:
-        dropped = _grown(before, proxy, "host", "drop_denied")
+        dropped = grown(before, proxy, "host", "drop_denied")
         return Met("silence, counted as denied" if dropped else "silence, not counted", dropped > 0)
     return Met("let in", False)
 
@@ -112,8 +112,8 @@ def limited(proxy: HostSpec, site: Site) -> Met:
         for _ in range(GREEDY_PACKETS):
             client.sendto(b"x" * 32, (vip(proxy), UDP_PORT))
     _settle(proxy)
-    dropped = _grown(before, proxy, "datagrams", "drop_source_rate")
-    passed = _grown(before, proxy, "datagrams", "send_nat")
+    dropped = grown(before, proxy, "datagrams", "drop_source_rate")
+    passed = grown(before, proxy, "datagrams", "send_nat")
     return (
         Met("some passed, the rest dropped", True)
         if dropped and passed
@@ -138,7 +138,7 @@ def flood(proxy: HostSpec, site: Site) -> Met:
         while b"still here" not in received and (piece := open_one.recv(65536)):
             received += piece
     _settle(proxy)
-    dropped = _grown(before, proxy, "host", "drop_denied")
+    dropped = grown(before, proxy, "host", "drop_denied")
     good = dropped >= FLOOD_PACKETS * 0.9 and b"still here" in received
     return (
         Met("dropped in the driver, the client was answered", True)

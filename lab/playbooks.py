@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ MACHINE = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_NOCOLOR": "
 
 @dataclass(frozen=True)
 class Ended:
-    """How a playbook ended: `message` is of the task that failed, empty when none did."""
+    """How a playbook ended: `message` is of the task that failed, empty when none did; `diff` with --diff."""
 
     succeeded: bool
     changed: int
     message: str = ""
     warnings: tuple[str, ...] = ()
+    diff: str = ""
 
 
 def run(playbook: str, here: Place, *extra: str) -> Ended:
@@ -40,18 +42,23 @@ def run(playbook: str, here: Place, *extra: str) -> Ended:
         raise LabError(f"{playbook} gave no result ({done.returncode}): {words}") from None
     changed = sum(int(host["changed"]) for host in said["stats"].values())
     message = "" if done.returncode == 0 else _message(said, done.stderr)
-    return Ended(done.returncode == 0, changed, message, _warnings(said))
+    return Ended(done.returncode == 0, changed, message, _warnings(said), _diff(said))
+
+
+def _results(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (one for play in said["plays"] for task in play["tasks"] for one in task["hosts"].values())
 
 
 def _warnings(said: dict[str, Any]) -> tuple[str, ...]:
-    results = (r for play in said["plays"] for task in play["tasks"] for r in task["hosts"].values())
-    return tuple(dict.fromkeys(str(words) for result in results for words in result.get("warnings", ())))
+    return tuple(dict.fromkeys(str(words) for one in _results(said) for words in one.get("warnings", ())))
+
+
+def _diff(said: dict[str, Any]) -> str:
+    return "".join(str(part.get("prepared", "")) for one in _results(said) for part in one.get("diff") or ())
 
 
 def _message(said: dict[str, Any], errors: str) -> str:
-    for play in said["plays"]:
-        for task in play["tasks"]:
-            for result in task["hosts"].values():
-                if result.get("failed") and result.get("msg"):
-                    return str(result["msg"])
+    for result in _results(said):
+        if result.get("failed") and result.get("msg"):
+            return str(result["msg"])
     return errors.strip()[-2000:] or "it failed without a word"

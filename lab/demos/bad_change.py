@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import playbooks, steady
+from lab.demos.edits import as_it_is
 from lab.demos.stage import Demo, Shown, Stage
 from lab.errors import LabError
 
@@ -60,10 +61,7 @@ def play(stage: Stage) -> Iterable[Shown]:
     """Apply each edit under traffic; a row per edit, one for the traffic, one for what is left."""
     path = stage.inventory.parent / FILE
     path.unlink(missing_ok=True)
-    stage.say("bringing the inventory live as it is")
-    before = playbooks.run("routes.yml", stage.place)
-    if not before.succeeded:
-        raise LabError(f"routes.yml fails without any edit: {before.message}")
+    as_it_is(stage)
     watches = [
         steady.Watch(proxy, asked) for proxy in stage.place.in_group("ingress") for asked in ("/", "/api")
     ]
@@ -74,8 +72,8 @@ def play(stage: Stage) -> Iterable[Shown]:
             path.write_text(edit.text)
             yield _judged(edit, playbooks.run("routes.yml", stage.place, "--extra-vars", "force=true"))
     after = playbooks.run("routes.yml", stage.place)
-    yield _untouched(after)
-    yield _lossless(watches)
+    yield untouched(after)
+    yield lossless(watches)
 
 
 def _judged(edit: Edit, ended: playbooks.Ended) -> Shown:
@@ -86,14 +84,14 @@ def _judged(edit: Edit, ended: playbooks.Ended) -> Shown:
     return Shown(edit.claim, came, True)
 
 
-def _untouched(after: playbooks.Ended) -> Shown:
+def untouched(after: playbooks.Ended) -> Shown:
     if not after.succeeded:
         raise LabError(f"routes.yml fails without the edit too: {after.message}")
     came = "routes.yml has nothing to change" if not after.changed else f"it changed {after.changed} tasks"
     return Shown("with the edit taken out, what is live is what was", came, after.changed == 0)
 
 
-def _lossless(watches: list[steady.Watch]) -> Shown:
+def lossless(watches: list[steady.Watch]) -> Shown:
     met = Counter(word for watch in watches for word in watch.met)
     failed = met.total() - met["200"]
     where = sorted({f"{one.proxy.name}{one.path}" for one in watches if set(one.met) - {"200"}})

@@ -24,6 +24,15 @@ def test_bad_changes_are_refused_under_traffic_and_leave_nothing_behind(lab: Lab
     assert status["skipped"] == []
 
 
+def test_counters_confirm_an_edit_of_the_datapath_and_what_is_denied_by_hand(lab: Lab) -> None:
+    done = lab.checkout.run("script/lab", "demo", "datapath", "--json")
+    assert done.stdout, done.stderr
+    shown = json.loads(done.stdout)["shown"]
+    assert [one for one in shown if not one["as_claimed"]] == []
+    assert done.returncode == 0 and len(shown) == 13
+    assert not (lab.checkout.root / "inventories/lab/edge/overlays").exists()
+
+
 def test_requests_go_where_it_was_said_in_every_algorithm_and_mode(lab: Lab) -> None:
     done = lab.checkout.run("script/lab", "demo", "steering", "--json")
     assert done.stdout, done.stderr

@@ -33,8 +33,9 @@ async def deny(pipeline: Pipeline, denial: Denial, *, force: bool) -> str:
         raise Conflict(f"{network} contains {inside}", "deny less, or insist with --force")
     kept = Denial(str(network), denial.until, denial.author, denial.reason)
     await asyncio.to_thread(_keep, pipeline, kept)
+    until = f"{denial.until:%Y-%m-%d %H:%M} UTC"
     await pipeline.updates.refresh(
-        f"{network} is denied by hand until {denial.until:%Y-%m-%d %H:%M} UTC: {denial.reason}"
+        f"{network} is denied by hand until {until} by {denial.author}: {denial.reason}"
     )
     if pipeline.updates.refused:
         raise Conflict(f"{network} is noted and not denied yet: {pipeline.updates.refused}", _AGAIN)
@@ -57,7 +58,7 @@ async def lift(pipeline: Pipeline, network: str, author: str) -> bool:
 
     found = await asyncio.to_thread(gone)
     if found:
-        await pipeline.updates.refresh(f"{network} is no longer denied by hand")
+        await pipeline.updates.refresh(f"{network} is no longer denied by hand: lifted by {author}")
     return found
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lab import steady
 from lab.cli import main
-from lab.demos import bad_change, failover, steering
+from lab.demos import bad_change, datapath, failover, steering
 from lab.demos.catalogue import DEMOS
 from lab.demos.stage import Shown, show
 from lab.place import ROOT, HostSpec
@@ -31,12 +31,21 @@ def test_an_edit_must_fail_and_with_the_words_it_promises() -> None:
     assert bad_change._judged(EDIT, Ended(True, 1)) == Shown(EDIT.claim, "the play went through", False)
 
 
+def test_an_edit_of_the_datapath_has_to_be_announced_in_full() -> None:
+    diff = "  echo-xdp: ...\n  echo: bandwidth set to (egress 8mbit)\n  protection.deny gains 10.128.9.3/32\n"
+    assert datapath.announced(Ended(True, 1, diff=diff), "10.128.9.3/32").as_claimed
+    for line in diff.splitlines(keepends=True):
+        ended = Ended(True, 1, diff=diff.replace(line, ""))
+        assert not datapath.announced(ended, "10.128.9.3/32").as_claimed
+    assert not datapath.announced(Ended(True, 1, diff=diff), "10.128.9.2/32").as_claimed
+
+
 def test_one_failed_request_spoils_the_demonstration() -> None:
     kept, lost = steady.Watch(PROXY, met=["200"] * 5), steady.Watch(PROXY, met=["200", "503"])
-    assert bad_change._lossless([kept]).as_claimed
-    spoilt = bad_change._lossless([kept, lost])
+    assert bad_change.lossless([kept]).as_claimed
+    spoilt = bad_change.lossless([kept, lost])
     assert not spoilt.as_claimed and "1 failed of 7 requests" in spoilt.came and "1 times 503" in spoilt.came
-    assert not bad_change._lossless([steady.Watch(PROXY)]).as_claimed, "no traffic proves nothing"
+    assert not bad_change.lossless([steady.Watch(PROXY)]).as_claimed, "no traffic proves nothing"
 
 
 def test_the_message_is_that_of_the_task_that_failed() -> None:
