@@ -63,6 +63,20 @@ def test_generations_replace_each_other_whole(bench: Bench) -> None:
             bench.expect(HOST6.but(source=f"2001:db8:{other}::1"), reason)
 
 
+@pytest.mark.parametrize("prefix", ["198.51.100.0/24", "198.51.100.7/32", "2001:db8::/32", "198.51.0.0/16"])
+@pytest.mark.parametrize(
+    ("order", "reason"), [(("deny", "exempt"), "pass_kernel"), (("exempt", "deny"), "drop_denied")]
+)
+def test_of_two_rules_for_one_prefix_the_last_counts(
+    bench: Bench, prefix: str, order: tuple[str, str], reason: str
+) -> None:
+    """In the directory as in the tries: who comes first is the writer's to say."""
+    lists = bench.lists
+    lists.replace([(ip_network(prefix), lists.classes[name]) for name in order])
+    packet = HOST6.but(source="2001:db8::1") if ":" in prefix else HOST4.but(source="198.51.100.7")
+    bench.expect(packet, reason)
+
+
 def test_many_prefixes_are_painted_once_each() -> None:
     rules = [(ip_network((0x0B000000 + number * 256, 24)), 2) for number in range(100_000)]
     directory = build_directory(rules, ask=254)

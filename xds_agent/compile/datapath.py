@@ -9,9 +9,9 @@ from typing import Any
 
 from xds_agent.compile.endpoints import load_assignment
 from xds_agent.compile.inputs import Settled
-from xds_agent.compile.known_networks import probe_networks
 from xds_agent.compile.maintenance import Windows
 from xds_agent.model import QOS_CLASSES, Health, ResolvedEndpoint, Service, Site, is_dns_name
+from xds_agent.model.known_networks import probe_networks
 from xds_agent.model.tiers import Tier
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import ACCESS_LIST, DATAPATH_SERVICE, PROTECTION, REALS, Resource
@@ -30,9 +30,6 @@ def service_resource(service: Service, tier: Tier) -> Resource:
     message = _of_listen(service)
     message.forward = pb.ECHO if tier.kind == "xdp echo" else _FORWARDS[service.forward]
     message.pass_without_real = service.when_no_real == "pass"
-    if service.packet_limit is not None:
-        message.packets_per_second = service.packet_limit.packets_per_second or 0
-        message.syn_per_second = service.packet_limit.syn_per_second or 0
     if service.health is not None:
         message.health.CopyFrom(_check(service.name, service.health))
     return Resource.of(DATAPATH_SERVICE, service.name, message)
@@ -41,7 +38,7 @@ def service_resource(service: Service, tier: Tier) -> Resource:
 def marked_resource(service: Service) -> Resource | None:
     """What XDP and tc know of a service that Envoy serves on a port of its own; None if nothing is asked of
     them."""
-    if not service.has_own_port or not (service.qos_is_given or service.bandwidth):
+    if not service.has_own_port or not (service.qos_is_given or service.bandwidth or service.packet_limit):
         return None
     message = _of_listen(service)
     message.forward = pb.KERNEL
@@ -54,12 +51,15 @@ def marked_resource(service: Service) -> Resource | None:
 def _of_listen(service: Service) -> Any:
     listen = service.listen
     assert listen is not None
+    limit = service.packet_limit
     return pb.Service(
         name=service.name,
         protocol=_PROTOCOLS[service.protocol],
         vip=listen.address == "vip",
         port=listen.port or 0,
         qos=QOS_CLASSES.index(service.qos) + 1 if service.qos_is_given else 0,
+        packets_per_second=(limit and limit.packets_per_second) or 0,
+        syn_per_second=(limit and limit.syn_per_second) or 0,
     )
 
 
@@ -132,7 +132,7 @@ def protection_resources(site: Site, denied: Iterable[Denial] = ()) -> dict[str,
     protection = site.edge.protection
     settings = pb.Protection()
     deny: tuple[str, ...] = ()
-    exempt = {*probe_networks(host.cloud for host in site.hosts.values() if host.cloud), *_own(site)}
+    exempt = {*probe_networks(host.cloud for host in site.hosts.values()), *_own(site)}
     if protection is not None:
         deny = protection.deny
         exempt.update(protection.allow, protection.operators)

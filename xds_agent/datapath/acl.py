@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from operator import itemgetter
 
 from xds_agent.datapath.layout import Layout
 from xds_agent.datapath.maps import (
@@ -40,13 +41,15 @@ class Directory:
 def build_directory(rules: Iterable[tuple[IPv4Network, int]], *, ask: int) -> Directory:
     """Paint prefixes up to /24 by growing length, then mark what lies beyond with class `ask`.
 
+    Of rules for one prefix the last one counts, as in the tries.
+
     A marked /24 whose trie knows no longer match must still find what it had before: that goes there too.
     """
     built = Directory()
     short = [
         (rule.prefixlen, int(rule.network_address), number) for rule, number in rules if rule.prefixlen <= 24
     ]
-    for length, address, number in sorted(short):
+    for length, address, number in sorted(short, key=itemgetter(0)):
         first, count = address >> 8, 1 << (24 - length)
         built.classes[first : first + count] = bytes([number]) * count
     covered: dict[int, int] = {}

@@ -6,6 +6,7 @@ from xds_agent.model.base import is_dns_name
 from xds_agent.model.problems import Problem
 from xds_agent.model.services import Service
 from xds_agent.model.site import Site, find_origin
+from xds_agent.model.tiers import tier_of
 
 LATER = "it is checked and kept, but this version does not act on it"
 
@@ -37,6 +38,12 @@ def _service_notes(site: Site, service: Service) -> Iterator[tuple[str, str]]:
         yield "rate_limit", f"rate limits of {service.protocol} services"
     if service.bandwidth is not None and (why := _not_shaped(site, service)):
         yield "bandwidth", f"bandwidth limits {why}"
+    if service.packet_limit is not None and (why := _not_shaped(site, service)):
+        yield "packet_limit", f"packet limits {why}"
+    if not service.is_http and not (tier := tier_of(site, service)).by_xdp:
+        for key in ("forward", "when_no_real"):
+            if key in service.model_fields_set:
+                yield key, f"{key} of a service of {tier.name} ({tier.why})"
 
 
 def _not_shaped(site: Site, service: Service) -> str:

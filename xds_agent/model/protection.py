@@ -24,7 +24,10 @@ class Protection(Model):
         default=(), description="Networks whose packets are dropped.", examples=[["203.0.113.0/24"]]
     )
     allow: tuple[Text, ...] = Field(
-        default=(), description="Networks exempt from `deny` and the limits.", examples=[["198.51.100.0/24"]]
+        default=(),
+        description="Networks exempt from `deny` and the limits; of a denied network within one, the longer "
+        "prefix counts.",
+        examples=[["198.51.100.0/24"]],
     )
     operators: tuple[Text, ...] = Field(
         default=(),

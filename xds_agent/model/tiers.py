@@ -60,6 +60,10 @@ def tier_of(site: Site, service: Service) -> Tier:
     if lacking := [host.name for host in site.carriers(service) if not host.has_datapath]:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         return Tier("udp_proxy", f"{lacking[0]}{more} has no datapath", "listen.address")
+    if several := [host.name for host in site.carriers(service) if len(host.interfaces) > 1]:
+        return Tier(
+            "udp_proxy", f"{several[0]} has several xdp_interfaces, and XDP balances by one", "listen.address"
+        )
     if not site.carriers(service):
         return Tier("udp_proxy", "no host with a datapath carries it", "listen.address")
     return Tier("xdp", "udp without anything that needs a proxy, and every host has a datapath")

@@ -30,7 +30,7 @@ async def deny(pipeline: Pipeline, denial: Denial, *, force: bool) -> str:
         raise Conflict(f"{denial.network} is no network", "write it as 203.0.113.0/24") from error
     inside = whom_it_shuts_out(live.site.edge, live.site.hosts, network)
     if inside and not force:
-        raise Conflict(f"{network} contains {inside}", "deny less, or insist with --force")
+        raise Conflict(f"{network} {inside}", "deny less, or insist with --force")
     kept = Denial(str(network), denial.until, denial.author, denial.reason)
     await asyncio.to_thread(_keep, pipeline, kept)
     until = f"{denial.until:%Y-%m-%d %H:%M} UTC"

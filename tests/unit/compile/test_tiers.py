@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from tests.support import golden
-from xds_agent.compile.datapath import protection_resources
+from xds_agent.compile.datapath import marked_resource, protection_resources
 from xds_agent.model import Service, load_site
 from xds_agent.model.tiers import tier_of
 from xds_agent.proto import datapath_pb2 as pb
@@ -18,9 +19,9 @@ from xds_agent.snapshot.resource import ACCESS_LIST, CLUSTER, DATAPATH_SERVICE, 
 _ENDPOINT = {"address": "10.1.0.1", "port": 5000}
 
 
-def _tier(*, interfaces: bool = True, **more: Any) -> tuple[str, str]:
+def _tier(*, interfaces: Sequence[str] = ("eth0",), **more: Any) -> tuple[str, str]:
     service = {"name": "one", "protocol": "udp", "listen": {"port": 5000}, "endpoints": [_ENDPOINT], **more}
-    edge = {"name": "edge1", "groups": ("ingress", "l4"), **({"interfaces": ["eth0"]} if interfaces else {})}
+    edge = {"name": "edge1", "groups": ("ingress", "l4"), "interfaces": list(interfaces)}
     site = load_site({"schema": 1, "edge": {}, "hosts": {"edge1": edge}, "origins": {}})
     found = tier_of(site, Service.model_validate(service))
     return found.kind, found.field
@@ -31,7 +32,8 @@ def _tier(*, interfaces: bool = True, **more: Any) -> tuple[str, str]:
     [
         ({}, "xdp", "protocol"),
         ({"tier": "l7"}, "udp_proxy", "tier"),
-        ({"interfaces": False}, "udp_proxy", "listen.address"),
+        ({"interfaces": []}, "udp_proxy", "listen.address"),
+        ({"interfaces": ["eth0", "eth1"]}, "udp_proxy", "listen.address"),
         ({"bandwidth": {"egress": "1mbit"}}, "udp_proxy", "bandwidth"),
         ({"endpoints": [{"address": "db.example.com", "port": 1}]}, "udp_proxy", "endpoints"),
         ({"protocol": "tcp"}, "tcp_proxy", "tier"),
@@ -66,6 +68,19 @@ def test_what_envoy_serves_is_shaped_beside_it_where_there_is_an_envoy() -> None
     assert "shaped" in snapshots["edge1"].of_type(CLUSTER)
     assert "shaped" not in snapshots["edge1"].of_type(REALS)
     assert "shaped" not in snapshots["l4only"].of_type(DATAPATH_SERVICE)
+
+
+def test_packet_limits_hold_in_front_of_envoy_too() -> None:
+    limited = Service.model_validate(
+        {
+            "name": "one", "protocol": "tcp", "listen": {"port": 5000}, "endpoints": [_ENDPOINT],
+            "packet_limit": {"packets_per_second": 9, "syn_per_second": 3},
+        }
+    )  # fmt: skip
+    resource = marked_resource(limited)
+    assert resource is not None
+    said = pb.Service.FromString(resource.body.value)
+    assert (said.forward, said.packets_per_second, said.syn_per_second) == (pb.KERNEL, 9, 3)
 
 
 def test_hosts_without_a_datapath_get_nothing_of_it() -> None:

@@ -88,6 +88,30 @@ def test_a_service_that_cannot_be(
     assert report(site) == [expected]
 
 
+def test_what_is_balanced_has_one_interface(site: Document, report: Report) -> None:
+    """XDP sends by the interface a packet came by: a backend behind another one would get nothing."""
+    site["hosts"]["edge1"]["interfaces"] = ["eth0", "eth1"]
+    site["edge"]["services"].append(_service())
+    assert report(site) == [
+        "services[db].listen: clients and backends share one interface, and xdp_interfaces of edge1 names "
+        "eth0, eth1; name the one of both, or write tier: l7"
+    ]
+    site["edge"]["services"][-1] = _service(tier="l7")
+    assert report(site) == []
+
+
+def test_keys_of_xdp_without_a_part_in_what_envoy_serves_are_said(site: Document) -> None:
+    site["edge"]["services"].append(
+        _service(tier="l7", forward="gue", when_no_real="pass", packet_limit={"packets_per_second": 9})
+    )
+    notes = [f"{one.path}: {one.message}" for one in load_site(site).not_acted_on if "[db]" in one.path]
+    assert notes == [
+        f"services[db].{key}: {key} of a service of Envoy's tcp_proxy (tier: l7 asks for it): it is checked "
+        "and kept, but this version does not act on it"
+        for key in ("forward", "when_no_real")
+    ]
+
+
 def test_the_vip_is_apart_from_what_envoy_listens_on(site: Document, report: Report) -> None:
     site["edge"]["services"].append(_service(listen={"address": "vip", "port": 7000}))
     assert report(site) == []
@@ -143,6 +167,12 @@ def test_tenants_meet_on_hosts_without_envoy_too(site: Document, report: Report)
             "meant, name 192.0.2.0/24 under protection.deny_anyway too",
         ),
         (
+            {"deny": ["169.254.0.0/16", "169.254.169.254/32"]},
+            "protection.deny[1]: 169.254.169.254/32 is among health probes and metadata of a cloud in use "
+            "(169.254.169.254/32); take it out; if it is meant, name 169.254.169.254/32 under "
+            "protection.deny_anyway too",
+        ),
+        (
             {"deny_anyway": ["192.0.2.0/24"]},
             "protection.deny_anyway[0]: 192.0.2.0/24 is not denied; remove it, or write it under deny too",
         ),
@@ -153,6 +183,27 @@ def test_nobody_is_shut_out_by_mistake(
 ) -> None:
     site["edge"]["protection"] = protection
     assert report(site) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("cloud", "deny", "expected"),
+    [
+        (
+            "gcp", "35.191.7.0/24",
+            "35.191.7.0/24 is among health probes and metadata of a cloud in use (35.191.0.0/16)",
+        ),
+        ("gcp", "35.0.0.0/8", ""),
+        ("aws", "168.63.129.16/32", ""),
+        ("aws", "10.77.0.9/32", "10.77.0.9/32 contains host edge1 (10.77.0.9)"),
+    ],
+)  # fmt: skip
+def test_probes_of_the_clouds_in_use_and_private_addresses_count_too(
+    site: Document, report: Report, cloud: str, deny: str, expected: str
+) -> None:
+    """A wider denial leaves probes exempt: the longest prefix decides."""
+    site["hosts"]["edge1"] |= {"cloud": cloud, "private_address": "10.77.0.9"}
+    site["edge"]["protection"] = {"deny": [deny]}
+    assert [line.split(": ")[1].split(";")[0] for line in report(site)] == ([expected] if expected else [])
 
 
 def test_what_is_meant_is_taken(site: Document, report: Report) -> None:

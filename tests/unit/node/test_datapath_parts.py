@@ -16,7 +16,7 @@ from xds_agent.node.datapath.replay import frames_of, headers_of
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
 from xds_agent.node.datapath.wanted import Front, RealKey, Wanted, WantedReal, wanted_of
 from xds_agent.proto import datapath_pb2 as pb
-from xds_agent.snapshot.resource import DATAPATH_SERVICE, EMPTY, Resource, Snapshot
+from xds_agent.snapshot.resource import ACCESS_LIST, DATAPATH_SERVICE, EMPTY, Resource, Snapshot
 
 OWN, VIP = ip_address("10.0.0.1"), ip_address("203.0.114.1")
 
@@ -59,6 +59,21 @@ def test_a_vip_belongs_to_the_service_that_names_it() -> None:
 def test_nothing_wanted_of_a_host_without_resources() -> None:
     """But which addresses are its own, vips too, it has to know: what else comes, it forwards."""
     assert wanted_of(EMPTY, own=[OWN], vips=[VIP]) == Wanted(own=frozenset({OWN, VIP}))
+
+
+def test_what_is_exempt_stays_so_where_a_list_denies_the_very_same_network() -> None:
+    """And what was denied by hand goes before: there it takes --force."""
+    same = pb.AccessList(ipv4=ip_address("10.0.0.77").packed + bytes([32]))
+    made = []
+    for name in ("exempt", "deny"):
+        same.name = name
+        made.append(Resource.of(ACCESS_LIST, name, same))
+    same.timed.add(network="10.0.0.77/32", until=100)
+    for lists in (made, made[::-1]):
+        rules = wanted_of(Snapshot.of(lists, number=1), own=[OWN], vips=[]).rules
+        assert [kind for _, kind in rules] == ["deny", "exempt"]
+    timed = wanted_of(Snapshot.of([Resource.of(ACCESS_LIST, "deny", same)], number=1), own=[OWN], vips=[])
+    assert timed.rules_at(99.0)[-1] == (ip_network("10.0.0.77/32"), "deny")
 
 
 def test_what_is_denied_by_hand_ends_by_itself() -> None:

@@ -9,10 +9,12 @@ from ipaddress import IPv4Network, IPv6Network
 from xds_agent.model.base import is_dns_name
 from xds_agent.model.checks.context import Context
 from xds_agent.model.edge import Edge
+from xds_agent.model.known_networks import probe_networks
 from xds_agent.model.ports import NAT_PORTS
 from xds_agent.model.protection import Protection
 from xds_agent.model.services import Service
 from xds_agent.model.site import Host
+from xds_agent.model.tiers import tier_of
 
 Network = IPv4Network | IPv6Network
 _DATAPATH_ONLY = ("tier", "forward", "when_no_real", "packet_limit")
@@ -53,6 +55,8 @@ def _check_service(context: Context, path: str, service: Service) -> None:
         fix = "give a host of group l4 that carries its tenant the variable xdp_interfaces"
         context.add(f"{path}.{key}", f"no host with a datapath carries tenant {service.tenant}", fix)
         return
+    if tier_of(context.site, service).kind == "xdp":
+        _check_one_interface(context, path, service, carriers)
     if service.tier == "l4" and (needs := service.needs_proxy) is not None:
         field, why = needs
         context.add(f"{path}.{field}", f"needs a proxy ({why}), and tier is l4", f"remove {field}, or tier")
@@ -64,6 +68,16 @@ def _check_service(context: Context, path: str, service: Service) -> None:
         _check_dsr(context, path, service, {host.cloud for host in carriers})
     if service.forward != "nat":
         _check_same_port(context, path, service)
+
+
+def _check_one_interface(context: Context, path: str, service: Service, carriers: Iterable[Host]) -> None:
+    """XDP sends what it balances by the interface it came by; out of another one's sight it would be lost."""
+    for host in carriers:
+        if len(host.interfaces) > 1:
+            words = f"clients and backends share one interface, and xdp_interfaces of {host.name} names "
+            fix = "name the one of both, or write tier: l7"
+            context.add(f"{path}.listen", f"{words}{', '.join(host.interfaces)}", fix)
+            return
 
 
 def _check_icmp(context: Context, path: str, service: Service) -> None:
@@ -139,13 +153,14 @@ def _check_protection(context: Context) -> None:
     if not deny:
         return
     inside = sorted(_addresses(context.edge, context.hosts))
+    clouds = {host.cloud for host in context.hosts.values()}
     for at, text in enumerate(protection.deny):
         network = deny.get(text)
         if network is None or text in meant:
             continue
-        if found := _operators(protection, network) or _within(network, inside):
+        if found := _operators(protection, network) or _within(network, inside) or _probes(network, clouds):
             fix = f"take it out; if it is meant, name {text} under protection.deny_anyway too"
-            context.add(f"protection.deny[{at}]", f"{text} contains {found}", fix)
+            context.add(f"protection.deny[{at}]", f"{text} {found}", fix)
 
 
 def _networks(texts: Iterable[str]) -> Iterator[tuple[str, Network]]:
@@ -158,20 +173,31 @@ def _networks(texts: Iterable[str]) -> Iterator[tuple[str, Network]]:
 
 
 def whom_it_shuts_out(edge: Edge, hosts: Mapping[str, Host], network: Network) -> str:
-    """Whom a host cannot do without and denying `network` would shut out, in words; "" for nobody."""
+    """Whom a host needs and denying `network` would shut out, as "contains host edge1 (10.0.0.1)"."""
     operators = _operators(edge.protection, network) if edge.protection is not None else ""
-    return operators or _within(network, sorted(_addresses(edge, hosts)))
+    inside = operators or _within(network, sorted(_addresses(edge, hosts)))
+    return inside or _probes(network, {host.cloud for host in hosts.values()})
 
 
 def _operators(protection: Protection, network: Network) -> str:
     found = (name for name, one in _networks(protection.operators) if _meet(network, one))
-    return next((f"operators' network {name}" for name in found), "")
+    return next((f"contains operators' network {name}" for name in found), "")
+
+
+def _probes(network: Network, clouds: Iterable[str | None]) -> str:
+    """A denial that is wider leaves them exempt: the longest prefix decides."""
+    for name, one in _networks(probe_networks(clouds)):
+        if one.version == network.version and network.subnet_of(one):  # type: ignore[arg-type]
+            return f"is among health probes and metadata of a cloud in use ({name})"
+    return ""
 
 
 def _addresses(edge: Edge, hosts: Mapping[str, Host]) -> Iterator[tuple[int, int, str]]:
     """(IP version, address, whose it is in words) of everybody a host cannot do without."""
     for name in sorted(hosts):
-        yield from _address(hosts[name].address, f"host {name}")
+        host = hosts[name]
+        for text in dict.fromkeys((host.address, host.private_address, host.interconnect_endpoint)):
+            yield from _address(text, f"host {name}")
     for service in edge.services:
         for endpoint in service.endpoints:
             yield from _address(endpoint.address, f"a backend of {service.name}")
@@ -193,7 +219,7 @@ def _within(network: Network, addresses: list[tuple[int, int, str]]) -> str:
         return ""
     version, address, words = addresses[at]
     inside = version == network.version and address <= int(network.broadcast_address)
-    return words if inside else ""
+    return f"contains {words}" if inside else ""
 
 
 def _meet(one: Network, other: Network) -> bool:

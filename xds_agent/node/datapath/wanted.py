@@ -102,7 +102,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Everything, by name."""
+    """Everything, by name. Of rules for one network the last one counts."""
 
     services: Mapping[str, WantedService] = field(default_factory=dict)
     limits: Limits = Limits()
@@ -112,7 +112,7 @@ class Wanted:
     """Addresses of this host's interfaces, and its vips."""
 
     def rules_at(self, now: float) -> list[tuple[Network, Class]]:
-        """Rules that hold at a time: what was denied by hand ends by itself."""
+        """Rules that hold at a time: what was denied by hand goes before all else, and ends by itself."""
         current: list[tuple[Network, Class]] = [(net, "deny") for net, until in self.timed if until > now]
         return [*self.rules, *current]
 
@@ -162,6 +162,8 @@ def wanted_of(snapshot: Snapshot, *, own: Iterable[Address], vips: Iterable[Addr
         kind: Class = "exempt" if said.name == "exempt" else "deny"
         rules += [(network, kind) for network in _networks(said)]
         timed += [(ipaddress.ip_network(one.network), one.until) for one in said.timed]
+    # Probes of clouds and the site's own hosts stay exempt, whatever list names them too.
+    rules.sort(key=lambda rule: rule[1] == "exempt")
     return Wanted(services, limits, tuple(rules), tuple(timed), frozenset(everywhere))
 
 

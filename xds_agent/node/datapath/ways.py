@@ -59,7 +59,7 @@ class Ways:
         if hop.index not in self.indices:
             return (
                 f"service {one.name}: real {address} is reached over another interface than "
-                f"those of the datapath; name that one in xdp_interfaces, or serve it by tier: l7"
+                f"those of the datapath; name that one alone in xdp_interfaces, or serve it by tier: l7"
             )
         if one.forward == "dsr" and hop.gateway is not None:
             return (

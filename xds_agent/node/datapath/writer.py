@@ -230,6 +230,7 @@ class Writer:
             return Service(
                 id=self.services.take(one.name), address=front.address, port=front.port,
                 protocol=front.protocol, bytes=byte_rate(one.ingress_bits),
+                packets=rate(one.packets_per_second), syns=rate(one.syn_per_second),
             )  # fmt: skip
         forward = one.forward
         if forward == "echo" and one.reals and not eligible(one.reals, able):

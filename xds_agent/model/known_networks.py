@@ -16,9 +16,9 @@ _OF_CLOUD = {
 }
 
 
-def probe_networks(clouds: Iterable[str]) -> tuple[str, ...]:
+def probe_networks(clouds: Iterable[str | None]) -> tuple[str, ...]:
     """Networks of the clouds named, sorted."""
     found = set(_EVERYWHERE)
     for cloud in clouds:
-        found.update(_OF_CLOUD.get(cloud, ()))
+        found.update(_OF_CLOUD.get(cloud or "", ()))
     return tuple(sorted(found))
