@@ -79,6 +79,7 @@ wheel:
   type: dict
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -87,7 +88,8 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -249,9 +251,23 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
+@contextmanager
+def alone(cache_dir: Path) -> Iterator[None]:
+    """One playbook of this controller at a time makes archives; whoever waits finds them made."""
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with (cache_dir / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
 def prepare(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     """Make what is missing; the module's answer. Raises WheelhouseError."""
     cache = Path(params["cache_dir"])
+    with nullcontext() if check else alone(cache):
+        return _prepare(params, cache, check=check)
+
+
+def _prepare(params: dict[str, Any], cache: Path, *, check: bool) -> dict[str, Any]:
     local = Path(params["local_dir"]) if params["local_dir"] else None
     try:
         requirements = "".join(Path(path).read_text(encoding="utf-8") for path in params["requirements"])
@@ -260,8 +276,6 @@ def prepare(params: dict[str, Any], *, check: bool) -> dict[str, Any]:
     key = key_of([FORM.encode(), requirements.encode()])
     made: list[str] = []
     archives = {}
-    if not check:
-        cache.mkdir(parents=True, exist_ok=True)
     for platform in sorted(set(params["platforms"])):
         path = cache / f"{params['name']}-{key}-{platform}.tar"
         if not ready(path):

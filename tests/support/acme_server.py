@@ -46,12 +46,12 @@ def pebble_binary() -> Path:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         module = "github.com/letsencrypt/pebble/v2/cmd/pebble"
-        build = subprocess.run(
-            [go, "build", "-o", f"{target}.new", module], cwd=SOURCE, capture_output=True, text=True
-        )
+        # Under a name of its own: another worker may be building it too.
+        fresh = Path(f"{target}.{os.getpid()}")
+        build = subprocess.run([go, "build", "-o", fresh, module], cwd=SOURCE, capture_output=True, text=True)
         if build.returncode:
             pytest.skip(f"Pebble does not build here: {build.stderr.strip()[-200:]}")
-        Path(f"{target}.new").replace(target)
+        fresh.replace(target)
     return target
 
 

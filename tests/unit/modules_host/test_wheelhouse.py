@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,26 @@ def test_a_ready_archive_is_used(tmp_path: Path) -> None:
     answer = wheelhouse.prepare(given(tmp_path), check=False)
     assert not answer["changed"]
     assert answer["archives"]["x86_64-3.11"] == {"path": str(path), "sha256": wheelhouse.digest(path)}
+
+
+def test_of_two_playbooks_at_once_one_makes_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, both = [], threading.Barrier(2)
+
+    def make_archive(path: Path, requirements: str, platform: str) -> None:
+        made.append(path.name)
+        # Where the other one were let in too, they would meet here.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.5)
+        ready_archive(path.parent, path.name)
+
+    monkeypatch.setattr(wheelhouse, "make_archive", make_archive)
+    given(tmp_path)
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda _: wheelhouse.prepare(given(tmp_path), check=False), range(2)))
+    assert len(made) == 1
+    assert sorted(answer["changed"] for answer in answers) == [False, True]
 
 
 def test_a_damaged_archive_is_not_ready(tmp_path: Path) -> None:
