@@ -21,7 +21,7 @@ const volatile struct features features = {.acl = 1,
                                            .balance = 1,
                                            .nat = 1,
                                            .sampling = 1,
-                                           .limit_mask = 65535,
+                                           .limit_mask = 32767,
                                            .nat_first_port = 20000,
                                            .nat_sets = 1596};
 
@@ -50,10 +50,10 @@ const volatile struct vocabulary vocabulary = {};
 static __always_inline enum reason protect(const struct packet *packet, const struct service *service,
                                            const struct settings *settings) {
     enum reason exemption = exempt(packet);
+    __u64 now_ns;
     if (exemption == PASS_SSH) {
-        if (features.limit &&
-            !source_conforms(packet, LIMIT_SSH, &settings->ssh_packets, bpf_ktime_get_coarse_ns(),
-                             features.limit_seed, features.limit_mask))
+        if (features.limit && !source_conforms(packet, LIMIT_SSH, &settings->ssh_packets, settings, &now_ns,
+                                               features.limit_seed, features.limit_mask))
             return DROP_SSH_RATE;
         return PASS_SSH;
     }
@@ -69,14 +69,13 @@ static __always_inline enum reason protect(const struct packet *packet, const st
         }
     }
     if (features.limit) {
-        __u64 now = bpf_ktime_get_coarse_ns();
         bool opens = opens_connection(packet);
         if (!source_conforms(packet, opens ? LIMIT_SYNS : LIMIT_PACKETS,
-                             opens ? &settings->source_syns : &settings->source_packets, now,
+                             opens ? &settings->source_syns : &settings->source_packets, settings, &now_ns,
                              features.limit_seed, features.limit_mask))
             return opens ? DROP_SYN_RATE : DROP_SOURCE_RATE;
         if (service)
-            return service_conforms(service, packet, opens, now);
+            return service_conforms(service, packet, opens, now_ns);
     }
     return PARSED;
 }
@@ -168,6 +167,8 @@ int xdp_main(struct xdp_md *ctx) {
         return XDP_PASS;
     struct packet packet = {};
     enum reason reason = parse(ctx, &packet);
+    if (reason == PARSED && features.limit)
+        fetch_cells(&packet, features.limit_seed, features.limit_mask);
     if (features.sampling && anybody_reads(readers))
         take_sample(ctx, &packet, readers);
     if (reason == PARSED) {

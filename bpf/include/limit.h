@@ -1,7 +1,8 @@
 /* Stage: rate limits by GCRA (a leaky bucket in one number, changed by compare and exchange). Sources share a
  * fixed table without keys: nothing is inserted, so no flood can evict anybody. A source owns two cells of
  * one cache line and passes while either has room; an innocent suffers only where both are shared with
- * abusers. */
+ * abusers. Of floods from everywhere that line is in no cache, and fetching it is the stage's price: it is
+ * asked for as soon as the source is known, and needed a few stages later. */
 #pragma once
 #include "maps.h"
 #include "packet.h"
@@ -39,26 +40,60 @@ static __always_inline bool conforms_bytes(__u64 *cell, __u64 now, const struct 
     return takes(cell, now, limit, packet->frame_length * limit->interval_ns >> 10);
 }
 
-/* IPv6 sources are limited by /64: that is what one customer has. */
-static __always_inline __u32 source_hash(const struct packet *packet, __u32 salt, __u32 seed) {
-    __u32 key = packet->version == 4 ? packet->source.words[0] : ~fold(packet->source.halves[0]);
-    return mix(key ^ salt ^ seed);
+/* `old` was read before `now`, so no writer's clock is ahead of ours, and what is further ahead than a full
+ * bucket is a cell that was idle for so long that the clock went round. After a lost race neither holds: the
+ * cell is new, and its writer may have read the clock before us or after. */
+static __always_inline bool takes_cell(__u32 *cell, __u32 old, __u32 now, const struct source_limit *limit,
+                                       __u32 full) {
+    __u32 ahead = old - now;
+    if (ahead > full)
+        ahead = 0;
+    if (ahead > limit->burst)
+        return false;
+    __u32 seen = __sync_val_compare_and_swap(cell, old, now + ahead + limit->interval);
+    if (seen == old)
+        return true;
+    ahead = (__s32)(seen - now) > 0 ? seen - now : 0;
+    return ahead <= limit->burst &&
+           __sync_val_compare_and_swap(cell, seen, now + ahead + limit->interval) == seen;
 }
 
-static __always_inline bool source_conforms(const struct packet *packet, enum limit_kind kind,
-                                            const struct limit *limit, __u64 now, __u32 seed, __u32 mask) {
-    if (!limit->interval_ns)
-        return true;
-    __u32 hash = source_hash(packet, kind, seed), row = hash & mask;
-    /* The cells come from a second round: the row used up the good bits of the first. */
-    __u32 pair = mix(hash), first = pair & 7, second = (first + 1 + ((pair >> 3 & 0xff) * 7 >> 8)) & 7;
+/* IPv6 sources are limited by /64: that is what one customer has. All kinds of limits share a block. */
+static __always_inline __u32 source_hash(const struct packet *packet, __u32 seed) {
+    __u32 key = packet->version == 4 ? packet->source.words[0] : ~fold(packet->source.halves[0]);
+    return mix(key ^ seed);
+}
+
+/* The processor goes on while the line comes: it waits for loads and exchanges, but not for a store. */
+static __always_inline void fetch_cells(const struct packet *packet, __u32 seed, __u32 mask) {
+    __u32 row = source_hash(packet, seed) & mask;
     struct limit_block *block = bpf_map_lookup_elem(&limit_blocks, &row);
-    if (!block)
+    if (block)
+        *(volatile __u32 *)&block->touched = 0;
+}
+
+/* `now_ns` becomes what the clock said. */
+static __always_inline bool source_conforms(const struct packet *packet, enum limit_kind kind,
+                                            const struct source_limit *limit, const struct settings *settings,
+                                            __u64 *now_ns, __u32 seed, __u32 mask) {
+    __u32 hash = source_hash(packet, seed), row = hash & mask;
+    struct limit_block *block = bpf_map_lookup_elem(&limit_blocks, &row);
+    if (!limit->interval || !block) {
+        *now_ns = bpf_ktime_get_coarse_ns();
         return true;
+    }
+    /* From a second round: the row used up the good bits of the first. */
+    __u32 pair = mix(hash ^ kind), first = (pair & 0xffff) * LIMIT_CELLS >> 16;
+    __u32 second = first + 1 + ((pair >> 16) * (LIMIT_CELLS - 1) >> 16);
+    if (second >= LIMIT_CELLS)
+        second -= LIMIT_CELLS;
+    __u32 *one = &block->cells[first & 15], *other = &block->cells[second & 15];
+    __u32 here = *(volatile __u32 *)one, there = *(volatile __u32 *)other;
+    *now_ns = bpf_ktime_get_coarse_ns();
+    __u32 now = *now_ns >> (settings->source_shift & 63), full = settings->source_full;
     /* Both are charged, always: they stay in step, and their sum lets no more through than one. */
-    bool here = conforms(&block->cells[first], now, limit),
-         there = conforms(&block->cells[second], now, limit);
-    return here | there;
+    bool conforms_here = takes_cell(one, here, now, limit, full);
+    return takes_cell(other, there, now, limit, full) | conforms_here;
 }
 
 /* PARSED, or why not. */

@@ -58,7 +58,7 @@ struct {
 /* Mappable arrays begin at a page, so that a block is one cache line and not parts of two. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, 65536); /* sized at load, with features.limit_mask */
+    __uint(max_entries, 32768); /* sized at load, with features.limit_mask */
     __uint(map_flags, BPF_F_MMAPABLE);
     __type(key, __u32);
     __type(value, struct limit_block);

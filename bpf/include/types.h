@@ -31,6 +31,13 @@ struct limit {
     __u64 burst_ns;
 };
 
+/* The same for a source, whose cells are 32 bits wide: in units of 2^source_shift ns. interval 0: no limit.
+ */
+struct source_limit {
+    __u32 interval;
+    __u32 burst;
+};
+
 enum setting_flag {
     SETTING_MONITOR = 1, /* decide and count, but let pass what would be dropped */
 };
@@ -50,9 +57,11 @@ struct settings {
     __u16 nat_closing_s; /* closed by both sides or reset */
     __u32 padding;
     union address nat_source6;
-    struct limit source_packets;
-    struct limit source_syns;
-    struct limit ssh_packets;
+    struct source_limit source_packets;
+    struct source_limit source_syns;
+    struct source_limit ssh_packets;
+    __u32 source_shift;
+    __u32 source_full; /* interval and burst of the largest of these: no cell is further ahead of the clock */
     struct limit cookies_above; /* connection requests to the host's own services; beyond it cookies answer */
     __u64 cookie_key[2];
 };
@@ -97,10 +106,13 @@ struct prefix6 {
     __u8 address[16]; /* not `union address`: its alignment would leave a hole */
 };
 
-/* One cache line: whatever a source needs is fetched at once. A cell holds the time (ns, coarse clock) at
- * which its bucket is empty again. */
+/* One cache line: whatever a source needs is fetched at once. A cell holds the time (coarse clock, in units
+ * of 2^source_shift ns, modulo 2^32) at which its bucket is empty again. `touched` means nothing: writing it
+ * fetches the line. */
+#define LIMIT_CELLS 15
 struct limit_block {
-    __u64 cells[8];
+    __u32 cells[LIMIT_CELLS];
+    __u32 touched;
 };
 
 struct service_cell {

@@ -104,7 +104,7 @@ def test_objects_that_cannot_be_loaded(program: Path, tmp_path: Path) -> None:
 
 
 def test_a_refusal_of_the_verifier_is_quoted(program: Path, tmp_path: Path) -> None:
-    careless = changed(program, tmp_path, "limit.h", "    if (!block)\n        return true;\n", "")
+    careless = changed(program, tmp_path, "acl.h", "    if (!classes)\n        return ACL_NONE;\n", "")
     with pytest.raises(OSError, match="map_value_or_null"):
         load(careless, sizes=SMALL)
 

@@ -14,7 +14,7 @@ from tests.bpf.conftest import Loader
 from tests.bpf.support.bench import BACKENDS, LIMIT_SEED, LOCAL, VIP4, WEB, Bench
 from tests.bpf.support.packets import ACK, ICMPV6, SYN, TCP, UDP, Packet
 from xds_agent.datapath.acl import build_directory
-from xds_agent.datapath.limit import Rate, tick_ns
+from xds_agent.datapath.limit import Rate, source_parameters, tick_ns
 from xds_agent.datapath.program import Features
 from xds_agent.datapath.services import Service
 
@@ -119,6 +119,29 @@ def test_a_source_gets_its_burst_and_no_more(bench: Bench, base: Packet, burst: 
         bench.expect(base, "drop_source_rate")
     other = base.but(source="198.51.100.99" if base.version == 4 else "2001:db8:0:9::7")
     bench.expect(other, "pass_kernel")
+
+
+def test_a_cell_that_was_idle_while_the_clock_went_round_is_an_empty_bucket(bench: Bench) -> None:
+    """No time of the past shuts anybody out, whatever 32 bits make of it."""
+    rate = burst_of(3)
+    bench.configure(source_packets=rate)
+    parameters, table = source_parameters({"packets": rate}), bench.generation.maps["limit_blocks"]
+    full, shift = parameters["source_full"], parameters["source_shift"]
+    now = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) >> shift) & 0xFFFFFFFF
+
+    def age(cell: int) -> None:
+        for row in range(bench.generation.sizes.limit_blocks):
+            table.put(row, {"cells": [cell & 0xFFFFFFFF] * 15, "touched": 0})
+
+    for ahead, reason in [
+        (full - 100, "drop_source_rate"),
+        (full + 100, "pass_kernel"),
+        (1 << 31, "pass_kernel"),
+        ((1 << 32) - 100, "pass_kernel"),
+        (0, "pass_kernel"),
+    ]:
+        age(now + ahead)
+        bench.expect(HOST4, reason)
 
 
 def test_an_ipv6_customer_is_a_64(bench: Bench) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import struct
 from collections import Counter
+from ipaddress import IPv4Address
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xds_agent.datapath.limit import Rate, tick_ns
+from tests.bpf.support.hashing import limit_cells
+from xds_agent.datapath.limit import Rate, source_parameters, tick_ns
 from xds_agent.datapath.maglev import SLOTS, Ring, populate
+from xds_agent.datapath.program import Sizes
 
 REALS = {number: (f"10.1.0.{number}", 1) for number in range(1, 21)}
 
@@ -96,6 +100,48 @@ def test_a_slot_that_ever_moved_stays_marked(tables: list[list[int]]) -> None:
 def test_rates_become_intervals() -> None:
     assert Rate(1000).parameters() == {"interval_ns": 1_000_000, "burst_ns": tick_ns()}
     assert Rate(1000, burst=11).parameters()["burst_ns"] == 10_000_000 + tick_ns()
+
+
+RATES = st.builds(Rate, st.floats(0.001, 1e9), burst=st.integers(1, 10**10))
+
+
+@given(st.dictionaries(st.sampled_from(["packets", "syns", "ssh"]), st.none() | RATES, min_size=1))
+def test_a_sources_cell_lets_no_more_through_than_the_rate_says(rates: dict[str, Rate | None]) -> None:
+    """In whole units of a 32-bit cell: never faster, and no bucket that it cannot hold."""
+    found = source_parameters(rates)
+    shift, full = found["source_shift"], found["source_full"]
+    assert full < 1 << 30
+    for name, rate in rates.items():
+        interval, burst = found[name]["interval"], found[name]["burst"]
+        if rate is None:
+            assert not interval
+            continue
+        assert rate.parameters()["interval_ns"] <= interval << shift
+        assert burst // interval <= rate.burst - 1 + (tick_ns() >> shift)
+        assert interval + burst <= full
+
+
+@given(st.floats(1, 1e6), st.floats(1, 1e6), st.floats(1, 1e4))
+def test_rates_of_real_life_are_kept_to_two_per_cent(packets: float, syns: float, ssh: float) -> None:
+    """A tenth of a second at once, as hosts are told."""
+    per_second = {"packets": packets, "syns": min(syns, packets), "ssh": min(ssh, packets)}
+    rates = {name: Rate(one, burst=max(1, int(one / 10))) for name, one in per_second.items()}
+    found = source_parameters(rates)
+    for name, rate in rates.items():
+        exact = rate.parameters()["interval_ns"]
+        assert exact <= found[name]["interval"] << found["source_shift"] <= 1.02 * exact
+
+
+def test_ten_thousand_abusers_shut_out_few_innocents() -> None:
+    """Of sources that share both cells with abusers; by default sizes."""
+    chance = random.Random(5)
+    blocks: dict[int, set[int]] = {}
+    for source in (str(IPv4Address(chance.getrandbits(32))) for _ in range(10_000)):
+        block, *cells = limit_cells(source, 0x243F6A88, 0x5EED, Sizes().limit_blocks - 1)
+        blocks.setdefault(block, set()).update(cells)
+    innocents = [str(IPv4Address(chance.getrandbits(32))) for _ in range(100_000)]
+    places = [limit_cells(source, 0x243F6A88, 0x5EED, Sizes().limit_blocks - 1) for source in innocents]
+    assert sum({one, other} <= blocks.get(block, set()) for block, one, other in places) <= 600
 
 
 @pytest.mark.parametrize("rate", [Rate(0), Rate(-1), Rate(2e9), Rate(10, burst=0)])

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _SECOND_NS = 1_000_000_000
 _CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; the time module has no name for it
 _BYTES = 1024
 NO_LIMIT = {"interval_ns": 0, "burst_ns": 0}
+# The shortest interval is that many units of the sources' clock: rates are exact to a thousandth ...
+_INTERVAL_BITS = 11
+# ... unless a full bucket would then be much of what a cell can say: when the clock has gone round, an idle
+# cell seems that full by chance. A sixtieth is the least that is given up for it.
+_FULL_BITS, _FULL_MOST_BITS, _INTERVAL_LEAST = 26, 30, 60
+_BURST_MOST = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,33 @@ class Rate:
             raise ValueError(f"a rate of {self.per_second} per second is not between 0 and {most:,}")
         if self.burst < 1:
             raise ValueError(f"a burst of {self.burst} would let nothing pass")
+
+
+def source_parameters(rates: Mapping[str, Rate | None]) -> dict[str, int | dict[str, int]]:
+    """What the program needs for limits of sources, by name, for struct settings.
+
+    Their cells are 32 bits wide and shared by all of these limits, so all are in units of one clock.
+    What does not fit into whole units is the stricter for it. Raises ValueError.
+    """
+    exact = {name: rate.parameters()["interval_ns"] for name, rate in rates.items() if rate}
+    shortest = min(exact.values(), default=1)
+    shift = max(0, shortest.bit_length() - _INTERVAL_BITS)
+    while True:
+        found = {name: _in_units(rate, shift) for name, rate in rates.items()}
+        full = max(one["interval"] + one["burst"] for one in found.values())
+        fits = full >> _FULL_BITS == 0 or shortest >> shift < _INTERVAL_LEAST
+        if fits and full >> _FULL_MOST_BITS == 0:
+            return {**found, "source_shift": shift, "source_full": full}
+        shift += 1
+
+
+def _in_units(rate: Rate | None, shift: int) -> dict[str, int]:
+    if rate is None:
+        return {"interval": 0, "burst": 0}
+    interval = -(-rate.parameters()["interval_ns"] >> shift)
+    # More packets at once than a cell can count are no limit anybody would notice.
+    packets = min(rate.burst, _BURST_MOST)
+    return {"interval": interval, "burst": (packets - 1) * interval + (tick_ns() >> shift)}
 
 
 def tick_ns() -> int:

@@ -38,7 +38,7 @@ class Sizes:
 
     services: int = 1024
     reals: int = 4096
-    limit_blocks: int = 65536
+    limit_blocks: int = 32768
     flows: int = 65536
     nat_first_port: int = 20000
     nat_ports: int = 12768

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from xds_agent.datapath.layout import Layout
-from xds_agent.datapath.limit import NO_LIMIT, Rate
+from xds_agent.datapath.limit import NO_LIMIT, Rate, source_parameters
 from xds_agent.datapath.maglev import SLOTS, Ring
 from xds_agent.datapath.maps import ARRAY, BPF_F_MMAPABLE, Map, create_map, mapped, open_map
 from xds_agent.datapath.program import Generation
@@ -117,9 +117,13 @@ class Tables:
                 "flow_idle_s": settings.flow_idle_s,
                 "tunnel_source4": int(settings.tunnel_source4),
                 "tunnel_source6": settings.tunnel_source6.packed,
-                "source_packets": _limit(settings.source_packets),
-                "source_syns": _limit(settings.source_syns),
-                "ssh_packets": _limit(settings.ssh_packets),
+                **source_parameters(
+                    {
+                        "source_packets": settings.source_packets,
+                        "source_syns": settings.source_syns,
+                        "ssh_packets": settings.ssh_packets,
+                    }
+                ),
                 "nat_source4": int(settings.nat_source4),
                 "nat_source6": settings.nat_source6.packed,
                 "nat_new_s": settings.nat_new_s,

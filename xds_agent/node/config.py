@@ -95,7 +95,7 @@ class DatapathConfig(_Part):
     balance_seed: int = Field(default=0, ge=0)
     services: int = Field(default=1024, ge=2)
     reals: int = Field(default=4096, ge=2)
-    limit_blocks: int = Field(default=65_536, ge=1)
+    limit_blocks: int = Field(default=32_768, ge=1)
     flows: int = Field(default=65_536, ge=1)
     # A change after which control or the gateway is silent for so long is taken back.
     confirm_s: float = Field(default=10.0, gt=0)

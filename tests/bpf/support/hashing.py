@@ -46,10 +46,10 @@ def limit_cells(source: str, salt: int, seed: int, mask: int) -> tuple[int, int,
     """Block and the two cells in it that a source owns."""
     packed = ip_address(source).packed
     key = _in_memory(packed) if len(packed) == 4 else ~fold(_in_memory(packed[:8])) & _32
-    value = mix(key ^ salt ^ seed)
-    pair = mix(value)
-    first = pair & 7
-    return value & mask, first, (first + 1 + ((pair >> 3 & 0xFF) * 7 >> 8)) & 7
+    value = mix(key ^ seed)
+    pair = mix(value ^ salt)
+    first = (pair & 0xFFFF) * 15 >> 16
+    return value & mask, first, (first + 1 + ((pair >> 16) * 14 >> 16)) % 15
 
 
 def address_hash(address: str) -> int:
