@@ -155,6 +155,6 @@ def test_a_slot_that_went_and_came_back_still_knows_whose_its_old_flows_are() ->
     ring = Ring([1, 1])
     ring.step([2, 1])
     ring.step([1, 3])
-    assert (ring.current, ring.previous, list(ring.moved)) == ([1, 3], [1, 1], [1, 1])
+    assert [list(one) for one in (ring.current, ring.previous, ring.moved)] == [[1, 3], [1, 1], [1, 1]]
     ring.step([4, 3])
-    assert ring.previous == [1, 1]
+    assert list(ring.previous) == [1, 1]

@@ -13,7 +13,7 @@ import pytest
 from tests.bpf.conftest import Loader
 from xds_agent.datapath import services
 from xds_agent.datapath.drain import IDLE_S
-from xds_agent.datapath.maglev import Ring
+from xds_agent.datapath.maps import Map
 from xds_agent.datapath.services import Settings
 from xds_agent.node.datapath.numbers import MapFull
 from xds_agent.node.datapath.rings import RingFiles
@@ -41,7 +41,7 @@ def writer(loaded: Loader, tmp_path: Path) -> Writer:
 
 
 def moved(writer: Writer) -> int:
-    return sum(sum(ring.moved) for ring in writer.rings.values())
+    return sum(ring.moved for ring in writer.rings.placed.values())
 
 
 @pytest.mark.parametrize(("protocol", "idle_s"), [(TCP, IDLE_S), (UDP, Settings().flow_idle_s)])
@@ -96,20 +96,27 @@ def test_a_ring_that_could_not_be_put_in_place_is_put_again(
 ) -> None:
     """After a failure midway the set before is written again, and the ring is among it."""
     write(writer, wanted(A))
-    put: list[list[int]] = []
+    outer = writer.generation.maps["rings"]
 
-    def fails(number: int, ring: Ring) -> None:
-        raise OSError(12, "creating map ring")
+    def fails(keys: object, values: object) -> None:
+        raise OSError(12, "writing to map rings")
 
-    def puts(number: int, ring: Ring) -> None:
-        put.append(ring.current)
+    put: list[int] = []
 
-    monkeypatch.setattr(writer.tables, "put_ring", fails)
-    with pytest.raises(OSError, match="creating map ring"):
+    def puts(keys: list[bytes], values: list[bytes]) -> None:
+        put.append(len(keys))
+        Map.put_many(outer, keys, values)
+
+    # No step in place: another table.
+    writer.rings._tables._open.clear()
+    monkeypatch.setattr(outer, "put_many", fails)
+    with pytest.raises(OSError, match="writing to map rings"):
         write(writer, wanted(B))
-    monkeypatch.setattr(writer.tables, "put_ring", puts)
+    monkeypatch.setattr(outer, "put_many", puts)
     write(writer, wanted(A))
-    assert [set(one) for one in put] == [{writer.reals[A]}]
+    assert put == [1] and set(writer.rings["db", 0].current) == {writer.reals[A]}
+    live = writer.tables.ring(writer.ring_numbers["db", 0])
+    assert live is not None and live.words() == writer.rings["db", 0].words()
 
 
 def test_illness_for_one_service_is_not_illness_for_another(writer: Writer) -> None:

@@ -38,17 +38,19 @@ def pinned_slots(
     question, as they are in place; None reads them from the kernel, which needs CAP_SYS_ADMIN.
     Raises OSError.
     """
-    pinned: dict[int, set[int]] = defaultdict(set)
-    current: dict[int, list[int]] = {number: ring.current for number, ring in (rings or {}).items()}
-    tables = Tables(generation)
+    found: dict[int, set[tuple[int, int]]] = defaultdict(set)
     for flow in _live(generation, idle_s):
-        if rings is None and flow.ring not in current:
-            ring = tables.ring(flow.ring)
-            current[flow.ring] = ring.current if ring else []
-        reals = current.get(flow.ring, [])
-        if flow.slot < len(reals) and reals[flow.slot] != flow.real:
-            pinned[flow.ring].add(flow.slot)
-    return dict(pinned)
+        if rings is None or flow.ring in rings:
+            found[flow.ring].add((flow.slot, flow.real))
+    tables, pinned = Tables(generation), {}
+    # One ring at a time: they may be many, and large.
+    for number, flows in found.items():
+        ring = tables.ring(number) if rings is None else rings[number]
+        current = ring.current if ring is not None else ()
+        slots = {slot for slot, real in flows if slot < len(current) and current[slot] != real}
+        if slots:
+            pinned[number] = slots
+    return pinned
 
 
 def pinned_reals(generation: Generation, *, idle_s: int = IDLE_S) -> set[int]:

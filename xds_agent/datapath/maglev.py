@@ -11,12 +11,20 @@ from __future__ import annotations
 import hashlib
 import heapq
 import struct
+import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress, count
+from operator import ne
 
 SLOTS = 65537
-_MOVED = 1 << 63
+# A slot is a u64: the current real in its lower half, in the upper one the previous and the mark.
+_WORD_BYTES = 8
+_NOW, _BEFORE = (0, 1) if sys.byteorder == "little" else (1, 0)
+_MOVED = 1 << 31
+_HIGHEST_BYTE = _WORD_BYTES - 1 if sys.byteorder == "little" else 0
+_MARKS = bytes(128) + b"\1" * 128
 
 
 def populate(reals: Mapping[int, tuple[str, int]], *, slots: int = SLOTS) -> list[int]:
@@ -62,51 +70,69 @@ class _Chooser:
 
 
 class Ring:
-    """One service's ring: what each slot holds now and held before."""
+    """One service's ring: what each slot holds now and held before, as the program reads it.
+
+    Half a mebibyte, so nobody keeps many. A slot that has not moved held before what it holds now.
+    """
+
+    __slots__ = ("_halves",)
 
     def __init__(self, current: Sequence[int]) -> None:
-        self.current, self.previous = list(current), list(current)
-        self.moved = bytearray(len(self.current))
+        table = current if isinstance(current, array) else array("I", current)
+        self._halves = array("I", bytes(len(table) * _WORD_BYTES))
+        self._halves[_NOW::2] = self._halves[_BEFORE::2] = table
 
-    def step(self, target: Sequence[int]) -> int:
-        """Go to another table; returns how many slots changed now. What moved earlier stays moved."""
-        changed = 0
-        for slot, real in enumerate(target):
-            if real != self.current[slot]:
-                # Of a slot on the move it stays: whoever came since its first step is in the flow table, so
-                # an unknown flow is of the real before, wherever the slot has been meanwhile.
-                if not self.moved[slot]:
-                    self.previous[slot] = self.current[slot]
-                self.current[slot] = real
-                self.moved[slot] = 1
-                changed += 1
+    @property
+    def current(self) -> array[int]:
+        """Number of the real of each slot, 0 for none."""
+        return self._halves[_NOW::2]
+
+    @property
+    def previous(self) -> array[int]:
+        """Of slots on the move, where they were; of others the current real."""
+        return array("I", [half & ~_MOVED for half in self._halves[_BEFORE::2]])
+
+    @property
+    def moved(self) -> bytes:
+        """Per slot, 1 where it still asks the flow table."""
+        highest = self._halves.tobytes()[_HIGHEST_BYTE::_WORD_BYTES]
+        return highest.translate(_MARKS)
+
+    def step(self, target: Sequence[int]) -> list[int]:
+        """Go to another table; returns the slots that changed now. What moved earlier stays moved."""
+        table = target if isinstance(target, array) else array("I", target)
+        changed = list(compress(range(len(table)), map(ne, self.current, table)))
+        self._halves[_NOW::2] = table
+        # Of a slot on the move the previous one stays: whoever came since its first step is in the flow
+        # table, so an unknown flow is of the real before, wherever the slot has been meanwhile.
+        for slot in changed:
+            self._halves[2 * slot + _BEFORE] |= _MOVED
         return changed
 
-    def finalise(self, slots: Sequence[int] | None = None) -> None:
+    def finalise(self, slots: Iterable[int] | None = None) -> None:
         """Forget where these slots (all) were: no flow is pinned in them any more."""
-        for slot in range(len(self.current)) if slots is None else slots:
-            self.previous[slot], self.moved[slot] = self.current[slot], 0
+        for slot in range(len(self._halves) // 2) if slots is None else slots:
+            self._halves[2 * slot + _BEFORE] = self._halves[2 * slot + _NOW]
 
     def moved_slots(self) -> set[int]:
         """Slots that still ask the flow table."""
-        return {slot for slot, moved in enumerate(self.moved) if moved}
+        return set(compress(count(), self.moved))
+
+    def reals(self) -> frozenset[int]:
+        """Numbers that some slot holds or held; 0 stands for slots without one."""
+        return frozenset(half & ~_MOVED for half in set(self._halves))
+
+    def digest(self) -> bytes:
+        """The same for rings whose words are the same."""
+        return hashlib.blake2b(self._halves, digest_size=16).digest()
 
     @classmethod
     def of_words(cls, words: bytes) -> Ring:
         """The ring that a program has, as `words` gave it."""
-        slots = array("Q", words)
-        ring = cls([slot & 0xFFFFFFFF for slot in slots])
-        ring.previous = [slot >> 32 & 0x7FFFFFFF for slot in slots]
-        ring.moved = bytearray(slot >> 63 for slot in slots)
+        ring = cls(())
+        ring._halves.frombytes(words)
         return ring
 
     def words(self) -> bytes:
         """The slots as the program reads them: one u64 each, so that one read sees both reals and mark."""
-        packed = array(
-            "Q",
-            (
-                current | previous << 32 | (_MOVED if moved else 0)
-                for current, previous, moved in zip(self.current, self.previous, self.moved, strict=True)
-            ),
-        )
-        return packed.tobytes()
+        return self._halves.tobytes()

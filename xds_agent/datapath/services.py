@@ -201,7 +201,7 @@ class Tables:
             ARRAY,
             key=self._maps["rings"].key,
             value=Layout(self._generation.btf, self._word),
-            entries=len(ring.current),
+            entries=len(words) // 8,
             flags=BPF_F_MMAPABLE,
         )
         try:

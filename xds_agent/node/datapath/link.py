@@ -218,7 +218,7 @@ class DatapathLink:
         self._attached.close()
         self._shaping.close()
         if self.writer is not None:
-            self.writer.generation.close()
+            self.writer.close()
 
     # ---- in the thread of the maps
 

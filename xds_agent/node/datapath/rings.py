@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
@@ -24,27 +25,31 @@ def eligible(reals: Iterable[WantedReal], healthy: Callable[[RealKey], bool]) ->
     return tuple(one for one in able if one.priority == first)
 
 
-def table_of(reals: Sequence[WantedReal], number_of: Callable[[RealKey], int]) -> tuple[int, ...]:
+def table_of(reals: Sequence[WantedReal], number_of: Callable[[RealKey], int]) -> array[int]:
     """Real of each slot; zeros without any."""
     if len(reals) == 1:
-        return (number_of(reals[0].key),) * SLOTS
+        return array("I", [number_of(reals[0].key)]) * SLOTS
     return _table(tuple((number_of(one.key), str(one.key), one.weight) for one in reals))
 
 
-@lru_cache(maxsize=64)
-def _table(reals: tuple[tuple[int, str, int], ...]) -> tuple[int, ...]:
+@lru_cache(maxsize=16)
+def _table(reals: tuple[tuple[int, str, int], ...]) -> array[int]:
     """Services with the same reals have the same table: made once (tens of milliseconds)."""
-    return tuple(populate({number: (name, weight) for number, name, weight in reals}))
+    return array("I", populate({number: (name, weight) for number, name, weight in reals}))
 
 
 class RingFiles:
     """Rings as the program reads them, beside the pins: a restarted agent goes on from the very slots.
 
     The folder has the life of the maps (/run), and reading a map within a map would need CAP_SYS_ADMIN.
+    Rings that are alike are one file with several names.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # What lies in the files, as far as this process knows, both ways.
+        self._digests: dict[int, bytes] = {}
+        self._alike: dict[bytes, set[int]] = {}
 
     def read(self, number: int) -> Ring | None:
         """The ring of that number, None where there is none or not a whole one."""
@@ -52,14 +57,61 @@ class RingFiles:
             words = (self._folder / str(number)).read_bytes()
         except OSError:
             return None
-        return Ring.of_words(words) if len(words) == SLOTS * _SLOT_BYTES else None
+        if len(words) != SLOTS * _SLOT_BYTES:
+            return None
+        ring = Ring.of_words(words)
+        self._know(number, ring.digest())
+        return ring
+
+    def inode(self, number: int) -> int:
+        """The same for names of one file; 0 where there is none."""
+        try:
+            return (self._folder / str(number)).stat().st_ino
+        except OSError:
+            return 0
+
+    def adopt(self, number: int, *, like: int) -> None:
+        """Two names of one file, which was read by the name `like`."""
+        self._know(number, self._digests[like])
 
     def write(self, number: int, ring: Ring) -> None:
         """Before the map is written: what may be live is on file. Raises OSError."""
+        digest = ring.digest()
+        if self._digests.get(number) == digest:
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / f"{number}.new"
-        fresh.write_bytes(ring.words())
+        self._forget(number)
+        if not self._linked(fresh, digest):
+            fresh.write_bytes(ring.words())
         fresh.replace(self._folder / str(number))
+        # Where both were names of one file already, `replace` leaves the new one.
+        fresh.unlink(missing_ok=True)
+        self._know(number, digest)
+
+    def _linked(self, fresh: Path, digest: bytes) -> bool:
+        other = next(iter(self._alike.get(digest, ())), None)
+        if other is None:
+            return False
+        fresh.unlink(missing_ok=True)
+        try:
+            fresh.hardlink_to(self._folder / str(other))
+        except OSError:
+            # Too many names for one file, or somebody took it away.
+            return False
+        return True
+
+    def _know(self, number: int, digest: bytes) -> None:
+        self._forget(number)
+        self._digests[number] = digest
+        self._alike.setdefault(digest, set()).add(number)
+
+    def _forget(self, number: int) -> None:
+        digest = self._digests.pop(number, None)
+        if digest is not None:
+            self._alike[digest].discard(number)
+            if not self._alike[digest]:
+                del self._alike[digest]
 
     def numbers(self) -> dict[str, Any]:
         """What `write_numbers` wrote last, {} where there is none or it has another form."""
@@ -84,5 +136,6 @@ class RingFiles:
         fresh.replace(self._folder / _NUMBERS)
 
     def forget(self, number: int) -> None:
+        self._forget(number)
         with contextlib.suppress(OSError):
             (self._folder / str(number)).unlink()

@@ -51,7 +51,7 @@ def _generation(generation: Generation) -> dict[str, Any]:
 
 def _service(name: str, wanted: Wanted, writer: Writer, why_down: Mapping[RealOf, str]) -> dict[str, Any]:
     one = wanted.services[name]
-    moved = sum(sum(ring.moved) for key, ring in writer.rings.items() if key[0] == name)
+    moved = sum(ring.moved for ring in writer.rings.of_service(name))
     return {
         "name": name, "id": writer.services.get(name), "forward": one.forward,
         "served": writer.is_served(name),

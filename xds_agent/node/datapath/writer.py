@@ -14,12 +14,13 @@ from ipaddress import IPv4Address, ip_address
 from xds_agent.datapath.acl import AccessLists, Rule
 from xds_agent.datapath.drain import IDLE_S, pinned_reals, pinned_slots
 from xds_agent.datapath.layout import Value
-from xds_agent.datapath.maglev import Ring
 from xds_agent.datapath.program import Generation
+from xds_agent.datapath.ring_tables import RingTables
 from xds_agent.datapath.services import UDP, Real, Service, Settings, State, Tables
 from xds_agent.model.limits import DSCPS
 from xds_agent.node.datapath.numbers import MapFull, Numbers
 from xds_agent.node.datapath.rates import byte_rate, rate
+from xds_agent.node.datapath.ring_store import VERSIONS, ByNumber, RingKey, RingStore
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
 from xds_agent.node.datapath.wanted import (
     Address,
@@ -31,8 +32,6 @@ from xds_agent.node.datapath.wanted import (
     WantedService,
 )
 
-RingKey = tuple[str, int]
-"""Service and IP version; 0 where one ring serves both."""
 Healthy = Callable[[RealOf], bool]
 Able = Callable[[RealKey], bool]
 # GUE without a header of its own: outer IP and UDP.
@@ -51,11 +50,7 @@ class Writer:
         self.services: Numbers[str] = Numbers("services", sizes.services, "raise xdp_services")
         self.reals: Numbers[RealKey] = Numbers("reals", sizes.reals, "raise xdp_reals")
         self.ring_numbers: Numbers[RingKey] = Numbers("rings", sizes.services, "raise xdp_services")
-        self.rings: dict[RingKey, Ring] = {}
-        # What each ring that this process has put in place was made of.
-        self._placed: dict[RingKey, tuple[WantedReal, ...]] = {}
-        # When each last moved, by the clock of `time.monotonic`.
-        self._moved_s: dict[RingKey, float] = {}
+        self.rings = RingStore(rings, RingTables(generation))
         # What a predecessor knew of the reals.
         self.found_macs: dict[Address, bytes] = {}
         self.found_down: frozenset[RealKey] = frozenset()
@@ -67,6 +62,11 @@ class Writer:
         self._own: frozenset[Address] | None = None
         self._kept_numbers: object = None
         self._rules: tuple[Rule, ...] | None = None
+
+    def close(self) -> None:
+        """Descriptors of rings, and the generation; what is pinned or attached goes on."""
+        self.rings.close()
+        self.generation.close()
 
     def take_over(self, wanted: Wanted) -> None:
         """Numbers and rings of what runs already, by what the last revision said. Raises OSError."""
@@ -92,11 +92,7 @@ class Writer:
         self.services = Numbers("services", sizes.services, "raise xdp_services", known)
         self.ring_numbers = Numbers("rings", sizes.services, "raise xdp_services", rings)
         self.reals = Numbers("reals", sizes.reals, "raise xdp_reals", reals)
-        for key, number in rings.items():
-            if (ring_found := self._files.read(number)) is not None:
-                self.rings[key] = ring_found
-                # Nobody knows when; the time begins anew.
-                self._moved_s[key] = time.monotonic()
+        self.rings.adopt(rings)
 
     def apply(
         self, wanted: Wanted, settings: Settings, macs: Mapping[Address, bytes], healthy: Healthy
@@ -109,9 +105,7 @@ class Writer:
         def able_for(one: WantedService) -> Able:
             return lambda key: states.get(key) == "up" and healthy((one.name, key))
 
-        for one in _balanced(wanted):
-            for version in {front.address.version for front in one.fronts}:
-                self._put_ring(one, version, able_for(one))
+        self._put_rings(wanted, able_for)
         fronts = {
             front: self._service(one, front, able_for(one))
             for one in wanted.services.values()
@@ -146,9 +140,9 @@ class Writer:
 
     def is_served(self, name: str) -> bool:
         """True while some ring of the service leads anywhere; of what Envoy serves, always."""
-        if all(key[0] != name for key, _ in self.ring_numbers.items()):
+        if all(self.ring_numbers.get((name, version)) is None for version in VERSIONS):
             return True
-        return any(any(ring.current) for key, ring in tuple(self.rings.items()) if key[0] == name)
+        return any(one.served for one in self.rings.of_service(name))
 
     # ---- parts
 
@@ -201,29 +195,21 @@ class Writer:
             self.tables.put_real(self.reals.take(key), real)
             self._reals[key] = real
 
-    def _put_ring(self, one: WantedService, version: int, able: Able) -> None:
-        key = _ring_key(one, version)
-        chosen = eligible(one.reals_for(version), able)
-        self.ring_numbers.take(key)
-        if self._placed.get(key) == chosen:
-            return
-        # Until it is in place nobody knows which it is.
-        self._placed.pop(key, None)
-        table = table_of(chosen, self.reals.__getitem__)
-        ring = self.rings.get(key)
-        if ring is None:
-            self.rings[key] = Ring(table)
-        else:
-            ring.step(table)
-            self._moved_s[key] = time.monotonic()
-        self.write_ring(key)
-        self._placed[key] = chosen
-
-    def write_ring(self, key: RingKey) -> None:
-        """Put a ring in place as it now is. Raises OSError."""
-        number, ring = self.ring_numbers[key], self.rings[key]
-        self._files.write(number, ring)
-        self.tables.put_ring(number, ring)
+    def _put_rings(self, wanted: Wanted, able_for: Callable[[WantedService], Able]) -> None:
+        """Those that are made of something else now; alike ones one after the other, for the table of each
+        is made once."""
+        due: list[tuple[RingKey, tuple[WantedReal, ...]]] = []
+        for one in _balanced(wanted):
+            for version in {front.address.version for front in one.fronts}:
+                key = _ring_key(one, version)
+                chosen = eligible(one.reals_for(version), able_for(one))
+                self.ring_numbers.take(key)
+                if not self.rings.is_made_of(key, chosen):
+                    due.append((key, chosen))
+        for key, chosen in sorted(due, key=lambda ring: [str(one.key) for one in ring[1]]):
+            table = table_of(chosen, self.reals.__getitem__)
+            self.rings.bring(key, self.ring_numbers[key], table, recipe=chosen)
+        self.rings.flush()
 
     def _service(self, one: WantedService, front: Front, able: Able) -> Service:
         if not one.balanced:
@@ -257,12 +243,8 @@ class Writer:
         rings = {_ring_key(one, f.address.version) for one in _balanced(wanted) for f in one.fronts}
         for key in [key for key, _ in self.ring_numbers.items() if key not in rings]:
             number = self.ring_numbers.give_back(key)
-            self.rings.pop(key, None)
-            self._placed.pop(key, None)
-            self._moved_s.pop(key, None)
             if number is not None:
-                self.tables.delete_ring(number)
-                self._files.forget(number)
+                self.rings.drop(key, number)
         kept = {real.key for one in wanted.services.values() for real in one.reals}
         for real in [one for one, value in self._reals.items() if one not in kept and value.state == "up"]:
             self._put_real(real, replace(self._reals[real], state="draining"))
@@ -278,23 +260,23 @@ class Writer:
         Only then may a number be given to another real. Raises OSError.
         """
         moved = {
-            key: ring.moved_slots()
-            for key, ring in self.rings.items()
-            if any(ring.moved) and self._silent_ones_had_their_time(key, wanted)
+            self.ring_numbers[key]: key
+            for key in self.rings.moving()
+            if self._silent_ones_had_their_time(key, wanted)
         }
         leaving = self.leaving(wanted)
         if not moved and not leaving:
             return False
-        asked = {self.ring_numbers[key]: self.rings[key] for key in moved}
-        pinned, changed = pinned_slots(self.generation, rings=asked) if asked else {}, False
-        for key, slots in moved.items():
-            done = slots - pinned.get(self.ring_numbers[key], set())
+        pinned = pinned_slots(self.generation, rings=ByNumber(self.rings, moved)) if moved else {}
+        changed = False
+        for number, key in moved.items():
+            done = self.rings[key].moved_slots() - pinned.get(number, set())
             if done:
-                self.rings[key].finalise(sorted(done))
-                self.write_ring(key)
+                self.rings.finalise(key, done)
                 changed = True
+        self.rings.flush()
         held = pinned_reals(self.generation) if leaving else set()
-        previous = {real for ring in self.rings.values() for real in (*ring.current, *ring.previous)}
+        previous = {real for ring in self.rings.placed.values() for real in ring.reals}
         for gone in leaving:
             if self.reals[gone] not in held | previous:
                 self._release(gone)
@@ -309,7 +291,7 @@ class Writer:
             return True
         datagrams = all(front.protocol == UDP for front in one.fronts)
         idle_s = (self._settings or Settings()).flow_idle_s if datagrams else IDLE_S
-        return time.monotonic() - self._moved_s.get(key, 0.0) > idle_s
+        return time.monotonic() - self.rings.placed[key].moved_s > idle_s
 
     def _release(self, key: RealKey) -> None:
         if (number := self.reals.give_back(key)) is not None:
