@@ -80,6 +80,38 @@ def test_hosts_have_groups_variables_and_checked_keys(site: Site) -> None:
     assert "StrictHostKeyChecking=yes" in seen["ansible_ssh_extra_args"]
 
 
+_ROLE_NIC = f"""
+- hosts: edge-aws-us-east-1-1
+  gather_facts: false
+  connection: local
+  vars_files: [{ROOT}/roles/nic/defaults/main.yml, {ROOT}/roles/nic/vars/main.yml]
+  tasks:
+    - ansible.builtin.copy:
+        dest: "{{{{ out }}}}"
+        content: "{{{{ [nic_contract, nic_interfaces] | to_json }}}}"
+"""
+
+
+def test_the_card_that_the_stack_promises_is_what_role_nic_compares_and_sets(site: Site) -> None:
+    """Nothing typed twice: driver and queues are compared, MTU and queues set as native XDP needs them."""
+    site.says(document())
+    (site.folder / "play.yml").write_text(_ROLE_NIC)
+    seen = []
+    for asked in ("xdp_interfaces=[]", "xdp_interfaces=[ens5]", "xdp_interfaces=[ens5] xdp_mode=skb"):
+        variables = [word for one in asked.split() for word in ("-e", "{" + one.replace("=", ": ") + "}")]
+        out = site.folder / "out.json"
+        words = [Path(sys.executable).parent / "ansible-playbook", "-i", site.folder / "stack.yml"]
+        subprocess.run(
+            [*words, site.folder / "play.yml", "-e", f"out={out}", *variables],
+            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "XDG_CACHE_HOME": str(site.cache)},
+            cwd=ROOT, check=True, capture_output=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        seen.append(json.loads(out.read_text()))
+    promised = [{"driver": "ena", "queues": 8}]
+    as_needed = [{"name": "ens5", "mtu": 9001, "channels": {"combined": "4"}}]
+    assert seen == [[promised, []], [promised, as_needed], [promised, []]]
+
+
 def test_a_host_shown_alone_and_the_graph(site: Site) -> None:
     site.says(document(), connect_by="private_address")
     assert json.loads(site.run("--host", "edge-aws-us-east-1-2").stdout)["ansible_host"] == "10.201.0.3"

@@ -46,6 +46,10 @@ def test_conditions_of_the_clouds() -> None:
     assert _obstacles("ena") == []
     (words,) = _obstacles("ena", channels=8)
     assert "set channels.combined to 4" in words
+    (words,) = _obstacles("gve", mtu=1460, channels=8)
+    assert "gve needs as many again" in words
+    (words,) = _obstacles("gve", mtu=8896)
+    assert "2032 or less" in words
     (words,) = _obstacles("ena", mtu=9001)
     assert "set it to 3498 or less" in words
     (words,) = _obstacles("mlx5_core", below_netvsc=True)
