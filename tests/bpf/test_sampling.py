@@ -9,12 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bpf.conftest import SEEDED, Loader
 from tests.bpf.support.bench import EDGE, GAME, LOCAL, NAMES, PING, SHOP, VIP4, VIP6, VOICE, WEB, Bench
 from tests.bpf.support.packets import ICMP, SYN, TCP, UDP, Packet
+from xds_agent.cli.capture import asked_for
+from xds_agent.cli.errors import CliError
 from xds_agent.datapath import sampling
 from xds_agent.datapath.program import PASS, Features, Generation
 from xds_agent.datapath.sampling import Ask, Sample, Tap, TapName, TapTaken, flow_key
@@ -240,3 +244,24 @@ def test_without_the_feature_nothing_is_sampled(loaded: Loader) -> None:
     with tapped(bench.generation) as tap:
         bench.run(HTTPS)
         assert not tap.read()
+
+
+WRONG = [
+    ({"reasons": ["drop_nothing"]}, "there is no drop_nothing"),
+    ({"service": "nobody"}, "XDP of this host knows no nobody"),
+    ({"prefix": "10.0.0.1/8"}, "10.0.0.1/8 has host bits set"),
+    ({"protocol": "sctpp"}, "sctpp is none"),
+]
+
+
+@pytest.mark.parametrize(("words", "answer"), WRONG)
+def test_words_that_name_nothing_are_answered(program: Path, words: dict[str, Any], answer: str) -> None:
+    """What a person types after `datapath capture`."""
+    state = {"program": str(program), "services": [{"name": "db", "id": 7}]}
+    given: dict[str, Any] = {"service": "", "reasons": [], "prefix": "", "port": 0, "protocol": ""}
+    with pytest.raises(CliError, match=answer):
+        asked_for(state, **{**given, **words}, one_in=1)
+    asked = asked_for(state, **{**given, "service": "db", "reasons": ["drop", "send_nat"]}, one_in=9)
+    assert (asked.service, asked.one_in) == (7, 9)
+    assert {"drop_denied", "drop_hop_limit", "send_nat"} < set(asked.reasons)
+    assert not {"pass_kernel", "send_gue", "note_sampled", "drop_end"} & set(asked.reasons)

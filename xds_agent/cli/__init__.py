@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from xds_agent.cli import (
     backup,
+    capture,
     daemons,
     datapath,
     deny,
@@ -92,6 +93,8 @@ for _panel, _commands in {
 }.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+datapath.group.command()(capture.capture)
+datapath.group.command()(capture.flows)
 app.add_typer(datapath.group, rich_help_panel="On a host with a datapath")
 
 

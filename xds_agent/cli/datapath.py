@@ -32,7 +32,7 @@ def status(config: Config = NODE_YML, as_json: Json = False) -> None:
 
     [dim]Example:[/dim]  script/lab ssh edge-aws1 xds-agent datapath status
     """
-    state = _state(config)
+    state = live_state(config)
     counts = _counts(state) if "layout" in state else {}
     if as_json:
         typer.echo(json.dumps({**state, "counters": counts}, indent=2))
@@ -59,11 +59,11 @@ def top(
     """
     from xds_agent.cli.datapath_words import rates, show_top
 
-    state = _state(config)
+    state = live_state(config)
     before, looks = _counts(state), 0
     while not count or looks < count:
         time.sleep(interval)
-        after = _counts(_state(config))
+        after = _counts(live_state(config))
         found = rates(before, after, interval)
         typer.echo(json.dumps(found)) if as_json else show_top(found)
         before, looks = after, looks + 1
@@ -179,7 +179,7 @@ def explain_packet(
 
     frames = _frames(capture, hexadecimal)
     document = _live(site)
-    state, own = _state(config), _datapath(config)
+    state, own = live_state(config), _datapath(config)
     try:
         with closing(Pinned.of_state(state)) as pinned:
             replayer = Replayer(pinned, state, _wanted(config), balance_seed=own.balance_seed)
@@ -263,7 +263,8 @@ def _datapath(config: Path) -> Any:
     return found
 
 
-def _state(config: Path) -> dict[str, Any]:
+def live_state(config: Path) -> dict[str, Any]:
+    """What the agent wrote down last. Raises CliError where there is none."""
     from xds_agent.node.config import load_config
     from xds_agent.node.datapath import state
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 from xds_agent.cli import output
 
 if TYPE_CHECKING:
+    from xds_agent.datapath.sampling import Sample
     from xds_agent.node.datapath.replay import Replayed
 
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
@@ -100,3 +102,39 @@ def show_packet(number: int, found: Replayed) -> None:
         where = escape(", ".join(part for part in (stage.path, output.place(stage.origin or None)) if part))
         path = f"  [dim]{where}[/]" if where else ""
         console.print(f"  {stage.stage}: {stage.text}{path}", soft_wrap=True)
+
+
+def sample_line(sample: Sample, services: Mapping[int, str]) -> str:
+    """One captured packet: when, what became of it, in whose name, who to whom."""
+    when = datetime.fromtimestamp(sample.time_ns / 1e9).strftime("%H:%M:%S.%f")
+    fate = sample.reason + (f" ({sample.monitored} but for monitor mode)" if sample.monitored else "")
+    from xds_agent.node.datapath.replay import headers_of
+
+    head = headers_of(sample.frame)
+    who = str(head) if head is not None else sample.frame[:32].hex(" ")
+    way = "  left as " if sample.leaving else ""
+    return f"{when}  {fate}  {services.get(sample.service, '?')}  {way}{who}  {sample.length} bytes"
+
+
+def show_flows(lines: Sequence[Mapping[str, Any]], *, left_out: int, seconds: float) -> None:
+    """One interval."""
+    console = Console()
+    table = Table("from", "to", "", "service", "reason", "packets/s", "Mbit/s")
+    for one in lines:
+        other = "(others)" if "other_flows" in one else "(unreadable)"
+        ends = [_end(one, side) if side in one else other for side in ("source", "destination")]
+        rates_of = one["packets"] / seconds, one["bytes"] * 8 / seconds / 1e6
+        fate = one["reason"] + (f" ({one['monitored']})" if "monitored" in one else "")
+        table.add_row(
+            *ends, one.get("protocol", ""), one["service"], fate, f"{rates_of[0]:,.1f}", f"{rates_of[1]:,.3f}"
+        )
+    console.print(table)
+    if left_out:
+        console.print(f"{left_out} smaller flows are not shown (--most)")
+
+
+def _end(flow: Mapping[str, Any], side: str) -> str:
+    port = flow[f"{side}_port"]
+    if not port:
+        return str(flow[side])
+    return f"[{flow[side]}]:{port}" if ":" in flow[side] else f"{flow[side]}:{port}"

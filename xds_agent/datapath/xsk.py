@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ctypes as c
 import errno
+import fcntl
 import mmap
 import os
 import socket
 import struct
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 AF_XDP, SOL_XDP = 44, 283
 _MMAP_OFFSETS, _RX_RING, _UMEM_REG, _FILL_RING, _COMPLETION_RING, _STATISTICS, _OPTIONS = 1, 2, 4, 5, 6, 7, 8
@@ -26,6 +26,7 @@ _DESCRIPTOR, _ADDRESS, _INDEX = struct.Struct("=QII"), struct.Struct("=Q"), stru
 # The kernel gives a queue back some time after its socket was closed.
 BUSY_S = 5.0
 _PAUSE_S = 0.02
+_ETHTOOL, _GET_CHANNELS = 0x8946, 0x3C
 # struct xdp_statistics; the kernel's words for what a socket did not get.
 _STATISTICS_NAMES = (
     "rx_dropped", "rx_invalid_descs", "tx_invalid_descs", "rx_ring_full", "rx_fill_ring_empty_descs",
@@ -178,8 +179,18 @@ class Socket:
 
 def queues_of(name: str) -> list[int]:
     """Receive queues of an interface of this network namespace. Raises OSError."""
-    folder = Path("/sys/class/net", name, "queues")
-    return sorted(int(path.name[3:]) for path in folder.glob("rx-*"))
+    # struct ethtool_channels: command, four maxima, then rx, tx, other, combined.
+    channels = c.create_string_buffer(struct.pack("=9I", _GET_CHANNELS, *[0] * 8), 36)
+    request = struct.pack("16sP16x", name.encode(), c.addressof(channels))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        try:
+            fcntl.ioctl(asker, _ETHTOOL, request)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise OSError(error.errno, f"asking {name} for its queues: {error.strerror}") from error
+            return [0]  # a driver with nothing to choose
+    numbers = struct.unpack("=9I", channels.raw)
+    return list(range(max(1, numbers[5] + numbers[8])))
 
 
 def _libc() -> c.CDLL:

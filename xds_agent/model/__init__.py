@@ -17,7 +17,7 @@ from xds_agent.model.maintenance import Maintenance
 from xds_agent.model.mappings import Mapping
 from xds_agent.model.ports import Ports
 from xds_agent.model.problems import ModelError, Problem
-from xds_agent.model.protection import PerSource, Protection
+from xds_agent.model.protection import FlowLog, PerSource, Protection
 from xds_agent.model.rollout import Rollout
 from xds_agent.model.routes import Cors, HeaderEdit, HeaderMatch, Mirror, Redirect, Respond, Rewrite, Route
 from xds_agent.model.schema import json_schema
@@ -44,6 +44,7 @@ __all__ = [
     "Edge",
     "Ejection",
     "Endpoint",
+    "FlowLog",
     "HeaderEdit",
     "HeaderMatch",
     "Health",

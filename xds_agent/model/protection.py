@@ -1,8 +1,12 @@
 """Protection: who may send packets at all, and how many. Acted on by hosts with a datapath."""
 
-from pydantic import Field
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, Strict
 
 from xds_agent.model.base import Count, Flag, Model, Text
+from xds_agent.model.quantities import Duration
 
 
 class PerSource(Model):
@@ -11,6 +15,21 @@ class PerSource(Model):
     packets_per_second: Count | None = Field(default=None, description="Packets.", examples=[20000])
     syn_per_second: Count | None = Field(default=None, description="New TCP connections.", examples=[500])
     bits_per_second: Count | None = Field(default=None, description="Bits.", examples=[1_000_000_000])
+
+
+class FlowLog(Model):
+    """Sampled flows of each host with a datapath, as lines of JSON: what the kernel never sees, too."""
+
+    one_in: Annotated[int, Strict(), Field(ge=1, le=1_000_000)] = Field(
+        default=1000, description="Packets of which one is looked at.", examples=[1000]
+    )
+    every: Duration = Field(
+        default=timedelta(seconds=10),
+        ge=timedelta(seconds=1),
+        le=timedelta(hours=1),
+        description="How long packets of a flow are summed before its line is written.",
+        examples=["10s"],
+    )
 
 
 class Protection(Model):
@@ -53,4 +72,10 @@ class Protection(Model):
     )
     monitor: Flag = Field(
         default=False, description="Count what would be dropped, and let it pass.", examples=[True]
+    )
+    flow_log: FlowLog | None = Field(
+        default=None,
+        description="Sampled flows of every host with a datapath, in /var/lib/marchproxy/node/flows.jsonl "
+        "there. None: not written.",
+        examples=[{"one_in": 1000}],
     )

@@ -40,8 +40,8 @@ FORM = [
     (
         "protection.zzz",
         1,
-        "protection.zzz: unknown key 'zzz'; known keys: allow, deny, deny_anyway, monitor, operators, "
-        "per_source, ssh_packets_per_second, syn_cookies_above",
+        "protection.zzz: unknown key 'zzz'; known keys: allow, deny, deny_anyway, flow_log, monitor, "
+        "operators, per_source, ssh_packets_per_second, syn_cookies_above",
     ),
     (
         f"{S}.endpoints[0]",

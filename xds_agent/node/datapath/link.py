@@ -24,6 +24,7 @@ from xds_agent.node.datapath.attachment import cookie_key, host_seed, load_besid
 from xds_agent.node.datapath.cards import Cards
 from xds_agent.node.datapath.confirming import Confirming
 from xds_agent.node.datapath.failures import FAILURES, in_words
+from xds_agent.node.datapath.flow_log import FlowLog
 from xds_agent.node.datapath.lockout import Lockout
 from xds_agent.node.datapath.network import Network, index_of
 from xds_agent.node.datapath.rates import settings_of
@@ -77,6 +78,7 @@ class DatapathLink:
         self._attached = Attached(config, record=(lasting or runtime) / "datapath.confirmed")
         self._rings = RingFiles(runtime / "rings")
         self._shaping = Shaping(program=config.program, pins=config.pins, record=runtime / SHAPED)
+        self._flow_log = FlowLog(lasting or runtime)
         self._confirming: Confirming | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="datapath")
         # One change at a time, its confirmation included; the maps have a turn of their own, so that health
@@ -164,6 +166,7 @@ class DatapathLink:
     async def run(self) -> None:
         """Follow health, next hops, addresses, and the end of timed denials, until cancelled."""
         confirming = asyncio.create_task(self._confirm(), name="datapath-confirm")
+        flow_log = asyncio.create_task(self._flow_log.run(), name="flow-log")
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -181,7 +184,8 @@ class DatapathLink:
                         await self._on_late_start()
         finally:
             confirming.cancel()
-            await asyncio.gather(confirming, return_exceptions=True)
+            flow_log.cancel()
+            await asyncio.gather(confirming, flow_log, return_exceptions=True)
 
     async def _follow_once(self) -> None:
         try:
@@ -399,7 +403,10 @@ class DatapathLink:
             program=self.config.program, problem=self.problem, interfaces=self.cards.interfaces,
             wanted=self.wanted, writer=self.writer, why_down=self.why_down(), missing=self._shaping.missing,
         )  # fmt: skip
-        state.write(self.state_file, found)
+        if self.writer is not None:
+            services = dict(self.writer.services.items())
+            self._flow_log.follow(self.writer.generation, services, self.wanted.limits)
+        state.write(self.state_file, {**found, "flow_log": self._flow_log.describe()})
 
     async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, call, *arguments)

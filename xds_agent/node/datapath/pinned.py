@@ -22,6 +22,8 @@ from xds_agent.node.datapath.attachment import MAPS
 
 _PER_CPU = frozenset({5, 6, 10})
 _OUTER = frozenset({12, 13})
+# Ends of ranges.
+_NO_REASONS = frozenset({"REASONS", "DROP_END", "SEND_END"})
 
 
 class NotRunning(Exception):
@@ -62,6 +64,11 @@ class Pinned:
         return Map(
             name, fd, key=Layout(self.btf, key), value=Layout(self.btf, value), per_cpu=kind in _PER_CPU
         )
+
+
+def reason_names(program: Path) -> list[str]:
+    """Lower case, as they are shown. Raises OSError."""
+    return [name.lower() for name in _btf(program).enum("reason") if name not in _NO_REASONS]
 
 
 def _kept(folder: Path, layout: str) -> Kept:

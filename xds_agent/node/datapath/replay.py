@@ -17,6 +17,7 @@ from typing import Any
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.program import DROP, PASS, TX, Features, Generation, Sizes, load
 from xds_agent.model.site import find_origin
+from xds_agent.node.datapath import pcapng
 from xds_agent.node.datapath.pinned import Pinned
 from xds_agent.node.datapath.wanted import Address, Network, Wanted
 
@@ -217,11 +218,13 @@ def headers_of(frame: bytes) -> Headers | None:
 
 
 def frames_of(data: bytes) -> list[bytes]:
-    """Frames of a pcap file (classic format, Ethernet). Raises ValueError with what is wrong."""
+    """Frames of a pcap or pcapng file (Ethernet). Raises ValueError with what is wrong."""
+    if data[:4] == pcapng.MAGIC:
+        return pcapng.frames(data)
     orders = {b"\xd4\xc3\xb2\xa1": "<", b"\xa1\xb2\xc3\xd4": ">", b"\x4d\x3c\xb2\xa1": "<"}
     order = orders.get(data[:4])
     if order is None:
-        raise ValueError("this is no pcap file (pcapng: convert it with editcap -F pcap)")
+        raise ValueError("this is neither a pcap file nor a pcapng file")
     [link] = struct.unpack_from(f"{order}I", data, 20)
     if link != 1:
         raise ValueError(f"the capture is not of Ethernet (link type {link})")

@@ -91,13 +91,16 @@ class WantedService:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Rates of the host, per source; 0: no limit."""
+    """What holds for the whole host: rates, per source (0: no limit), and its flow log."""
 
     monitor: bool = False
     source_packets: int = 0
     source_syns: int = 0
     ssh_packets: int = 0
     cookies_above: int = 0
+    flow_log_one_in: int = 0
+    """0: none is written."""
+    flow_log_every_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,8 @@ def _limits(said: Any) -> Limits:
         source_syns=said.source_syn_per_second,
         ssh_packets=said.ssh_packets_per_second,
         cookies_above=said.cookies_above,
+        flow_log_one_in=said.flow_log_one_in,
+        flow_log_every_s=said.flow_log_every_ms / _MILLISECONDS,
     )
 
 
