@@ -17,7 +17,6 @@ from xds_agent.node.datapath.writer import Writer
 
 A, B = (RealKey(ip_address(f"10.1.0.{number}"), 0) for number in (1, 2))
 MACS = {key.address: bytes([2, 0, 0, 0, 0, number]) for number, key in ((1, A), (2, B))}
-ROWS = "rings"
 
 
 def wanted(**reals: tuple[RealKey, ...]) -> Wanted:
@@ -39,7 +38,9 @@ def writer(loaded: Loader, tmp_path: Path) -> Writer:
 
 def table_of(writer: Writer, name: str) -> int:
     """Number of the kernel's table."""
-    return int(writer.generation.maps[ROWS].get(writer.ring_numbers[name, 0]))
+    number = writer.generation.maps["rings"].get(writer.ring_numbers[name, 0])
+    assert isinstance(number, int)
+    return number
 
 
 def live(writer: Writer, name: str) -> bytes:
@@ -88,9 +89,13 @@ def test_a_successor_reads_a_shared_file_once_and_knows_all_its_rings(
     write(writer, target)
     read: list[int] = []
     files = RingFiles(tmp_path)
-    monkeypatch.setattr(
-        RingFiles, "read", lambda self, n, inner=RingFiles.read: read.append(n) or inner(self, n)
-    )
+    inner = RingFiles.read
+
+    def reads(self: RingFiles, number: int) -> Ring | None:
+        read.append(number)
+        return inner(self, number)
+
+    monkeypatch.setattr(RingFiles, "read", reads)
     successor = Writer(writer.generation, rings=files, mtu=1500)
     successor.take_over(target)
     assert len(read) == 1 and len(successor.rings) == 2
