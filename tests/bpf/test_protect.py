@@ -6,15 +6,16 @@ import os
 import socket
 import threading
 import time
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 
 import pytest
 
 from tests.bpf.conftest import Loader
 from tests.bpf.support.bench import BACKENDS, LIMIT_SEED, LOCAL, VIP4, WEB, Bench
 from tests.bpf.support.packets import ACK, ICMPV6, SYN, TCP, UDP, Packet
-from xds_agent.datapath.acl import build_directory
+from xds_agent.datapath.acl import NETWORKS, paint
 from xds_agent.datapath.limit import Rate, source_parameters, tick_ns
+from xds_agent.datapath.prefixes import Prefixes
 from xds_agent.datapath.program import Features
 from xds_agent.datapath.services import Service
 
@@ -78,9 +79,10 @@ def test_of_two_rules_for_one_prefix_the_last_counts(
 
 
 def test_many_prefixes_are_painted_once_each() -> None:
-    rules = [(ip_network((0x0B000000 + number * 256, 24)), 2) for number in range(100_000)]
-    directory = build_directory(rules, ask=254)
-    assert sum(directory.classes) == 200_000 and not directory.long
+    networks = [IPv4Network((0x0B000000 + number * 256, 24)) for number in range(100_000)]
+    classes = bytearray(NETWORKS)
+    keys, numbers = paint([(Prefixes.of(networks), 2)], classes, ask=254)
+    assert sum(classes) == 200_000 and not keys and not numbers
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,8 @@ def _frames(capture: Path | None, hexadecimal: str | None) -> list[bytes]:
 def _wanted(config: Path) -> Any:
     """The live lists with what the journal holds; reading it disturbs nobody."""
     from xds_agent.node.config import load_config
-    from xds_agent.node.datapath.wanted import Wanted, wanted_of
+    from xds_agent.node.datapath.reading import wanted_of
+    from xds_agent.node.datapath.wanted import Wanted
     from xds_agent.node.journal import FILE
     from xds_agent.node.journal_format import JournalError, replay
 

@@ -6,9 +6,11 @@ never half. The longest prefix decides, deny and allow lists alike.
 
 from __future__ import annotations
 
+import mmap
+import struct
+from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
+from itertools import compress, groupby
 from operator import itemgetter
 
 from xds_agent.datapath.layout import Layout
@@ -22,47 +24,52 @@ from xds_agent.datapath.maps import (
     mapped,
     open_map,
 )
+from xds_agent.datapath.prefixes import Network, Prefixes
 from xds_agent.datapath.program import Generation
 
 NETWORKS = 1 << 24
 _ROW_BYTES = 64
 _BATCH = 4096
-Rule = tuple[IPv4Network, int] | tuple[IPv6Network, int]
+# What the object has; a table without preallocation may be larger.
+_TRIE = 1 << 20
+_BEYOND = bytes(25) + b"\1" * 231
+_ROW = struct.Struct(">IB")
+Rule = tuple[Network, int]
+Listed = tuple[Prefixes, int]
+"""Networks, and the class of all of them."""
 
 
-@dataclass(slots=True)
-class Directory:
-    """What the IPv4 lists compile to: a class per /24, and the prefixes of those /24 that need more."""
+def paint(
+    lists: Sequence[Listed], classes: bytearray | mmap.mmap, *, ask: int
+) -> tuple[bytes, Sequence[int]]:
+    """Fill an empty directory, a class per /24; what is longer gets the class `ask`.
 
-    classes: bytearray = field(default_factory=lambda: bytearray(NETWORKS))
-    long: list[tuple[int, int, int]] = field(default_factory=list)  # address, length, class
-
-
-def build_directory(rules: Iterable[tuple[IPv4Network, int]], *, ask: int) -> Directory:
-    """Paint prefixes up to /24 by growing length, then mark what lies beyond with class `ask`.
-
-    Of rules for one prefix the last one counts, as in the tries.
-
-    A marked /24 whose trie knows no longer match must still find what it had before: that goes there too.
+    Returns keys of the trie that is asked then, and the class of each. Of lists that hold one prefix the last
+    one counts, as in the tries. A /24 that asks must still find what it had before where the trie knows no
+    longer match: that goes there too.
     """
-    built = Directory()
-    short = [
-        (rule.prefixlen, int(rule.network_address), number) for rule, number in rules if rule.prefixlen <= 24
-    ]
-    for length, address, number in sorted(short, key=itemgetter(0)):
-        first, count = address >> 8, 1 << (24 - length)
-        built.classes[first : first + count] = bytes([number]) * count
-    covered: dict[int, int] = {}
-    for rule, number in rules:
-        if rule.prefixlen > 24:
-            network = int(rule.network_address) >> 8
-            covered.setdefault(network, built.classes[network])
-            built.long.append((int(rule.network_address), rule.prefixlen, number))
-    for network, number in covered.items():
-        if number:
-            built.long.append((network << 8, 24, number))
-        built.classes[network] = ask
-    return built
+    columns = [(one.addresses4(), one.lengths4(), number) for one, number in lists]
+    for length in range(25):
+        count, only = 1 << (24 - length), bytes(length) + b"\1" + bytes(255 - length)
+        for addresses, lengths, number in columns:
+            patch = bytes([number]) * count
+            for address in compress(addresses, lengths.translate(only) if length in lengths else b""):
+                first = address >> 8 & -count
+                classes[first : first + count] = patch
+    keys, numbers, covered = array("Q"), array("I"), array("I")
+    before = bytearray()
+    for (one, _), (addresses, lengths, number) in zip(lists, columns, strict=True):
+        beyond = lengths.translate(_BEYOND)
+        keys.extend(array("Q", compress(array("Q", one.keys(4)), beyond)))
+        numbers.extend(array("I", [number]) * beyond.count(1))
+        for network in (address >> 8 for address in compress(addresses, beyond)):
+            if (was := classes[network]) != ask:
+                classes[network] = ask
+                if was:
+                    covered.append(network << 8)
+                    before.append(was)
+    rest = Prefixes(b"".join(_ROW.pack(address, 24) for address in covered))
+    return keys.tobytes() + rest.keys(4), [*numbers, *before]
 
 
 class AccessLists:
@@ -93,46 +100,54 @@ class AccessLists:
         finally:
             table.close()
 
-    def replace(self, rules: Sequence[Rule]) -> None:
-        """Build the next generation from (network, class) pairs and put it in place. Raises OSError."""
+    def replace(self, rules: Iterable[Rule]) -> None:
+        """As `install`, from (network, class) pairs."""
+        grouped = groupby(rules, key=itemgetter(1))
+        self.install([(Prefixes.of(net for net, _ in group), number) for number, group in grouped])
+
+    def install(self, lists: Sequence[Listed]) -> None:
+        """Build the next generation and put it in place. Raises ValueError for what is no list, OSError."""
+        for one, _ in lists:
+            if one.problem:
+                raise ValueError(one.problem)
         parity = self._parity ^ 1
-        ipv4 = [(net, number) for net, number in rules if isinstance(net, IPv4Network)]
-        ipv6 = [(net, number) for net, number in rules if isinstance(net, IPv6Network)]
-        directory = build_directory(ipv4, ask=self._ask[parity])
-        # The table before the directory that points to it; nobody asks the other parity's table by then.
-        self._install(
-            "acl4_long", parity, self._trie("prefix4", [self._long(entry) for entry in directory.long])
-        )
-        self._install("acl4", 0, self._directory(directory.classes))
-        six = [
-            ({"length": net.prefixlen, "address": net.network_address.packed}, number) for net, number in ipv6
-        ]
-        self._install("acl6", 0, self._trie("prefix6", six))
+        table = self._directory()
+        try:
+            with mapped(table, NETWORKS) as memory:
+                keys, numbers = paint(lists, memory, ask=self._ask[parity])
+            # The table before the directory that points to it; nobody asks the other parity's table by then.
+            self._install("acl4_long", parity, self._trie("prefix4", keys, numbers))
+        except BaseException:
+            table.close()
+            raise
+        self._install("acl4", 0, table)
+        keys, numbers = b"".join(one.keys(6) for one, _ in lists), array("I")
+        for one, number in lists:
+            numbers.extend(array("I", [number]) * one.count(6))
+        self._install("acl6", 0, self._trie("prefix6", keys, numbers))
         self._parity = parity
 
-    @staticmethod
-    def _long(entry: tuple[int, int, int]) -> tuple[dict[str, object], int]:
-        address, length, number = entry
-        return {"length": length, "address": address}, number
-
-    def _directory(self, classes: bytearray) -> Map:
-        row = self._struct("acl_row")
-        rows = NETWORKS // _ROW_BYTES
-        table = create_map(
+    def _directory(self) -> Map:
+        row, rows = self._struct("acl_row"), NETWORKS // _ROW_BYTES
+        return create_map(
             "acl4_directory", ARRAY, key=self._word, value=row, entries=rows, flags=BPF_F_MMAPABLE
         )
-        with mapped(table, NETWORKS) as memory:
-            memory[:] = bytes(classes)
-        return table
 
-    def _trie(self, struct: str, entries: Sequence[tuple[dict[str, object], int]]) -> Map:
-        key: Layout = self._struct(struct)
+    def _trie(self, kind: str, keys: bytes, numbers: Sequence[int]) -> Map:
+        key: Layout = self._struct(kind)
         table = create_map(
-            "acl_trie", LPM_TRIE, key=key, value=self._word, entries=1 << 20, flags=BPF_F_NO_PREALLOC
-        )
-        for start in range(0, len(entries), _BATCH):
-            part = entries[start : start + _BATCH]
-            table.put_many([key.pack(entry) for entry, _ in part], [self._word.pack(n) for _, n in part])
+            "acl_trie", LPM_TRIE, key=key, value=self._word, entries=max(_TRIE, len(numbers)),
+            flags=BPF_F_NO_PREALLOC,
+        )  # fmt: skip
+        try:
+            for start in range(0, len(numbers), _BATCH):
+                part = array("I", numbers[start : start + _BATCH])
+                table.put_packed(
+                    keys[start * key.size : (start + _BATCH) * key.size], part.tobytes(), len(part)
+                )
+        except OSError:
+            table.close()
+            raise
         return table
 
     def _install(self, outer: str, row: int, table: Map) -> None:

@@ -81,13 +81,15 @@ class Map:
 
     def put_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Many packed pairs by one system call. Raises OSError that says how far it came."""
-        if not keys:
+        self.put_packed(b"".join(keys), b"".join(values), len(keys))
+
+    def put_packed(self, keys: bytes, values: bytes, count: int) -> None:
+        """As `put_many`, of keys and values that lie one after the other."""
+        if not count:
             return
-        done = c.c_uint(len(keys))
-        result = library().bpf_map_update_batch(
-            self.fd, b"".join(keys), b"".join(values), c.byref(done), None
-        )
-        check(result, f"writing {len(keys)} entries to map {self.name} ({done.value} written)")
+        done = c.c_uint(count)
+        result = library().bpf_map_update_batch(self.fd, keys, values, c.byref(done), None)
+        check(result, f"writing {count} entries to map {self.name} ({done.value} written)")
 
     def close(self) -> None:
         os.close(self.fd)

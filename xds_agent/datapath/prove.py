@@ -55,7 +55,7 @@ def furnish(generation: Generation, known: dict[str, Any]) -> None:
         tables.put_service(Service(**{**service, "address": ip_address(service["address"])}))
     rules: list[Rule] = []
     for network, kind in known["rules"]:
-        rules.append((ip_network(network), lists.classes[kind]))  # type: ignore[arg-type]
+        rules.append((ip_network(network), lists.classes[kind]))
     lists.replace(rules)
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tests.support import golden
 from xds_agent.datapath.maglev import SLOTS, Ring
 from xds_agent.node.datapath.numbers import MapFull, Numbers
+from xds_agent.node.datapath.reading import wanted_of
 from xds_agent.node.datapath.replay import frames_of, headers_of
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
-from xds_agent.node.datapath.wanted import Front, RealKey, Wanted, WantedReal, wanted_of
+from xds_agent.node.datapath.wanted import Front, RealKey, Wanted, WantedReal
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import ACCESS_LIST, DATAPATH_SERVICE, EMPTY, Resource, Snapshot
 
@@ -73,13 +74,13 @@ def test_what_is_exempt_stays_so_where_a_list_denies_the_very_same_network() -> 
         rules = wanted_of(Snapshot.of(lists, number=1), own=[OWN], vips=[]).rules
         assert [kind for _, kind in rules] == ["deny", "exempt"]
     timed = wanted_of(Snapshot.of([Resource.of(ACCESS_LIST, "deny", same)], number=1), own=[OWN], vips=[])
-    assert timed.rules_at(99.0)[-1] == (ip_network("10.0.0.77/32"), "deny")
+    assert timed.denied_at(99.0) == (ip_network("10.0.0.77/32"),)
 
 
 def test_what_is_denied_by_hand_ends_by_itself() -> None:
     wanted = Wanted(timed=((ip_network("192.0.2.0/24"), 100),))
-    assert wanted.rules_at(99.0) == [(ip_network("192.0.2.0/24"), "deny")]
-    assert wanted.rules_at(100.0) == []
+    assert wanted.denied_at(99.0) == (ip_network("192.0.2.0/24"),)
+    assert wanted.denied_at(100.0) == ()
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 12))))

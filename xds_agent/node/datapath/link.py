@@ -28,10 +28,11 @@ from xds_agent.node.datapath.flow_log import FlowLog
 from xds_agent.node.datapath.lockout import Lockout
 from xds_agent.node.datapath.network import Network, index_of
 from xds_agent.node.datapath.rates import settings_of
+from xds_agent.node.datapath.reading import Reader
 from xds_agent.node.datapath.rings import RingFiles
 from xds_agent.node.datapath.shaped import FILE as SHAPED
 from xds_agent.node.datapath.shaping import Shaping, shape_of
-from xds_agent.node.datapath.wanted import Address, RealOf, Wanted, wanted_of
+from xds_agent.node.datapath.wanted import Address, RealOf, Wanted
 from xds_agent.node.datapath.ways import Ways
 from xds_agent.node.datapath.writer import Writer
 from xds_agent.node.envoy_link import Refusal
@@ -77,6 +78,7 @@ class DatapathLink:
         self._on_change, self._on_late_start = on_change, on_late_start
         self._attached = Attached(config, record=(lasting or runtime) / "datapath.confirmed")
         self._rings = RingFiles(runtime / "rings")
+        self._reader = Reader()
         self._shaping = Shaping(program=config.program, pins=config.pins, record=runtime / SHAPED)
         self._flow_log = FlowLog(lasting or runtime)
         self._confirming: Confirming | None = None
@@ -280,7 +282,7 @@ class DatapathLink:
 
     def _read(self, snapshot: Snapshot) -> Wanted:
         vips = self.config.vips
-        return wanted_of(snapshot, own=self.cards.own, vips=vips or self.cards.sources)
+        return self._reader.read(snapshot, own=self.cards.own, vips=vips or self.cards.sources)
 
     def _ways(self, wanted: Wanted, *, wait: bool) -> Ways:
         with Network() as network:
@@ -344,14 +346,11 @@ class DatapathLink:
         """Reals that their check found ill, or that never answered it though asked often enough; one of which
         nothing is known yet is what it was."""
         found = set()
-        for one in wanted.services.values():
-            for real in one.reals:
-                if real.check is None:
-                    continue
-                tally = self._prober.result(real.check).tally
-                was = tally.healthy is None and (one.name, real.key) in self._down
-                if tally.healthy is False or tally.silent or was:
-                    found.add((one.name, real.key))
+        for name, key, check in wanted.probed:
+            tally = self._prober.result(check).tally
+            was = tally.healthy is None and (name, key) in self._down
+            if tally.healthy is False or tally.silent or was:
+                found.add((name, key))
         return frozenset(found)
 
     # ---- in the event loop

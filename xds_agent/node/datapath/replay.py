@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from xds_agent.datapath.counters import Counters
+from xds_agent.datapath.prefixes import Network
 from xds_agent.datapath.program import DROP, PASS, TX, Features, Generation, Sizes, load
 from xds_agent.model.site import find_origin
 from xds_agent.node.datapath import pcapng
 from xds_agent.node.datapath.pinned import Pinned
-from xds_agent.node.datapath.wanted import Address, Network, Wanted
+from xds_agent.node.datapath.wanted import Address, Wanted
 
 # What decides is shared with the live program; what counts or remembers is the copy's own.
 _SHARED = frozenset({"services4", "services6", "reals", "rings", "settings", "acl4", "acl4_long", "acl6"})

@@ -32,8 +32,8 @@ def describe(
         return found
     found |= _generation(writer.generation)
     found["monitor"] = wanted.limits.monitor
-    found["deny"] = sum(kind == "deny" for _, kind in wanted.rules)
-    found["exempt"] = len(wanted.rules) - found["deny"]
+    for networks, kind in wanted.lists:
+        found[kind] += len(networks)
     found["timed"] = [{"network": str(network), "until": until} for network, until in wanted.timed]
     found["services"] = [_service(name, wanted, writer, why_down or {}) for name in sorted(wanted.services)]
     found["leaving"] = [str(key) for key in writer.leaving(wanted)]

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal
 
+from xds_agent.datapath.prefixes import Network, Prefixes
 from xds_agent.node.probing import Check, Target
 from xds_agent.proto import datapath_pb2 as pb
-from xds_agent.snapshot.resource import (
-    ACCESS_LIST,
-    DATAPATH_SERVICE,
-    DATAPATH_TYPES,
-    PROTECTION,
-    REALS,
-    Snapshot,
-)
+from xds_agent.snapshot.resource import DATAPATH_TYPES, Snapshot
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 Forward = Literal["nat", "dsr", "gue", "echo", "kernel"]
 Class = Literal["deny", "exempt"]
 _FORWARDS: dict[int, Forward] = {
     pb.NAT: "nat", pb.DSR: "dsr", pb.GUE: "gue", pb.ECHO: "echo", pb.KERNEL: "kernel",
 }  # fmt: skip
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
-_ENTRY_BYTES = {4: 5, 6: 17}
 _MILLISECONDS = 1000
 
 
@@ -105,23 +98,37 @@ class Limits:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Everything, by name. Of rules for one network the last one counts."""
+    """Everything, by name. Of lists that hold one network the last one counts."""
 
     services: Mapping[str, WantedService] = field(default_factory=dict)
     limits: Limits = Limits()
-    rules: tuple[tuple[Network, Class], ...] = ()
+    lists: tuple[tuple[Prefixes, Class], ...] = ()
     timed: tuple[tuple[Network, int], ...] = ()
     own: frozenset[Address] = frozenset()
     """Addresses of this host's interfaces, and its vips."""
 
-    def rules_at(self, now: float) -> list[tuple[Network, Class]]:
-        """Rules that hold at a time: what was denied by hand goes before all else, and ends by itself."""
-        current: list[tuple[Network, Class]] = [(net, "deny") for net, until in self.timed if until > now]
-        return [*self.rules, *current]
+    @property
+    def rules(self) -> list[tuple[Network, Class]]:
+        """Of `lists`, one by one: for people, who ask about few."""
+        return [(network, kind) for networks, kind in self.lists for network in networks]
+
+    def denied_at(self, now: float) -> tuple[Network, ...]:
+        """What is denied by hand at a time, which goes before all lists and ends by itself."""
+        return tuple(network for network, until in self.timed if until > now)
 
     def checks(self) -> list[Target]:
         """What has to be probed."""
-        return [real.check for one in self.services.values() for real in one.reals if real.check is not None]
+        return [check for _, _, check in self.probed]
+
+    @cached_property
+    def probed(self) -> tuple[tuple[str, RealKey, Target], ...]:
+        """Reals that have a check, by their service: few among many services."""
+        return tuple(
+            (name, real.key, real.check)
+            for name, one in self.services.items()
+            for real in one.reals
+            if real.check is not None
+        )
 
 
 def concerns(changed: Mapping[str, Iterable[str]]) -> bool:
@@ -134,43 +141,7 @@ def asks_for_datapath(snapshot: Snapshot) -> bool:
     return any(snapshot.of_type(type_url) for type_url in DATAPATH_TYPES)
 
 
-def wanted_of(snapshot: Snapshot, *, own: Iterable[Address], vips: Iterable[Address]) -> Wanted:
-    """`own`: addresses of the interfaces; `vips`: those of services on a vip.
-
-    Raises google.protobuf.message.DecodeError, ValueError for what no version of the compiler makes.
-    """
-    by_vip = tuple(vips)
-    everywhere = tuple(dict.fromkeys((*own, *by_vip)))
-    services: dict[str, WantedService] = {}
-    on_vip: list[str] = []
-    anywhere: list[str] = []
-    reals = snapshot.of_type(REALS)
-    for name, resource in snapshot.of_type(DATAPATH_SERVICE).items():
-        service = pb.Service.FromString(resource.body.value)
-        backends = pb.Reals.FromString(reals[name].body.value) if name in reals else pb.Reals()
-        services[name] = _service(service, backends, by_vip if service.vip else everywhere)
-        (on_vip if service.vip else anywhere).append(name)
-    # On a vip, the service that names it goes before one that listens on every address.
-    taken = {front for name in on_vip for front in services[name].fronts}
-    for name in anywhere:
-        left = tuple(front for front in services[name].fronts if front not in taken)
-        services[name] = replace(services[name], fronts=left)
-    limits = Limits()
-    rules: list[tuple[Network, Class]] = []
-    timed: list[tuple[Network, int]] = []
-    for resource in snapshot.of_type(PROTECTION).values():
-        limits = _limits(pb.Protection.FromString(resource.body.value))
-    for resource in snapshot.of_type(ACCESS_LIST).values():
-        said = pb.AccessList.FromString(resource.body.value)
-        kind: Class = "exempt" if said.name == "exempt" else "deny"
-        rules += [(network, kind) for network in _networks(said)]
-        timed += [(ipaddress.ip_network(one.network), one.until) for one in said.timed]
-    # Probes of clouds and the site's own hosts stay exempt, whatever list names them too.
-    rules.sort(key=lambda rule: rule[1] == "exempt")
-    return Wanted(services, limits, tuple(rules), tuple(timed), frozenset(everywhere))
-
-
-def _service(said: Any, backends: Any, addresses: Iterable[Address]) -> WantedService:
+def service_of(said: Any, backends: Any, addresses: Iterable[Address]) -> WantedService:
     forward = _FORWARDS.get(said.forward)
     if forward is None:
         raise ValueError(f"this agent knows no forward {said.forward}, which service {said.name} asks for")
@@ -214,7 +185,7 @@ def _target(address: str, port: int, health: Any) -> Target:
     )  # fmt: skip
 
 
-def _limits(said: Any) -> Limits:
+def limits_of(said: Any) -> Limits:
     return Limits(
         monitor=said.monitor,
         source_packets=said.source_packets_per_second,
@@ -226,11 +197,9 @@ def _limits(said: Any) -> Limits:
     )
 
 
-def _networks(said: Any) -> Iterator[Network]:
-    for version, packed in ((4, said.ipv4), (6, said.ipv6)):
-        size = _ENTRY_BYTES[version]
-        if len(packed) % size:
-            raise ValueError(f"access list {said.name}: {len(packed)} bytes are no list of networks")
-        kind = IPv4Network if version == 4 else IPv6Network
-        for at in range(0, len(packed), size):
-            yield kind((packed[at : at + size - 1], packed[at + size - 1]))
+def list_of(said: Any) -> tuple[Prefixes, Class]:
+    """Raises ValueError for what is no list of networks."""
+    networks = Prefixes(said.ipv4, said.ipv6)
+    if networks.problem:
+        raise ValueError(f"access list {said.name}: {networks.problem}")
+    return networks, "exempt" if said.name == "exempt" else "deny"

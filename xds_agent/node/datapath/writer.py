@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 
-from xds_agent.datapath.acl import AccessLists, Rule
+from xds_agent.datapath.acl import AccessLists
 from xds_agent.datapath.drain import IDLE_S, pinned_reals, pinned_slots
 from xds_agent.datapath.layout import Value
+from xds_agent.datapath.prefixes import Network, Prefixes
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.ring_tables import RingTables
 from xds_agent.datapath.services import UDP, Real, Service, Settings, State, Tables
@@ -24,6 +25,7 @@ from xds_agent.node.datapath.ring_store import VERSIONS, ByNumber, RingKey, Ring
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
 from xds_agent.node.datapath.wanted import (
     Address,
+    Class,
     Front,
     RealKey,
     RealOf,
@@ -61,7 +63,7 @@ class Writer:
         self._settings: Settings | None = None
         self._own: frozenset[Address] | None = None
         self._kept_numbers: object = None
-        self._rules: tuple[Rule, ...] | None = None
+        self._listed: object = None
 
     def close(self) -> None:
         """Descriptors of rings, and the generation; what is pinned or attached goes on."""
@@ -129,10 +131,10 @@ class Writer:
         if wanted.own != self._own:
             self.tables.put_own(wanted.own)
             self._own = wanted.own
-        rules = self._rules_of(wanted)
-        if rules != self._rules:
-            self.lists.replace(rules)
-            self._rules = rules
+        lists = wanted.lists, wanted.denied_at(time.time())
+        if lists != self._listed:
+            self._install(*lists)
+            self._listed = lists
 
     def real_state(self, key: RealKey) -> str:
         """As the program sees it."""
@@ -159,12 +161,10 @@ class Writer:
                     f"{self.generation.sizes.services}; raise xdp_services"
                 )
 
-    def _rules_of(self, wanted: Wanted) -> tuple[Rule, ...]:
+    def _install(self, lists: Iterable[tuple[Prefixes, Class]], denied: Iterable[Network]) -> None:
         numbers = self.lists.classes
-        found: list[Rule] = []
-        for network, kind in wanted.rules_at(time.time()):
-            found.append((network, numbers[kind]))  # type: ignore[arg-type]
-        return tuple(found)
+        found = [(networks, numbers[kind]) for networks, kind in lists]
+        self.lists.install([*found, (Prefixes.of(denied), numbers["deny"])])
 
     def _put_reals(
         self, wanted: Wanted, macs: Mapping[Address, bytes], healthy: Healthy
