@@ -22,6 +22,7 @@ from edge_iac.plan.changes import changes
 from edge_iac.plan.cost import Cost, costs_of, total_usd
 from edge_iac.plan.prices import clouds_section
 from edge_iac.site import Site, load_site, parse_site, site_path
+from edge_iac.site.front import past_the_front
 from edge_iac.site.schema import json_schema
 from xds_agent.cli.output import show_table
 from xds_agent.model.problems import ModelError
@@ -65,7 +66,8 @@ def show(
     costs = costs_of(plan)
     differences = changes(plan_site(before), plan) if before is not None else ()
     if as_json:
-        typer.echo(json.dumps(_document(plan, costs, differences), indent=2))
+        compared = what if before is not None else None
+        typer.echo(json.dumps(_document(plan, costs, differences, compared_with=compared), indent=2))
         return
     _show(plan, costs)
     typer.echo()
@@ -136,7 +138,10 @@ def _loaded(name: str) -> Site:
 
 
 def _before(name: str, against: str) -> tuple[Site | None, str]:
-    """(the site to compare with, what it is). None where there is none, or none that can be read."""
+    """(the site to compare with, what it is). None where there is none, or none that can be read.
+
+    Raises typer.Exit for a revision that does not exist: it was mistyped.
+    """
     if against.endswith((".yaml", ".yml")):
         return _loaded(against), against
     path = site_path(name).resolve()
@@ -146,11 +151,25 @@ def _before(name: str, against: str) -> tuple[Site | None, str]:
     except FileNotFoundError:
         return None, "git is not installed"
     if done.returncode != 0:
+        _refuse_unknown(against, path.parent)
         return None, f"git knows no {path.name} at {against}"
     try:
         return parse_site(done.stdout, shown=f"{against}:{path.name}", stem=path.stem), against
     except ModelError as error:
         return None, f"{path.name} at {against} is not valid ({len(error.problems)} problems)"
+
+
+def _refuse_unknown(revision: str, folder: Path) -> None:
+    """Says so where ``folder`` is in a repository with commits, and none of them is ``revision``."""
+    git = ["git", "-C", str(folder), "rev-parse", "--quiet", "--verify"]
+    known = [
+        subprocess.run([*git, f"{one}^{{commit}}"], capture_output=True, check=False).returncode == 0
+        for one in ("HEAD", revision)
+    ]
+    if known == [True, False]:
+        words = f"git knows no revision '{revision}'; name a branch, tag or commit, or a .yaml file"
+        typer.secho(words, err=True, fg=typer.colors.RED)
+        raise typer.Exit(FAILED)
 
 
 def _show(plan: Plan, costs: tuple[Cost, ...]) -> None:
@@ -177,6 +196,8 @@ def _show(plan: Plan, costs: tuple[Cost, ...]) -> None:
     typer.echo(f"list prices as of {prices.AS_OF}; traffic out, USD per GB: {_traffic(plan)}")
     if plan.site.dns is not None:
         typer.echo(f"the loss of a region is felt by DNS clients for at most {window_s(plan.site.dns)} s")
+    for sentence in past_the_front(plan.site):
+        typer.echo(sentence)
 
 
 def _nic(nic: Nic) -> str:
@@ -189,7 +210,9 @@ def _traffic(plan: Plan) -> str:
     )
 
 
-def _document(plan: Plan, costs: tuple[Cost, ...], differences: tuple[str, ...]) -> dict[str, Any]:
+def _document(
+    plan: Plan, costs: tuple[Cost, ...], differences: tuple[str, ...], *, compared_with: str | None
+) -> dict[str, Any]:
     return {
         "site": plan.site.name,
         "hosts": [
@@ -218,7 +241,10 @@ def _document(plan: Plan, costs: tuple[Cost, ...], differences: tuple[str, ...])
         ],
         "total_usd_per_month": total_usd(costs),
         "prices_as_of": prices.AS_OF,
-        "changes": list(differences),
+        "notes": list(past_the_front(plan.site)),
+        # None: there was nothing to compare with, so that no change is not said either.
+        "compared_with": compared_with,
+        "changes": list(differences) if compared_with is not None else None,
     }
 
 

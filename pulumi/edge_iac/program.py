@@ -16,6 +16,7 @@ from edge_iac.dns_window import window_s
 from edge_iac.inventory import edge_inventory
 from edge_iac.plan import Plan, Region, plan_site
 from edge_iac.site import CloudName, Site, load_site
+from edge_iac.site.front import past_the_front
 from xds_agent.model.problems import ModelError
 
 PROJECT = "edge"
@@ -106,6 +107,8 @@ def make(plan: Plan, *, authority: pulumi.Output[str]) -> None:
     if dns is not None:
         programs[dns.provider].dns(dns, tuple(vips), port=plan.site.ports.https)
         pulumi.log.info(f"the loss of a region is felt by DNS clients for at most {window_s(dns)} s")
+    for sentence in past_the_front(plan.site):
+        pulumi.log.warn(sentence)
     # The public half of a secret is no secret.
     ca = pulumi.Output.unsecret(authority.apply(ssh_ca.authority_public))
     pulumi.export("edge_inventory", edge_inventory(plan, ssh_ca=ca, hosts=hosts, vips=vips, routes=routes))

@@ -40,6 +40,7 @@ class ReachabilityPart(Part):
             role: self._group(role, network) for role in region.roles
         }
         self._front = self._group("front", network) if region.front else None
+        self._open: set[str] = set()
         for role, group in self._groups.items():
             self._way_out(role, group)
         if self._front is not None:
@@ -89,11 +90,16 @@ class ReachabilityPart(Part):
             )
 
     def _rules(self, rule: Rule) -> None:
+        """Called by what they open, not by why: AWS refuses a second rule that opens the same."""
         for first, last in rule.ports or (_ALL_PORTS,):
             for suffix, source in self._sources(rule):
                 span = "" if not rule.ports else f"-{first}" if first == last else f"-{first}-{last}"
+                name = f"{self._region.name}-{rule.target}-{rule.protocol}{span}{suffix}"
+                if name in self._open:
+                    continue
+                self._open.add(name)
                 aws.vpc.SecurityGroupIngressRule(
-                    f"{self._region.name}-{rule.name}{span}{suffix}",
+                    name,
                     security_group_id=self._groups[rule.target].id,
                     ip_protocol=_protocol(rule, source),
                     from_port=first,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal
 
 from edge_iac.catalogue.regions import ZONES
 from edge_iac.catalogue.sizes import offered
 from edge_iac.plan.model import Host, Mesh, Plan, Region, Subnet, Tier
 from edge_iac.plan.reachability import NODE_ROLES, TIER_OF, Elsewhere, rules_of
 from edge_iac.site import CloudName, RegionSite, Role, Site
-from edge_iac.site.checks import regions_of
+from edge_iac.site.front import front_ports
 from edge_iac.site.names import cloud_name, host_name
-from edge_iac.site.values import INTERNET, span_of
+from edge_iac.site.places import regions_of
 
 PART_BITS = 4
 """A region's network has 2**4 parts."""
@@ -63,7 +62,7 @@ def plan_site(site: Site) -> Plan:
                 hosts=hosts,
                 rules=rules,
                 front=front,
-                front_ports=_front_ports(site) if front else (),
+                front_ports=front_ports(site) if front else (),
                 health_port=site.ports.agent_metrics,
                 image=said.image,
                 tags={**site.tags, "edge-site": site.name},
@@ -150,16 +149,3 @@ def _elsewhere(site: Site, subnets: _Subnets) -> Elsewhere:
                 *(subnet.cidr for subnet in own if subnet.tier == TIER_OF[role]),
             )
     return Elsewhere(ranges)
-
-
-def _front_ports(site: Site) -> tuple[tuple[Literal["tcp", "udp"], int], ...]:
-    """Ports the balancer takes: the proxies' own, and single ports the site opens to the internet."""
-    ports: list[tuple[Literal["tcp", "udp"], int]] = [
-        ("tcp", port) for port in (site.ports.http, site.ports.https, site.ports.grpc)
-    ]
-    for rule in site.reach:
-        if INTERNET in rule.sources and "ingress" in rule.targets and rule.protocol != "icmp":
-            for first, last in map(span_of, rule.ports):
-                if first == last:
-                    ports.append((rule.protocol, first))
-    return tuple(dict.fromkeys(ports))

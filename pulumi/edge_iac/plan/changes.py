@@ -11,9 +11,9 @@ from edge_iac.plan.model import Host, Networks, Plan, Probes, Region, Rule
 def changes(before: Plan, after: Plan) -> tuple[str, ...]:
     """Sentences, region by region; what a change of costs comes to stands last."""
     found = [*_regions(before, after), *_site(before, after)]
-    old, new = total_usd(costs_of(before)), total_usd(costs_of(after))
+    old, new = round(total_usd(costs_of(before))), round(total_usd(costs_of(after)))
     if old != new:
-        found.append(f"costs: {old:.0f} USD per month become {new:.0f} ({new - old:+.0f})")
+        found.append(f"costs: {old} USD per month become {new} ({new - old:+})")
     return tuple(found)
 
 

@@ -1,20 +1,18 @@
 """What a site file means: everything that can be known to fail before a cloud is asked."""
 
 import ipaddress
-from collections import Counter
-from collections.abc import Callable, Iterator
 
 from edge_iac.catalogue.images import unpinned
 from edge_iac.catalogue.regions import ZONES
 from edge_iac.catalogue.sizes import offered
-from edge_iac.site.model import CloudName, RegionSite, Site
+from edge_iac.site.front import is_fronted
+from edge_iac.site.model import RegionSite, Site
 from edge_iac.site.names import too_long
-from edge_iac.site.values import INTERNET, span_of
+from edge_iac.site.places import Add, regions_of
+from edge_iac.site.reach import check_reach
+from edge_iac.site.refused import check_refused
 from xds_agent.model.words import instead_of
 
-Add = Callable[[str, str, str], None]
-
-ROLES = ("ingress", "egress", "control", "observability", "workload")
 MIN_PREFIX, MAX_PREFIX = 16, 24
 MOST_MESHED = 32
 _PRIVATE = tuple(
@@ -22,14 +20,9 @@ _PRIVATE = tuple(
 )
 # What every subnet keeps for itself, Azure and AWS keep five; a balancer wants some too.
 _KEPT_ADDRESSES = 13
-_ALL = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
-
-
-def regions_of(site: Site) -> Iterator[tuple[CloudName, str, RegionSite, str]]:
-    """(cloud, region, what is said of it, its path) for every region of the site."""
-    for cloud, said in site.clouds.named().items():
-        for region, one in said.regions.items():
-            yield cloud, region, one, f"clouds.{cloud}.regions.{region}"
+# Parts of a network are zonal in AWS; elsewhere a tier's hosts of all zones share one.
+_ZONAL = frozenset({"aws"})
+_OUTER = frozenset({"ingress", "egress"})
 
 
 def run_checks(site: Site, add: Add, *, stem: str) -> None:
@@ -44,10 +37,10 @@ def run_checks(site: Site, add: Add, *, stem: str) -> None:
         _check_pools(cloud, region, one, path, add)
     _check_overlaps(site, add)
     _check_control(site, add)
-    _check_ssh(site, add)
-    _check_reach(site, add)
+    check_reach(site, add)
     _check_dns(site, add)
     _check_interconnect(site, add)
+    check_refused(site, add)
     for path, message, fix in too_long(site):
         add(path, message, fix)
 
@@ -90,14 +83,21 @@ def _check_network(one: RegionSite, path: str, add: Add) -> None:
 
 def _check_pools(cloud: str, region: str, one: RegionSite, path: str, add: Add) -> None:
     there = offered(cloud, region)
-    room = 2 ** (32 - ipaddress.IPv4Network(one.network).prefixlen - 4) - _KEPT_ADDRESSES
     for name, pool in one.hosts.items():
         if region in ZONES[cloud] and pool.size not in there:
             fix = f"sizes there: {', '.join(there)}"
             add(f"{path}.hosts.{name}.size", f"{region} has no hosts of size '{pool.size}'", fix)
-        if pool.count > max(room, 0):
-            fix = "use a larger network"
-            add(f"{path}.hosts.{name}.count", f"{pool.count} hosts do not fit a subnet of {one.network}", fix)
+    room = max(0, 2 ** (32 - ipaddress.IPv4Network(one.network).prefixlen - 4) - _KEPT_ADDRESSES)
+    zones = (len(one.zone_names) or one.zones) if cloud in _ZONAL else 1
+    for outer in (True, False):
+        # Every pool begins in the first zone, so that is where most hosts are.
+        own = {name: pool for name, pool in one.hosts.items() if (pool.role in _OUTER) is outer}
+        wanted = sum(-(-pool.count // zones) for pool in own.values())
+        if wanted > room:
+            place = f"{path}.hosts.{next(iter(own))}.count" if len(own) == 1 else f"{path}.hosts"
+            many = f"{wanted} hosts of {', '.join(own)}{' in one zone' if zones > 1 else ''}"
+            words = f"{many} do not fit a subnet of {one.network}, which has room for {room}"
+            add(place, words, "use a larger network")
 
 
 def _check_overlaps(site: Site, add: Add) -> None:
@@ -117,46 +117,6 @@ def _check_control(site: Site, add: Add) -> None:
         add("clouds", "no pool has role: control", "add a pool such as control: {role: control}")
 
 
-def _check_ssh(site: Site, add: Add) -> None:
-    for index, source in enumerate(site.ssh.sources):
-        if source == INTERNET or ("/" in source and ipaddress.ip_network(source) in _ALL):
-            if not site.ssh.open:
-                fix = "name the ranges you log in from, or say open: true if you mean it"
-                add(f"ssh.sources[{index}]", f"{source} opens SSH to everybody", fix)
-        elif "/" not in source:
-            add(
-                f"ssh.sources[{index}]", f"'{source}' is not a range", "write a range such as 198.51.100.0/24"
-            )
-
-
-def _check_reach(site: Site, add: Add) -> None:
-    for name, count in Counter(rule.name for rule in site.reach).items():
-        if count > 1:
-            add(f"reach[{name}]", f"{count} rules are called '{name}'", "give each its own name")
-    for rule in site.reach:
-        path = f"reach[{rule.name}]"
-        for index, source in enumerate(rule.sources):
-            if "/" not in source and source not in (INTERNET, *ROLES):
-                fix = instead_of(source, (INTERNET, *ROLES), "sources")
-                add(f"{path}.sources[{index}]", f"'{source}' is no role", fix)
-        if rule.protocol == "icmp" and rule.ports:
-            add(f"{path}.ports", "icmp has no ports", "leave ports out")
-        if rule.protocol != "icmp" and not rule.ports:
-            add(f"{path}.ports", f"{rule.protocol} needs ports", "add ports: [443]")
-        opens = any(source == INTERNET or source in map(str, _ALL) for source in rule.sources)
-        if (
-            opens
-            and not site.ssh.open
-            and any(_holds(span, 22) for span in rule.ports)
-            and rule.protocol == "tcp"
-        ):
-            add(
-                f"{path}.ports",
-                "opens SSH to everybody",
-                "leave port 22 out; ssh.sources says who may log in",
-            )
-
-
 def _check_interconnect(site: Site, add: Add) -> None:
     if site.interconnect.type != "wireguard":
         return
@@ -174,11 +134,6 @@ def _check_interconnect(site: Site, add: Add) -> None:
             add(f"{path}.hosts", f"{region} has no ingress host where tunnels could end", fix)
 
 
-def _holds(span: str, port: int) -> bool:
-    first, last = span_of(span)
-    return first <= port <= last
-
-
 def _check_dns(site: Site, add: Add) -> None:
     if site.dns is None:
         return
@@ -187,11 +142,7 @@ def _check_dns(site: Site, add: Add) -> None:
         add("dns.provider", f"the site has no cloud '{site.dns.provider}'", fix)
     if site.dns.provider == "azure" and site.dns.zone.count("/") != 1:
         add("dns.zone", f"'{site.dns.zone}' does not say its resource group", "write resource-group/zone")
-    fronted = any(
-        one.load_balancer and any(pool.role == "ingress" for pool in one.hosts.values())
-        for _, _, one, _ in regions_of(site)
-    )
-    if not fronted:
+    if not is_fronted(site):
         add(
             "dns",
             "no region has a load balancer before ingress hosts to point at",

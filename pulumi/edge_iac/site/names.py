@@ -19,6 +19,11 @@ _LIMITS = {
 _CLOUD_WORDS = {"aws": "AWS", "gcp": "Google Cloud", "azure": "Azure"}
 _LONGEST_SUFFIX = "-65535-tcp"
 """What balancers, their groups and rules carry behind their name, at most."""
+OWN_RULES = frozenset(
+    {"clients", "icmp", "ssh", "jump", "xds", "peers", "scrape", "probes"}
+    | {"wireguard", "transit-tcp", "transit-udp"}
+)
+"""Rules that every site has, or may have: no rule of a site file is called so."""
 LONGEST_OWN_RULE = "jump-observability-roles"
 """Of the rules that every site has."""
 

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
@@ -74,6 +74,17 @@ def span_of(text: str) -> tuple[int, int]:
     """'443' -> (443, 443), '9000-9010' -> (9000, 9010)."""
     first, _, last = text.partition("-")
     return int(first), int(last or first)
+
+
+def whole_internet(sources: Iterable[str]) -> frozenset[int]:
+    """Families (4, 6) with every address among ``sources``: 0.0.0.0/1 and 128.0.0.0/1 are everybody too."""
+    given = tuple(sources)
+    if INTERNET in given:
+        return frozenset((4, 6))
+    networks = [ipaddress.ip_network(one) for one in given if "/" in one]
+    fours = ipaddress.collapse_addresses(one for one in networks if isinstance(one, ipaddress.IPv4Network))
+    sixes = ipaddress.collapse_addresses(one for one in networks if isinstance(one, ipaddress.IPv6Network))
+    return frozenset(one.version for one in (*fours, *sixes) if one.prefixlen == 0)
 
 
 def _text_like(pattern: str) -> WithJsonSchema:

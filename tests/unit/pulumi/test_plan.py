@@ -18,7 +18,7 @@ from edge_iac.plan.cost import costs_of, total_usd
 from edge_iac.plan.prices import clouds_section
 from edge_iac.site import load_site, parse_site
 from edge_iac.site.load import SITES
-from edge_iac.site.names import LONGEST_OWN_RULE
+from edge_iac.site.names import LONGEST_OWN_RULE, OWN_RULES
 from hypothesis import given, settings
 
 from tests.unit.pulumi.support.sites import sites
@@ -69,6 +69,14 @@ def test_no_rule_of_its_own_has_a_longer_name_than_is_checked(site: str) -> None
     plan = plan_site(parse_site(site, shown="s.yaml", stem="random"))
     own = [rule.name for region in plan.regions for rule in region.rules if not rule.name.startswith("rule")]
     assert max(map(len, own)) <= len(LONGEST_OWN_RULE)
+    assert {name for name in own if not name.startswith(tuple(f"{one}-" for one in OWN_RULES))} == set()
+
+
+def test_what_is_open_to_everybody_goes_through_the_balancer_however_it_is_written() -> None:
+    written = ('    ports: ["7000"]', '    ports: ["7000", "9000-9002"]')
+    said = edited("lab", ports=written, sources=("    sources: [internet]", '    sources: ["0.0.0.0/0"]'))
+    for region in said.regions:
+        assert [port for _, port in region.front_ports] == [80, 443, 8080, 7000, 9000, 9001, 9002]
 
 
 def test_a_host_more_moves_no_other_host() -> None:

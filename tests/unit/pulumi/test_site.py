@@ -165,7 +165,7 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {
     ),
     "more hosts than fit": (
         lambda d: (aws(d).update(network="10.1.0.0/24"), aws(d)["hosts"]["edge"].update(count=40)),
-        "40 hosts do not fit a subnet of 10.1.0.0/24",
+        "20 hosts of edge in one zone do not fit a subnet of 10.1.0.0/24, which has room for 3",
         "use a larger network",
     ),
     "no control": (
@@ -204,6 +204,78 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {
         "prod",
     ),
     "IPv6 in Azure": (lambda d: azure(d).update(ipv6=True), "IPv6 in Azure is not made", "leave ipv6 out"),
+    "a rule called as one of the edge's own": (
+        lambda d: d.update(
+            reach=[{"name": "clients", "sources": ["internet"], "targets": ["ingress"], "ports": [9443]}]
+        ),
+        "reach[clients].name: 'clients' is what a rule of the edge's own is called",
+        "choose another name",
+    ),
+    "SSH open to everybody by halves": (
+        lambda d: d["ssh"].update(sources=["0.0.0.0/1", "128.0.0.0/1"]),
+        "ssh.sources: 0.0.0.0/1, 128.0.0.0/1 together open SSH to everybody",
+        "open: true",
+    ),
+    "SSH open to everybody by halves of another rule": (
+        lambda d: d.update(
+            reach=[{"name": "x", "sources": ["::/1", "8000::/1"], "targets": ["egress"], "ports": [22]}]
+        ),
+        "reach[x].ports: opens SSH to everybody",
+        "leave port 22 out",
+    ),
+    "more ports than a balancer takes": (
+        lambda d: d.update(
+            reach=[
+                {
+                    "name": "x",
+                    "sources": ["0.0.0.0/0"],
+                    "targets": ["ingress"],
+                    "ports": [f"{at}-{at + 15}" for at in (9000, 9100, 9200)],
+                }
+            ]
+        ),
+        "reach[x].ports: load balancers would take 51 ports from the internet",
+        "load_balancer: false",
+    ),
+    "more hosts of several pools than fit": (
+        lambda d: (
+            aws(d).update(network="10.1.0.0/23", zones=1),
+            aws(d)["hosts"]["edge"].update(count=12),
+            aws(d)["hosts"].update(out={"role": "egress", "count": 8}),
+        ),
+        "hosts: 20 hosts of edge, out do not fit a subnet of 10.1.0.0/23, which has room for 19",
+        "use a larger network",
+    ),
+    "a disk smaller than Azure's image": (
+        lambda d: azure(d)["hosts"]["edge"].update(disk_gb=10),
+        "westeurope.hosts.edge.disk_gb: 10 GB is less than Azure's image",
+        "use at least 30",
+    ),
+    "a login that Azure does not make": (
+        lambda d: d["ssh"].update(user="admin"),
+        "ssh.user: Azure makes no login 'admin'",
+        "such as edge",
+    ),
+    "a key that Azure does not take": (
+        lambda d: d["ssh"].update(authorized_keys=[KEY, "ecdsa-sha2-nistp256 AAAA x"]),
+        "ssh.authorized_keys[1]: Azure takes no key of type ecdsa-sha2-nistp256",
+        "Ed25519",
+    ),
+    "a tag that is the program's own": (
+        lambda d: d.update(tags={"name": "x"}),
+        "tags.name: is a tag that the program writes itself",
+        "another key",
+    ),
+    "a tag that is no label of Google Cloud": (
+        lambda d: d.update(tags={"2nd": "x"}),
+        "tags.2nd: '2nd' is no label of Google Cloud",
+        "begin the key with a letter",
+    ),
+    "a port that a site file cannot change": (
+        lambda d: d.update(ports={"envoy_admin": 9901}),
+        "ports.envoy_admin: changes nothing in a site file",
+        "edge.yml",
+    ),
     "an SSH key that is none": (
         lambda d: d["ssh"].update(authorized_keys=["hello"]),
         "'hello' is not a public SSH key",

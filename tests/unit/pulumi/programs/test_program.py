@@ -84,6 +84,21 @@ def test_rules_stand_alone_and_never_inline(graph: Graph) -> None:
         assert "securityRules" not in node.inputs
 
 
+def test_aws_is_asked_once_for_what_two_rules_open() -> None:
+    """AWS refuses a second rule that opens the same: InvalidPermission.Duplicate, in the middle of `up`."""
+    twice = "\n".join(
+        f"  - {{name: {name}, sources: [internet, ingress], targets: [ingress], ports: ['443', '9000-9010']}}"
+        for name in ("one", "two")
+    )
+    text = (ROOT / "pulumi/sites/lab.yaml").read_text().replace("reach:\n", f"reach:\n{twice}\n")
+    made = graph_of(parse_site(text, shown="lab.yaml", stem="lab")).of("SecurityGroupIngressRule")
+    kinds = ("securityGroupId", "ipProtocol", "fromPort", "toPort")
+    sources = ("cidrIpv4", "cidrIpv6", "referencedSecurityGroupId")
+    opened = [tuple(node.inputs.get(key) for key in (*kinds, *sources)) for node in made]
+    assert len(set(opened)) == len(opened)
+    assert sum(1 for one in opened if one[2:5] == (9000, 9010, "0.0.0.0/0")) == 1
+
+
 def test_azure_refuses_last_what_its_own_rules_would_let_in(graph: Graph) -> None:
     for group in graph.of("network:NetworkSecurityGroup"):
         name = group.inputs["networkSecurityGroupName"]

@@ -1,0 +1,86 @@
+"""script/site-plan: what a person and a machine are told, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from edge_iac.cli import app
+from typer.testing import CliRunner, Result
+
+from tests.support.cloud_sites import site_of
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site file in a repository of its own, not yet committed."""
+    file = tmp_path / "big.yaml"
+    file.write_text(site_of(4))
+    git(tmp_path, "init", "--quiet")
+    return file
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.com")
+    subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True)
+
+
+def committed(site: Path) -> None:
+    git(site.parent, "add", "big.yaml")
+    git(site.parent, "commit", "--quiet", "--message", "a site")
+
+
+def ran(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def told(*words: str | Path) -> dict[str, object]:
+    done = ran("show", *words, "--json")
+    assert done.exit_code == 0, done.output
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def test_no_change_is_said_only_where_there_was_something_to_compare_with(site: Path) -> None:
+    assert (told(site)["compared_with"], told(site)["changes"]) == (None, None)
+    committed(site)
+    assert (told(site)["compared_with"], told(site)["changes"]) == ("HEAD", [])
+    site.write_text(site_of(5))
+    changes = told(site)["changes"]
+    assert isinstance(changes, list) and any("edge-aws-us-east-1-2" in change for change in changes)
+    assert all(change in ran("show", site).stdout for change in changes)
+
+
+def test_a_revision_that_was_mistyped_is_an_error(site: Path) -> None:
+    committed(site)
+    done = ran("show", site, "--against", "mian")
+    assert done.exit_code == 1
+    assert "git knows no revision 'mian'" in done.stderr
+
+
+def test_an_invalid_site_ends_with_1_and_all_its_mistakes(site: Path) -> None:
+    site.write_text(site_of(4).replace("zones: 1", "zones: 9"))
+    done = ran("show", site)
+    assert done.exit_code == 1
+    assert len(done.stderr.splitlines()) == 3
+    assert not done.stdout
+
+
+def test_what_balancers_do_not_carry_is_said(site: Path) -> None:
+    document = yaml.safe_load(site_of(4))
+    document["reach"] = [
+        {
+            "name": "rtp",
+            "sources": ["internet"],
+            "targets": ["ingress"],
+            "protocol": "udp",
+            "ports": ["10000-20000"],
+        }
+    ]
+    site.write_text(yaml.safe_dump(document))
+    [note] = told(site)["notes"]  # type: ignore[misc]
+    assert note.startswith("reach rtp: 10000-20000 is wider than load balancers take (16 ports)")
+    assert note in ran("show", site).stdout
