@@ -9,9 +9,19 @@ from pathlib import Path
 import pytest
 
 from tests.bpf.conftest import SMALL
+from tests.bpf.support.packets import SYN, Packet
 from tests.bpf.test_writer import A, B, wanted, write
 from xds_agent.datapath.libbpf import check, library
-from xds_agent.node.datapath.attachment import MAPS, AttachError, Loaded, attach, host_seed, load_beside
+from xds_agent.datapath.program import TX
+from xds_agent.node.datapath.attachment import (
+    MAPS,
+    AttachError,
+    Loaded,
+    attach,
+    balance_seed,
+    host_seed,
+    load_beside,
+)
 from xds_agent.node.datapath.network import Interface
 from xds_agent.node.datapath.rings import RingFiles
 from xds_agent.node.datapath.writer import Writer
@@ -96,3 +106,44 @@ def test_where_one_card_refuses_the_next_attempt_has_the_same_tables(program: Pa
     second.generation.close()
     assert second.taken_over
     assert second.generation.fresh == ()
+
+
+def destinations(program: Path, folder: Path, tmp_path: Path, *, seed: int, host: int) -> list[bytes]:
+    """Where an edge of its own sends 200 new connections."""
+    generation = load_beside(
+        program, folder=folder, sizes=SMALL, balance_seed=seed, host_seed=host
+    ).generation
+    try:
+        write(Writer(generation, rings=RingFiles(tmp_path / str(host)), mtu=1500), wanted(A, B))
+        opening = Packet(destination="203.0.114.1", dport=7000, flags=SYN)
+        frames = [generation.run(opening.but(sport=20_000 + at).bytes()) for at in range(200)]
+        assert {verdict for verdict, _ in frames} == {TX}
+        return [frame[30:34] for _, frame in frames]
+    finally:
+        generation.close()
+
+
+def test_edges_of_a_site_choose_the_same_reals_and_others_cannot_foresee_them(
+    program: Path, bpffs: Path, tmp_path: Path
+) -> None:
+    """The site's seed decides, whatever each host's own secret is."""
+    first, second, stranger = (
+        destinations(program, bpffs / name, tmp_path, seed=seed, host=host)
+        for name, seed, host in (("one", 0xBA1A, 11), ("two", 0xBA1A, 12), ("three", 0xBA1B, 13))
+    )
+    assert first == second
+    assert sum(one != other for one, other in zip(first, stranger, strict=True)) > 50
+
+
+def test_the_sites_seed_is_read_or_refused_without_showing_it(tmp_path: Path) -> None:
+    file = tmp_path / "balance.seed"
+    with pytest.raises(AttachError, match=r"No such file.*role xds_agent writes it"):
+        balance_seed(file, tmp_path)
+    for said in ("secret-but-no-number", str(1 << 32)):
+        file.write_text(said)
+        with pytest.raises(AttachError) as refused:
+            balance_seed(file, tmp_path)
+        assert said not in str(refused.value)
+    file.write_text("4294967295\n")
+    assert balance_seed(file, tmp_path) == 0xFFFFFFFF
+    assert balance_seed(None, tmp_path) == balance_seed(None, tmp_path) == host_seed(tmp_path)

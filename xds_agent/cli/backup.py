@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Config = Annotated[Path, typer.Option("--config", help="serve.yml of this control host.")]
 
 _SECRET = ("secret.key", "pki/issuing.key")
+_BALANCE_SEED = "balance.seed"
+_PRIVATE = (*_SECRET, _BALANCE_SEED)
 
 
 def backup(
@@ -45,7 +47,9 @@ def backup(
 
     loaded = _config(config)
     files = _files(loaded)
-    kept_apart = [str(files.pop(label)) for label in _SECRET] if without_keys else []
+    if not files[_BALANCE_SEED].exists():
+        del files[_BALANCE_SEED]  # a site without a datapath
+    kept_apart = [str(files.pop(label)) for label in _PRIVATE if label in files] if without_keys else []
     try:
         store = Store.open(loaded.database_url, loaded.key_file)
         try:
@@ -105,6 +109,8 @@ def restore(
 
 def _files(config: ServeConfig) -> dict[str, Path]:
     files = {"secret.key": config.key_file, "pki/ca.crt": config.tls.ca}
+    # Edges have it from here: with another one every connection through XDP would change its backend.
+    files[_BALANCE_SEED] = config.key_file.with_name(_BALANCE_SEED)
     if config.tls.crl is not None:
         files["pki/crl.pem"] = config.tls.crl
     if config.issuing_ca is not None:
@@ -123,7 +129,7 @@ def _place(config: ServeConfig, contents: dict[str, bytes]) -> list[str]:
     for path in wanted.values():
         path.parent.mkdir(parents=True, exist_ok=True)
     replace_files(
-        {path: (contents[label], 0o600 if label in _SECRET else 0o644) for label, path in wanted.items()}
+        {path: (contents[label], 0o600 if label in _PRIVATE else 0o644) for label, path in wanted.items()}
     )
     return sorted(str(path) for path in wanted.values())
 

@@ -136,16 +136,17 @@ def attach(config: Config = NODE_YML, as_json: Json = False) -> None:
     """
     from xds_agent.datapath.program import Sizes
     from xds_agent.node.config import load_config
-    from xds_agent.node.datapath.attachment import AttachError, host_seed, load_beside
+    from xds_agent.node.datapath.attachment import AttachError, balance_seed, host_seed, load_beside
     from xds_agent.node.datapath.attachment import attach as put_on
     from xds_agent.node.datapath.network import Network, NetworkError
 
     own = _datapath(config)
     sizes = Sizes(services=own.services, reals=own.reals, limit_blocks=own.limit_blocks, flows=own.flows)
+    runtime = load_config(config).runtime_dir
     try:
         loaded = load_beside(
-            own.program, folder=own.pins, sizes=sizes, balance_seed=own.balance_seed,
-            host_seed=host_seed(load_config(config).runtime_dir),
+            own.program, folder=own.pins, sizes=sizes,
+            balance_seed=balance_seed(own.balance_seed_file, runtime), host_seed=host_seed(runtime),
         )  # fmt: skip
         with closing(loaded.generation), Network() as network:
             interfaces = [network.interface(name) for name in own.interfaces]
@@ -174,6 +175,8 @@ def explain_packet(
       ssh control1 xds-agent live > live.json; xds-agent explain-packet strange.pcap --site live.json
     """
     from xds_agent.datapath.libbpf import Unavailable
+    from xds_agent.node.config import load_config
+    from xds_agent.node.datapath.attachment import AttachError, balance_seed
     from xds_agent.node.datapath.pinned import NotRunning, Pinned
     from xds_agent.node.datapath.replay import Replayer, with_origins
 
@@ -182,10 +185,11 @@ def explain_packet(
     state, own = live_state(config), _datapath(config)
     try:
         with closing(Pinned.of_state(state)) as pinned:
-            replayer = Replayer(pinned, state, _wanted(config), balance_seed=own.balance_seed)
+            seed = balance_seed(own.balance_seed_file, load_config(config).runtime_dir)
+            replayer = Replayer(pinned, state, _wanted(config), balance_seed=seed)
             with closing(replayer):
                 found = [replayer.run(frame) for frame in frames]
-    except (NotRunning, Unavailable, OSError) as error:
+    except (NotRunning, AttachError, Unavailable, OSError) as error:
         raise CliError(str(error)) from error
     found = [with_origins(one, document.get("edge", {}), document.get("origins", {})) for one in found]
     if as_json:

@@ -91,8 +91,9 @@ class DatapathConfig(_Part):
     mode: Literal["native", "skb"] = "native"
     program: Path = Path("/opt/marchproxy/datapath/xdp_main.bpf.o")
     pins: Path = Path("/run/marchproxy/bpf/datapath")
-    # The same on all hosts of a site, so that any of them finds the same real.
-    balance_seed: int = Field(default=0, ge=0)
+    # The site's secret (a number below 2^32): with the same one on all of its hosts any of them finds the
+    # same real, and nobody else can foresee which. null: a secret of this host alone.
+    balance_seed_file: Path | None = None
     services: int = Field(default=1024, ge=2)
     reals: int = Field(default=4096, ge=2)
     limit_blocks: int = Field(default=32_768, ge=1)

@@ -24,6 +24,7 @@ async def test_control_is_destroyed_and_restored_elsewhere(
     edge = node("edge1")
     told = await serve.until_active(document, "edge1")
     await edge.until_holding(told["nodes"]["edge1"]["revision"])
+    (serve.folder / "state" / "balance.seed").write_text("3141592653")
     file = tmp_path / "control.backup"
     done = await cli(serve, "backup", file, "--config", serve.config)
     assert done.returncode == 0, done.stderr
@@ -41,6 +42,8 @@ async def test_control_is_destroyed_and_restored_elsewhere(
     done = await cli(elsewhere, "restore", file, "--config", elsewhere.config)
     assert done.returncode == 0, done.stderr
     assert (elsewhere.folder / "issuing.key").read_bytes() == key_pem(pki.issuer.key)
+    seed = elsewhere.folder / "state" / "balance.seed"
+    assert (seed.read_text(), stat.S_IMODE(seed.stat().st_mode)) == ("3141592653", 0o600)
     try:
         await asyncio.to_thread(elsewhere.start)
         again = await elsewhere.until_active(document, "edge1")

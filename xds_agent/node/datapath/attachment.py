@@ -76,6 +76,21 @@ def host_seed(runtime: Path) -> int:
         raise AttachError(f"{path}: {error}") from error
 
 
+def balance_seed(file: Path | None, runtime: Path) -> int:
+    """By which flows find their reals: the site's secret, else this host's own. Raises AttachError."""
+    if file is None:
+        return host_seed(runtime)
+    try:
+        seed = int(file.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        # Its content is nobody's to read in a log.
+        why = error.strerror if isinstance(error, OSError) else "it holds no number"
+        raise AttachError(f"{file}: {why}; role xds_agent writes it (site.yml --tags xds_agent)") from None
+    if not 0 <= seed < 1 << 32:
+        raise AttachError(f"{file}: its number is not below 2^32")
+    return seed
+
+
 def cookie_key(runtime: Path) -> bytes:
     """This host's secret for SYN cookies: those on their way outlive a restart. Raises AttachError."""
     return bytes.fromhex(_secret(runtime / "datapath.cookies", lambda: secrets.token_hex(16)))
@@ -185,9 +200,7 @@ def _loaded(
 ) -> tuple[Generation, Kept | None]:
     """The program, and whose maps it shares. Raises AttachError."""
     host_seed, balance_seed = seeds
-    features = Features(
-        local_sockets=True, syn_cookies=True, limit_seed=host_seed, balance_seed=balance_seed & 0xFFFFFFFF
-    )
+    features = Features(local_sockets=True, syn_cookies=True, limit_seed=host_seed, balance_seed=balance_seed)
     problem: Exception
     try:
         layouts = layouts_of(program)

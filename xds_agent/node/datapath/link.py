@@ -20,7 +20,7 @@ from xds_agent.datapath.program import Sizes
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import state
 from xds_agent.node.datapath.attached import Attached
-from xds_agent.node.datapath.attachment import cookie_key, host_seed, load_beside
+from xds_agent.node.datapath.attachment import balance_seed, cookie_key, host_seed, load_beside
 from xds_agent.node.datapath.cards import Cards
 from xds_agent.node.datapath.confirming import Confirming
 from xds_agent.node.datapath.failures import FAILURES, in_words
@@ -237,7 +237,8 @@ class DatapathLink:
             services=config.services, reals=config.reals, limit_blocks=config.limit_blocks, flows=config.flows
         )
         loaded = load_beside(
-            config.program, folder=config.pins, sizes=sizes, balance_seed=config.balance_seed,
+            config.program, folder=config.pins, sizes=sizes,
+            balance_seed=balance_seed(config.balance_seed_file, self._runtime),
             host_seed=host_seed(self._runtime), numbered=bool(self._rings.numbers()),
         )  # fmt: skip
         writer = Writer(loaded.generation, rings=self._rings, mtu=self.cards.mtu)
