@@ -51,6 +51,8 @@ VERSION = getattr(xds_agent, "__version__", "0.1.0")
 FINISH_S = 5.0
 # How long control has to refuse a first request before the others follow.
 LET_IN_S = 0.05
+# How long Envoy and the network wait for the datapath at boot, at most.
+DATAPATH_FIRST_S = 10.0
 
 
 class Agent:
@@ -106,12 +108,18 @@ class Agent:
         self.prober = Prober()
         self.measuring = Measuring(self.prober, self.reporter.changed)
         log.info("serving revision %s to Envoy", self.journal.snapshot.revision or "none")
-        notify("READY=1\nSTATUS=serving Envoy")
         self.datapath = self._datapath_link()
         self._bringing = Bringing(self.journal, self.envoy, self.datapath, self.config.envoy.admin_socket)
         if self.datapath is not None:
-            await self.datapath.start(self.journal.snapshot)
+            # At boot the network and Envoy come after us: what arrives first is filtered already. Neither
+            # waits for long, whatever ails the datapath.
+            starting = asyncio.create_task(self.datapath.start(self.journal.snapshot), name="datapath start")
+            await asyncio.wait([starting], timeout=DATAPATH_FIRST_S)
+            notify("READY=1\nSTATUS=serving Envoy")
+            await starting
             self.figures.show_datapath(self.datapath)
+        else:
+            notify("READY=1\nSTATUS=serving Envoy")
         work = [
             asyncio.create_task(self.upstream.run(), name="upstream"),
             asyncio.create_task(self._apply_each(), name="apply"),

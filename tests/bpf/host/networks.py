@@ -80,19 +80,28 @@ class Networks:
 
     def join(self, place: str) -> None:
         """To the router."""
+        self.plug(place)
+        self.come_up(place)
+
+    def plug(self, place: str) -> None:
+        """A card, as a host has it before its network comes up: down, without addresses and routes."""
         number, near = PLACES[place], f"to-{place}"
         ip("link", "add", "eth0", "netns", self.name(place), "type", "veth", "peer", "name", near,
            "netns", self.router)  # fmt: skip
         ip("-n", self.router, "addr", "add", f"10.99.{number}.1/24", "dev", near)
         ip("-n", self.router, "link", "set", near, "up")
-        ip("-n", self.name(place), "addr", "add", f"10.99.{number}.2/24", "dev", "eth0")
-        ip("-n", self.name(place), "link", "set", "eth0", "up")
-        ip("-n", self.name(place), "route", "add", "default", "via", f"10.99.{number}.1")
         # What XDP forwards nobody sums on its way.
         self.run(place, "ethtool", "-K", "eth0", "tx", "off")
         if place == "edge":
             pass_program = str(self._objects / "xdp_pass.bpf.o")
             ip("-n", self.router, "link", "set", "dev", near, "xdp", "obj", pass_program, "sec", "xdp")
+
+    def come_up(self, place: str) -> None:
+        """Address, link, default route."""
+        number = PLACES[place]
+        ip("-n", self.name(place), "addr", "add", f"10.99.{number}.2/24", "dev", "eth0")
+        ip("-n", self.name(place), "link", "set", "eth0", "up")
+        ip("-n", self.name(place), "route", "add", "default", "via", f"10.99.{number}.1")
 
     def index(self, place: str) -> int:
         """Number of its interface."""

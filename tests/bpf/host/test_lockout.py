@@ -3,6 +3,7 @@ health acts meanwhile. On veth, as in test_node_agent."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -260,8 +261,8 @@ def test_skb_mode_serves_too_when_it_is_asked_for(
 def test_a_reboot_rebuilds_everything_from_disk_without_control(
     networks: Networks, program: Path, edge: Edge, backend: Backends, bpffs: Path, tmp_path: Path
 ) -> None:
-    """What lay in /run is gone, the card is a new one, control is away: it serves at once, and a program that
-    was confirmed before is not put on trial again."""
+    """What lay in /run is gone, the card is a new one, control is away and the network is not up yet: the
+    program stands first, serves as soon as the network does, and is not put on trial again."""
     backend("real")
     assert edge.apply(service("tcp")) == ""
     until((tmp_path / "datapath.confirmed").exists, "the program was never confirmed")
@@ -273,12 +274,18 @@ def test_a_reboot_rebuilds_everything_from_disk_without_control(
         elif path.name not in ("held.json", "datapath.confirmed"):
             path.unlink()
     subprocess.run(["ip", "-n", networks.name("edge"), "link", "del", "eth0"], check=True)
-    networks.join("edge")
+    networks.plug("edge")
     (tmp_path / "control").write_text("away")
     assert edge.start() == ""
     first = attached(networks)
-    with networks.client((VIP, 7100)) as connection:
-        assert greeting(connection) == "real"
+    networks.come_up("edge")
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError), networks.client((VIP, 7100), timeout_s=1.0) as connection:
+            return greeting(connection) == "real"
+        return False
+
+    until(answers, "what the network's coming up changed was not followed")
     assert attached(networks) == first != 0
     assert edge.ask("state")["problem"] == ""
     assert (bpffs / CONFIRMED).exists(), "the next program would have none to go back to"
