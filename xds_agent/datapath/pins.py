@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from xds_agent.datapath.info import object_id
 from xds_agent.datapath.libbpf import check, library
 from xds_agent.datapath.objects import Kept
 from xds_agent.datapath.program import OWN, Generation
@@ -24,7 +25,7 @@ class NoBpffs(RuntimeError):
 
 
 def pin(generation: Generation, folder: Path) -> None:
-    """Pin every map that is not pinned there yet.
+    """Pin every map; what is pinned there as another map of the same name gives way.
 
     Raises:
         NoBpffs: the folder is not on bpffs.
@@ -37,17 +38,26 @@ def pin(generation: Generation, folder: Path) -> None:
         raise NoBpffs(_remedy(folder)) from error
     for name, table in generation.maps.items():
         path = place / f"{name}{_AT}{generation.layouts[name]}"
-        # A map of another size has taken its place: the pin follows the live one.
-        if path.exists() and name in (*generation.fresh, *OWN):
-            path.unlink()
+        # One of another size may have taken its place: the pin follows the live one.
         if path.exists():
-            continue
+            if _pinned_id(path) == object_id(table.fd):
+                continue
+            path.unlink()
         try:
             check(library().bpf_obj_pin(table.fd, str(path).encode()), f"pinning map {name}")
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EINVAL):
                 raise NoBpffs(_remedy(folder)) from error
             raise
+
+
+def _pinned_id(path: Path) -> int:
+    """Raises OSError."""
+    fd = check(library().bpf_obj_get(str(path).encode()), f"opening {path}")
+    try:
+        return object_id(fd)
+    finally:
+        os.close(fd)
 
 
 def keep_program(generation: Generation, path: Path) -> None:

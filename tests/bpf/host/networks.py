@@ -26,6 +26,11 @@ PATIENCE_S = 20.0
 TEN_MIB = 10 * 1024 * 1024
 PLACES = {"client": 1, "edge": 2, "real": 3, "other": 4}
 VIP = "10.99.2.100"
+# A field of `struct real` before and after it changed places: for `test_loading.changed`.
+OTHER_LAYOUT_OF_REALS = (
+    "    __u8 version;\n    __u8 state;\n    __be16 port;",
+    "    __u8 state;\n    __u8 version;\n    __be16 port;",
+)
 T = TypeVar("T")
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from tests.bpf.host.networks import (
     HEALTH,
+    OTHER_LAYOUT_OF_REALS,
     PATIENCE_S,
     ROOT,
     VIP,
@@ -30,6 +31,7 @@ from tests.bpf.host.networks import (
     within,
 )
 from tests.bpf.support.packets import Packet
+from tests.bpf.test_loading import changed
 from xds_agent.datapath.link import Link
 from xds_agent.node.datapath.attached import CONFIRMED
 from xds_agent.node.datapath.attachment import LINKS
@@ -134,6 +136,43 @@ def test_a_new_program_that_shuts_control_out_gives_way_to_the_one_before(
         assert edge.apply(service("tcp"), service("udp")) == ""
         with networks.client((VIP, 7100)) as connection:
             assert greeting(connection) == "real"
+    finally:
+        edge.kill()
+
+
+def test_after_a_take_back_edits_and_health_reach_the_program_that_runs(
+    networks: Networks, program: Path, bpffs: Path, tmp_path: Path, backend: Backends
+) -> None:
+    """Also where the new one had tables of another layout and size: the agent goes on with those of the one
+    before, whose file is no longer there, and so do its connections."""
+    first, _ = backend("real"), backend("other")
+    released = tmp_path / "released" / program.name
+    shutil.copytree(program.parent, released.parent)
+    edge = Edge(networks, released, tmp_path, bpffs, VIP, confirm_s=1.0)
+    wanted = service("tcp", "real", "other", health=HEALTH, steering={"order": ["real", "other"]})
+    control = tmp_path / "control"
+    try:
+        assert edge.start() == "" and edge.apply(wanted) == ""
+        edge.until(lambda found: found["services"][0]["served"])
+        until((tmp_path / "datapath.confirmed").exists, "the first program was never confirmed")
+        with networks.client((VIP, 7100)) as connection:
+            assert greeting(connection) == "real"
+            edge.kill()
+            shutil.rmtree(released.parent)
+            newer = changed(program, tmp_path / "newer", "types.h", *OTHER_LAYOUT_OF_REALS)
+            edge = Edge(networks, newer, tmp_path, bpffs, VIP, confirm_s=1.0, services=128)
+            control.write_text("guilty")
+            assert edge.start() == ""
+            found = edge.until(lambda found: "the program before runs on" in found["problem"])
+            assert found["problem"].endswith("runs on") and found["sizes"]["services"] == 64
+            control.write_text("back")
+            assert edge.apply(wanted, service("udp")) == ""
+            first.stop()
+            edge.until(lambda found: found["services"][0]["reals"][0]["state"] == "down")
+            with networks.client((VIP, 7100)) as another:
+                assert greeting(another) == "other"
+            connection.sendall(b"through all of it")
+            assert connection.recv(64) == b"through all of it"
     finally:
         edge.kill()
 

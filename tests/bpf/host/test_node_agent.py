@@ -16,6 +16,7 @@ import pytest
 
 from tests.bpf.host.networks import (
     HEALTH,
+    OTHER_LAYOUT_OF_REALS,
     PATIENCE_S,
     TEN_MIB,
     VIP,
@@ -93,11 +94,7 @@ def test_a_release_with_another_layout_of_reals_and_services_keeps_connections(
     with networks.client((VIP, 7100)) as connection:
         assert greeting(connection) == "real"
         edge.kill()
-        old, new = (
-            f"    __u8 {one};\n    __u8 {other};\n    __be16 port;"
-            for one, other in (("version", "state"), ("state", "version"))
-        )
-        newer = changed(program, tmp_path / "newer", "types.h", old, new)
+        newer = changed(program, tmp_path / "newer", "types.h", *OTHER_LAYOUT_OF_REALS)
         edge = Edge(networks, newer, tmp_path, bpffs, VIP)
         try:
             assert edge.start() == ""

@@ -48,10 +48,10 @@ def link(tmp_path: Path) -> DatapathLink:
 def test_a_real_of_which_nothing_is_known_yet_is_what_it_was(link: DatapathLink) -> None:
     """After a restart, or with another check, until there are words of it or enough of silence."""
     asked = wanted(target())
-    assert link._unhealthy(asked) == frozenset()
-    link._down = frozenset({("db", KEY)})
-    assert link._unhealthy(asked) == {("db", KEY)}
-    assert link._unhealthy(wanted()) == frozenset()
+    assert link._around.unhealthy(asked) == frozenset()
+    link._around.down = frozenset({("db", KEY)})
+    assert link._around.unhealthy(asked) == {("db", KEY)}
+    assert link._around.unhealthy(wanted()) == frozenset()
 
 
 async def test_a_real_that_never_answers_is_down_after_as_many_checks_as_any_other(
@@ -65,12 +65,12 @@ async def test_a_real_that_never_answers_is_down_after_as_many_checks_as_any_oth
     link._prober.listen(lambda _, result: told.append(result.healthy))
     for silences, down in ((1, frozenset()), (2, {("db", KEY)}), (3, {("db", KEY)})):
         link._prober._take(check, Failed("no answer", firm=False))
-        assert link._unhealthy(asked) == down, silences
+        assert link._around.unhealthy(asked) == down, silences
         assert link._prober.result(check).healthy is None
     # Whoever has to act is told once, though health is as unknown as before.
     assert told == [None]
     link._prober._take(check, Answered(1.0))
-    assert link._unhealthy(asked) == frozenset() and told == [None, True]
+    assert link._around.unhealthy(asked) == frozenset() and told == [None, True]
 
 
 def test_a_neighbour_nobody_knows_is_asked_for_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,9 @@ from xds_agent.datapath import pins
 from xds_agent.datapath.link import Link
 from xds_agent.datapath.program import Generation
 from xds_agent.node.config import DatapathConfig
+from xds_agent.node.datapath import confirmed
 from xds_agent.node.datapath.attachment import LINKS, AttachError, attach
+from xds_agent.node.datapath.confirmed import Confirmed
 from xds_agent.node.datapath.network import Interface, index_of
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class Attached:
         """`record`: a file that outlives a boot, for the program this host was found well with."""
         self._config = config
         self._record = record
+        self._objects = record.with_name(f"{record.name}.objects")
         self._links: dict[str, Link] = {}
         self._given_up = False
         self._asked = ""
@@ -84,6 +87,11 @@ class Attached:
         """It is the one to go back to from now on. Raises OSError where it cannot be kept."""
         try:
             pins.keep_program(generation, self._config.pins / CONFIRMED)
+            # The file may be a newer one by now: what is kept must be what runs.
+            if self._asked in ("", self._mark()):
+                confirmed.keep(generation, folder=self._objects, bpffs=self._config.pins)
+            else:
+                confirmed.forget(self._objects)
         except pins.NoBpffs as error:
             raise OSError(str(error)) from error
         self._record.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +117,10 @@ class Attached:
         if before is not None:
             before.close()
         return before is not None
+
+    def the_one_before(self) -> Confirmed:
+        """What was confirmed, to be loaded again beside its own maps. Raises AttachError."""
+        return confirmed.kept(name=self._config.program.name, folder=self._objects, bpffs=self._config.pins)
 
     def close(self) -> None:
         """Programs go on."""

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _BPF_FS_MAGIC = 0xCAFE4A11
 MAPS, LINKS = "maps", "links"
+# Those of the program that was confirmed last, whatever runs now.
+CONFIRMED_MAPS = "confirmed_maps"
 _NUMBERS = frozenset({"services4", "services6", "reals"})
 
 
@@ -42,15 +44,16 @@ class Loaded:
 
 
 def load_beside(
-    program: Path, *, folder: Path, sizes: Sizes, balance_seed: int, host_seed: int, numbered: bool = False
-) -> Loaded:
-    """Load `program` with the maps that are pinned in `folder`. `numbered`: the caller knows the numbers of
-    services and reals and will write them again, where their tables have another layout now.
+    program: Path, *, folder: Path, sizes: Sizes, balance_seed: int, host_seed: int, numbered: bool = False,
+    maps: str = MAPS,
+) -> Loaded:  # fmt: skip
+    """Load `program` with the maps that are pinned in `folder` below `maps`. `numbered`: the caller knows
+    the numbers of services and reals and will write them again, where their tables have another layout now.
 
     Raises AttachError.
     """
     _check_bpffs(folder)
-    kept = _kept(folder)
+    kept = _kept(folder / maps)
     try:
         generation, predecessor = _loaded(program, sizes, (host_seed, balance_seed), kept, numbered=numbered)
         if predecessor is not None:
@@ -183,7 +186,7 @@ def _file_system(place: Path) -> int:
 
 def _kept(folder: Path) -> list[Kept]:
     try:
-        return pins.reopen(folder / MAPS)
+        return pins.reopen(folder)
     except OSError as error:
         raise AttachError(f"the pinned maps cannot be opened: {error}") from error
 

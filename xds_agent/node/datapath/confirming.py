@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 # How long packets are counted before the exchange, and after it.
 WATCH_S = 1.0
 InThread = Callable[..., Awaitable[object]]
+Resume = Callable[[], Awaitable[str]]
+"""Lets the agent serve the program before by its own maps; "" or why not."""
 
 
 class Confirming:
@@ -63,7 +65,7 @@ class Confirming:
 
     async def decide(
         self, generation: Generation, interfaces: Callable[[], Sequence[Interface]],
-        *, change: asyncio.Lock, turn: asyncio.Lock,
+        *, change: asyncio.Lock, turn: asyncio.Lock, resume: Resume,
     ) -> bool:  # fmt: skip
         """True once it is confirmed or taken back for good; False: control is away anyway, ask again."""
         async with change:
@@ -80,14 +82,15 @@ class Confirming:
                 return await self._confirmed(generation)
             async with turn:
                 another = await self._take_back()
-            if another is None:
-                return False
-            runs = "the program before runs on" if another else "no program runs now"
-            self.problem = f"the new program was taken back: {words}; {runs}"
-            if another and generation.fresh:
-                self.problem += " with tables of its own, so no edit is taken"
-            # Tables that the program before does not share are written for nobody.
-            self.adrift = not another or bool(generation.fresh)
+                if another is None:
+                    return False
+                self.problem = f"the new program was taken back: {words}; "
+                self.problem += "the program before runs on" if another else "no program runs now"
+                # Tables that the two do not share are written for nobody until it is loaded by its own.
+                apart = await resume() if another and generation.fresh else ""
+            if apart:
+                self.problem += f" as it was, and no edit is taken: {apart}"
+            self.adrift = not another or bool(apart)
             log.error("%s", self.problem)
             return True
 

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from xds_agent.datapath.htb import HtbError
+from xds_agent.node.datapath import confirmed
 from xds_agent.node.datapath.attachment import LINKS
 from xds_agent.node.datapath.network import Network, NetworkError
 from xds_agent.node.datapath.shaped import FILE as SHAPED
@@ -54,4 +55,5 @@ def forget(*, pins: Path, runtime: Path, lasting: Path) -> list[str]:
         (runtime / name).unlink(missing_ok=True)
     # On probation again, should it come back.
     (lasting / _CONFIRMED).unlink(missing_ok=True)
+    confirmed.forget(lasting / f"{_CONFIRMED}.objects")
     return found

@@ -20,8 +20,16 @@ from xds_agent.datapath.program import Sizes
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import state
 from xds_agent.node.datapath.attached import Attached
-from xds_agent.node.datapath.attachment import balance_seed, cookie_key, host_seed, load_beside
+from xds_agent.node.datapath.attachment import (
+    CONFIRMED_MAPS,
+    MAPS,
+    balance_seed,
+    cookie_key,
+    host_seed,
+    load_beside,
+)
 from xds_agent.node.datapath.cards import Cards
+from xds_agent.node.datapath.confirmed import Confirmed
 from xds_agent.node.datapath.confirming import Confirming
 from xds_agent.node.datapath.failures import FAILURES, in_words
 from xds_agent.node.datapath.flow_log import FlowLog
@@ -32,7 +40,8 @@ from xds_agent.node.datapath.reading import Reader
 from xds_agent.node.datapath.rings import RingFiles
 from xds_agent.node.datapath.shaped import FILE as SHAPED
 from xds_agent.node.datapath.shaping import Shaping, shape_of
-from xds_agent.node.datapath.wanted import Address, RealOf, Wanted
+from xds_agent.node.datapath.surroundings import Surroundings
+from xds_agent.node.datapath.wanted import RealOf, Wanted
 from xds_agent.node.datapath.ways import Ways
 from xds_agent.node.datapath.writer import Writer
 from xds_agent.node.envoy_link import Refusal
@@ -68,6 +77,8 @@ class DatapathLink:
         was refused until now can be taken."""
         self.config = config
         self.wanted = Wanted()
+        # What runs: not that of the config any more once it was taken back.
+        self.program = config.program
         self.writer: Writer | None = None
         self.cards = Cards(config.interfaces, config.vips, record=runtime / "vips")
         self.fills: dict[str, Fill] = {}
@@ -88,10 +99,7 @@ class DatapathLink:
         self._change = asyncio.Lock()
         self._turn = asyncio.Lock()
         self._look = asyncio.Event()
-        self._seen: object = None
-        self._macs: dict[Address, bytes] = {}
-        self._down: frozenset[RealOf] = frozenset()
-        self._astray: dict[RealOf, str] = {}
+        self._around = Surroundings(prober)
         self._trouble = ""
         self._settled = self._tried = 0.0
         self._held = self._snapshot = EMPTY
@@ -142,14 +150,14 @@ class DatapathLink:
             if baseline.words:
                 return Refusal("", (), f"no change of the datapath now: {baseline.words}")
             async with self._turn:
-                before, down = (self.wanted, self._snapshot), self._down
+                before, down = (self.wanted, self._snapshot), self._around.down
                 refusal = await self._flip(target)
                 if refusal is not None:
                     await self._go_back(*before, down)
             if refusal is None and (words := await self._lockout.shut_out(baseline)):
                 refusal = Refusal("", (), f"{words}; the datapath went back to the set before")
                 async with self._turn:
-                    await self._go_back(*before, down | self._down)
+                    await self._go_back(*before, down | self._around.down)
             if refusal is None:
                 self._revision, self._problem = target.revision, ""
             self._describe()
@@ -207,16 +215,25 @@ class DatapathLink:
         if confirming is None or self.writer is None:
             return
         generation = self.writer.generation
-        locks = {"change": self._change, "turn": self._turn}
         decided = False
         while not decided:
             try:
-                decided = await confirming.decide(generation, lambda: self.cards.interfaces, **locks)
+                decided = await confirming.decide(
+                    generation, lambda: self.cards.interfaces, change=self._change, turn=self._turn,
+                    resume=self._serve_the_one_before,
+                )  # fmt: skip
             except FAILURES as error:
                 log.error("the new program could not be confirmed: %s", error)
             self._describe()
             self._on_change()
             await asyncio.sleep(0.0 if decided else TRY_AGAIN_S)
+
+    async def _serve_the_one_before(self) -> str:
+        try:
+            await self._in_thread(self._resume)
+        except Exception as error:
+            return in_words(error)
+        return ""
 
     async def stop(self) -> None:
         """Close what is ours; programs and maps go on."""
@@ -236,10 +253,21 @@ class DatapathLink:
         sizes = Sizes(
             services=config.services, reals=config.reals, limit_blocks=config.limit_blocks, flows=config.flows
         )
+        self._put_to_work(Confirmed(config.program, sizes), held, confirming=confirming)
+        if confirming is None and not self._attached.can_go_back:
+            # A boot took the pin of the program that was confirmed, which is this one.
+            assert self.writer is not None
+            with contextlib.suppress(OSError):
+                self._attached.confirm(self.writer.generation)
+
+    def _put_to_work(
+        self, one: Confirmed, held: Snapshot, *, maps: str = MAPS, confirming: Confirming | None = None
+    ) -> None:
+        """A program loaded beside `maps`, these brought to `held`, then attached."""
         loaded = load_beside(
-            config.program, folder=config.pins, sizes=sizes,
-            balance_seed=balance_seed(config.balance_seed_file, self._runtime),
-            host_seed=host_seed(self._runtime), numbered=bool(self._rings.numbers()),
+            one.program, folder=self.config.pins, sizes=one.sizes,
+            balance_seed=balance_seed(self.config.balance_seed_file, self._runtime),
+            host_seed=host_seed(self._runtime), numbered=bool(self._rings.numbers()), maps=maps,
         )  # fmt: skip
         writer = Writer(loaded.generation, rings=self._rings, mtu=self.cards.mtu)
         try:
@@ -248,12 +276,13 @@ class DatapathLink:
             if loaded.taken_over:
                 writer.take_over(wanted)
                 ways = ways.or_macs(writer.found_macs)
-                self._down = frozenset(
+                self._around.down = frozenset(
                     (one.name, real.key)
                     for one in wanted.services.values()
                     for real in one.reals
                     if real.key in writer.found_down
                 )
+            self._shaping.go_with(one.program)
             self._write(writer, wanted, ways)
             if confirming is not None and loaded.taken_over:
                 confirming.before_the_flip(loaded.generation)
@@ -261,11 +290,15 @@ class DatapathLink:
         except BaseException:
             loaded.generation.close()
             raise
-        if confirming is None and not self._attached.can_go_back:
-            # A boot took the pin of the program that was confirmed, which is this one.
-            with contextlib.suppress(OSError):
-                self._attached.confirm(loaded.generation)
+        self.program = one.program
         self.writer, self.wanted, self._snapshot, self._revision = writer, wanted, held, held.revision
+
+    def _resume(self) -> None:
+        """The program before runs again, as it was pinned: from now on with this agent, by its own maps."""
+        given_up = self.writer
+        self._put_to_work(self._attached.the_one_before(), self._snapshot, maps=CONFIRMED_MAPS)
+        if given_up is not None:
+            given_up.generation.close()
 
     def _look_after_links(self) -> bool:
         """Put the program on again where it was lost; True if what `problem` says has changed."""
@@ -277,7 +310,7 @@ class DatapathLink:
         if anew:
             self._attached.put_on(self.writer.generation, self.cards.returned(anew))
             # What tc does there has to be done again too.
-            self._seen = None
+            self._around.outdated()
             log.warning("attached anew: %s", ", ".join(anew))
         return changed or bool(anew)
 
@@ -292,14 +325,11 @@ class DatapathLink:
     def _write(self, writer: Writer, wanted: Wanted, ways: Ways) -> None:
         key = cookie_key(self._runtime)
         settings = settings_of(wanted.limits, self.cards.sources, cookie_key=key)
-        # Taken once: what changes while this is written is seen as different afterwards.
-        self._macs, self._down = dict(ways.macs), self._unhealthy(wanted)
-        self._astray, self._seen = ways.astray(wanted), None
-        out, seen = self._down | self._astray.keys(), self._inputs(wanted, self._down, self._astray)
-        writer.apply(wanted, settings, self._macs, lambda real: real not in out)
+        seen = self._around.take(wanted, ways)
+        writer.apply(wanted, settings, self._around.macs, self._around.gets_packets)
         shape = shape_of(wanted, dict(writer.services.items()))
         self._shaping.bring(shape, writer.generation, self.cards.interfaces)
-        self._seen = seen
+        self._around.written(seen)
 
     def _flip_now(self, target: Snapshot, known_good: bool) -> Wanted:
         assert self.writer is not None
@@ -317,12 +347,10 @@ class DatapathLink:
         changed = self._look_after_links()
         if all(map(index_of, self.config.interfaces)) and self.cards.look():
             log.warning("addresses or MTU of this host are others now: the maps follow")
-            self.wanted, self.writer.mtu, self._seen = self._read(self._snapshot), self.cards.mtu, None
-        ways = self._ways(self.wanted, wait=False)
-        ways = ways.or_macs(self._macs)
-        self._macs = dict(ways.macs)
-        seen = self._inputs(self.wanted, self._unhealthy(self.wanted), ways.astray(self.wanted))
-        if seen == self._seen:
+            self.wanted, self.writer.mtu = self._read(self._snapshot), self.cards.mtu
+            self._around.outdated()
+        ways = self._ways(self.wanted, wait=False).or_macs(self._around.macs)
+        if not self._around.changed(self.wanted, ways):
             return changed
         self._write(self.writer, self.wanted, ways)
         return True
@@ -336,23 +364,6 @@ class DatapathLink:
         # Walks whole tables, so it is done here and not whenever somebody asks for figures.
         self.fills = fills(self.writer.generation)
         return self.writer.settle(self.wanted)
-
-    def _inputs(self, wanted: Wanted, down: frozenset[RealOf], astray: dict[RealOf, str]) -> object:
-        """All that decides about the maps beside the revision."""
-        now = time.time()
-        timed = tuple(one for one in wanted.timed if one[1] > now)
-        return dict(self._macs), down, astray, timed
-
-    def _unhealthy(self, wanted: Wanted) -> frozenset[RealOf]:
-        """Reals that their check found ill, or that never answered it though asked often enough; one of which
-        nothing is known yet is what it was."""
-        found = set()
-        for name, key, check in wanted.probed:
-            tally = self._prober.result(check).tally
-            was = tally.healthy is None and (name, key) in self._down
-            if tally.healthy is False or tally.silent or was:
-                found.add((name, key))
-        return frozenset(found)
 
     # ---- in the event loop
 
@@ -373,7 +384,7 @@ class DatapathLink:
             assert self.writer is not None
             self._write(self.writer, before, self._ways(before, wait=False))
 
-        self.wanted, self._snapshot, self._down = before, snapshot, down
+        self.wanted, self._snapshot, self._around.down = before, snapshot, down
         try:
             await self._in_thread(back)
             self._prober.watch(ASKER, before.checks())
@@ -385,22 +396,12 @@ class DatapathLink:
 
     def why_down(self) -> dict[RealOf, str]:
         """Real -> words, for those that get nothing."""
-        found: dict[RealOf, str] = dict(self._astray)
-        for one in self.wanted.services.values():
-            for real in one.reals:
-                who = one.name, real.key
-                if who in found:
-                    continue
-                if who in self._down and real.check is not None:
-                    found[who] = self._prober.result(real.check).tally.words
-                elif one.forward != "echo" and real.key.address not in self._macs:
-                    found[who] = "its next hop does not answer"
-        return found
+        return self._around.why_down(self.wanted)
 
     def _describe(self) -> None:
         found: Mapping[str, object] = state.describe(
             revision=self._revision, mode=self.config.mode, folder=self.config.pins,
-            program=self.config.program, problem=self.problem, interfaces=self.cards.interfaces,
+            program=self.program, problem=self.problem, interfaces=self.cards.interfaces,
             wanted=self.wanted, writer=self.writer, why_down=self.why_down(), missing=self._shaping.missing,
         )  # fmt: skip
         if self.writer is not None:

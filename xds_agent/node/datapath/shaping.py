@@ -74,6 +74,10 @@ class Shaping:
         self._live: tuple[Shape, tuple[int, ...]] | None = None
         self.missing = ""
 
+    def go_with(self, program: Path) -> None:
+        """Another program of XDP runs now: that of tc lies beside it."""
+        self._object = program.with_name(OBJECT)
+
     def bring(self, shape: Shape, generation: Generation, interfaces: Sequence[Interface]) -> None:
         """Raises OSError, Unavailable, HtbError (a ValueError): write what was live before again then."""
         wanted = shape, tuple(one.index for one in interfaces)
