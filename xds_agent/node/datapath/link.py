@@ -229,10 +229,15 @@ class DatapathLink:
             await asyncio.sleep(0.0 if decided else TRY_AGAIN_S)
 
     async def _serve_the_one_before(self) -> str:
+        given_up = self.writer
         try:
             await self._in_thread(self._resume)
         except Exception as error:
             return in_words(error)
+        # Whoever reads the tables of the other is led away before they are closed.
+        self._describe()
+        if given_up is not None:
+            await self._in_thread(given_up.close)
         return ""
 
     async def stop(self) -> None:
@@ -288,17 +293,14 @@ class DatapathLink:
                 confirming.before_the_flip(loaded.generation)
             self._attached.put_on(loaded.generation, self.cards.interfaces)
         except BaseException:
-            loaded.generation.close()
+            writer.close()
             raise
         self.program = one.program
         self.writer, self.wanted, self._snapshot, self._revision = writer, wanted, held, held.revision
 
     def _resume(self) -> None:
         """The program before runs again, as it was pinned: from now on with this agent, by its own maps."""
-        given_up = self.writer
         self._put_to_work(self._attached.the_one_before(), self._snapshot, maps=CONFIRMED_MAPS)
-        if given_up is not None:
-            given_up.generation.close()
 
     def _look_after_links(self) -> bool:
         """Put the program on again where it was lost; True if what `problem` says has changed."""
@@ -394,15 +396,12 @@ class DatapathLink:
     def _on_health(self, target: Target, result: object) -> None:
         self._look.set()
 
-    def why_down(self) -> dict[RealOf, str]:
-        """Real -> words, for those that get nothing."""
-        return self._around.why_down(self.wanted)
-
     def _describe(self) -> None:
         found: Mapping[str, object] = state.describe(
             revision=self._revision, mode=self.config.mode, folder=self.config.pins,
             program=self.program, problem=self.problem, interfaces=self.cards.interfaces,
-            wanted=self.wanted, writer=self.writer, why_down=self.why_down(), missing=self._shaping.missing,
+            wanted=self.wanted, writer=self.writer, why_down=self._around.why_down(self.wanted),
+            missing=self._shaping.missing,
         )  # fmt: skip
         if self.writer is not None:
             services = dict(self.writer.services.items())

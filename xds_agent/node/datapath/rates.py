@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from xds_agent.datapath.limit import Rate
@@ -29,6 +30,21 @@ def settings_of(limits: Limits, sources: Iterable[Address], *, cookie_key: bytes
         cookies_above=rate(limits.cookies_above),
         cookie_key=cookie_key,
     )
+
+
+def loosest(one: Settings, other: Settings) -> Settings:
+    """As `other`, dropping nothing that either of them does not."""
+    return replace(
+        other,
+        monitor=one.monitor or other.monitor,
+        source_packets=_looser(one.source_packets, other.source_packets),
+        source_syns=_looser(one.source_syns, other.source_syns),
+        ssh_packets=_looser(one.ssh_packets, other.ssh_packets),
+    )
+
+
+def _looser(one: Rate | None, other: Rate | None) -> Rate | None:
+    return None if one is None or other is None else max(one, other, key=lambda limit: limit.per_second)
 
 
 def rate(per_second: int) -> Rate | None:

@@ -15,8 +15,9 @@ from xds_agent.datapath.ring_tables import RingTables
 from xds_agent.node.datapath.rings import RingFiles
 
 RingKey = tuple[str, int]
-"""Service and IP version; 0 where one ring serves both."""
-VERSIONS = (0, 4, 6)
+"""Service and IP version; 0 where one ring serves both, with OF_DSR added where reals keep packets' ports."""
+OF_DSR = 10
+VERSIONS = (0, 4, 6, 4 + OF_DSR, 6 + OF_DSR)
 
 
 @dataclass(frozen=True, slots=True)

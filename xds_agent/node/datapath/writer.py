@@ -9,19 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 
 from xds_agent.datapath.acl import AccessLists
 from xds_agent.datapath.drain import IDLE_S, pinned_reals, pinned_slots
-from xds_agent.datapath.layout import Value
 from xds_agent.datapath.prefixes import Network, Prefixes
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.ring_tables import RingTables
 from xds_agent.datapath.services import UDP, Real, Service, Settings, State, Tables
 from xds_agent.model.limits import DSCPS
 from xds_agent.node.datapath.numbers import MapFull, Numbers
-from xds_agent.node.datapath.rates import byte_rate, rate
-from xds_agent.node.datapath.ring_store import VERSIONS, ByNumber, RingKey, RingStore
+from xds_agent.node.datapath.predecessor import NO_MAC, live_reals, live_services
+from xds_agent.node.datapath.rates import byte_rate, loosest, rate
+from xds_agent.node.datapath.ring_store import OF_DSR, VERSIONS, ByNumber, RingKey, RingStore
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
 from xds_agent.node.datapath.wanted import (
     Address,
@@ -38,7 +38,6 @@ Healthy = Callable[[RealOf], bool]
 Able = Callable[[RealKey], bool]
 # GUE without a header of its own: outer IP and UDP.
 _OUTER_BYTES = {4: 28, 6: 48}
-_NO_MAC = bytes(6)
 
 
 class Writer:
@@ -72,7 +71,7 @@ class Writer:
 
     def take_over(self, wanted: Wanted) -> None:
         """Numbers and rings of what runs already, by what the last revision said. Raises OSError."""
-        live = self._live_services()
+        live = live_services(self.generation)
         self._written = dict.fromkeys(live)
         known: dict[str, int] = {}
         rings: dict[RingKey, int] = {}
@@ -82,7 +81,9 @@ class Writer:
                     known[one.name], ring = live[front]
                     if ring:
                         rings[_ring_key(one, front)] = ring
-        reals = self._live_reals()
+        found = live_reals(self.generation)
+        reals, self.found_down = found.numbers, found.down
+        self.found_macs |= found.macs
         # Tables of another layout start empty: then it is the files that know.
         kept = self._files.numbers()
         if kept and not known:
@@ -125,16 +126,24 @@ class Writer:
 
     def protect(self, wanted: Wanted, settings: Settings) -> None:
         """Settings and lists alone; also called when something denied for a time is over."""
-        if settings != self._settings:
-            self.tables.configure(settings)
-            self._settings = settings
+        lists = wanted.lists, wanted.denied_at(time.time())
+        if self._settings is not None and settings != self._settings and lists != self._listed:
+            # Between the two no packet is dropped that both, the old pair and the new one, let pass.
+            self._configure(loosest(self._settings, settings))
+        elif settings != self._settings:
+            self._configure(settings)
         if wanted.own != self._own:
             self.tables.put_own(wanted.own)
             self._own = wanted.own
-        lists = wanted.lists, wanted.denied_at(time.time())
         if lists != self._listed:
             self._install(*lists)
             self._listed = lists
+        if settings != self._settings:
+            self._configure(settings)
+
+    def _configure(self, settings: Settings) -> None:
+        self.tables.configure(settings)
+        self._settings = settings
 
     def real_state(self, key: RealKey) -> str:
         """As the program sees it."""
@@ -181,10 +190,10 @@ class Writer:
                     well.add(real.key)
         states: dict[RealKey, State] = {}
         for key, weight in weights.items():
-            mac = macs.get(key.address, _NO_MAC)
+            mac = macs.get(key.address, NO_MAC)
             state: State = "up" if weight else "draining"
             # Ill for one service, it may be well for another: its state is about all of them.
-            if (key in sent_to and mac == _NO_MAC) or key not in well:
+            if (key in sent_to and mac == NO_MAC) or key not in well:
                 state = "down"
             states[key] = state
             self._put_real(key, Real(key.address, mac, state, key.port))
@@ -323,7 +332,7 @@ class Writer:
             found[key] = number
             # Flows lead to it by its number, also where nobody wants it any more.
             self._put_again(key, number, Real(key.address, bytes.fromhex(mac), state, port))
-            if state == "down" and bytes.fromhex(mac) != _NO_MAC:
+            if state == "down" and bytes.fromhex(mac) != NO_MAC:
                 down.add(key)
         self.found_down = frozenset(down)
         return found
@@ -331,35 +340,8 @@ class Writer:
     def _put_again(self, key: RealKey, number: int, real: Real) -> None:
         self.tables.put_real(number, real)
         self._reals[key] = real
-        if real.mac != _NO_MAC:
+        if real.mac != NO_MAC:
             self.found_macs[key.address] = real.mac
-
-    def _live_services(self) -> dict[Front, tuple[int, int]]:
-        found: dict[Front, tuple[int, int]] = {}
-        for table in ("services4", "services6"):
-            entries = self.generation.maps[table]
-            for key in list(entries.keys()):
-                value = entries.get(key)
-                if value is not None:
-                    found[_front(key)] = (value["id"], value["ring"])
-        return found
-
-    def _live_reals(self) -> dict[RealKey, int]:
-        table, states = self.generation.maps["reals"], self.generation.enum("real_state")
-        found: dict[RealKey, int] = {}
-        down: set[RealKey] = set()
-        for number in range(1, self.generation.sizes.reals):
-            value = table.get(number)
-            if value is None or value["state"] == states["REAL_ABSENT"]:
-                continue
-            key = _real_key(value)
-            found[key] = number
-            if value["mac"] != _NO_MAC:
-                self.found_macs[key.address] = value["mac"]
-                if value["state"] == states["REAL_DOWN"]:
-                    down.add(key)
-        self.found_down = frozenset(down)
-        return found
 
 
 def _balanced(wanted: Wanted) -> list[WantedService]:
@@ -367,22 +349,13 @@ def _balanced(wanted: Wanted) -> list[WantedService]:
 
 
 def _ring_key(one: WantedService, front: Front | int) -> RingKey:
+    """A service that is forwarded in another way gets another ring, so that no packet goes the old way to a
+    real of the new one."""
     version = front if isinstance(front, int) else front.address.version
-    return one.name, 0 if one.forward in ("gue", "echo") else version
+    if one.forward in ("gue", "echo"):
+        return one.name, 0
+    return one.name, version + (OF_DSR if one.forward == "dsr" else 0)
 
 
 def _named(front: Front) -> Service:
     return Service(0, front.address, front.port, front.protocol)
-
-
-def _front(key: Value) -> Front:
-    return Front(_address(key["address"]), key["port"], key["protocol"])
-
-
-def _address(value: Value) -> Address:
-    return ip_address(value) if isinstance(value, bytes) else IPv4Address(value)
-
-
-def _real_key(value: Value) -> RealKey:
-    size = 4 if value["version"] == 4 else 16
-    return RealKey(ip_address(value["address"][:size]), value["port"])
