@@ -36,8 +36,9 @@ from xds_agent.rollout.queue import Queue
 from xds_agent.rollout.release import Failure, Progress, Release, sick_before
 from xds_agent.rollout.remade import taken_back, with_lines
 from xds_agent.rollout.shadow import Shadows
+from xds_agent.rollout.skip.leaving_out import leave_out
 from xds_agent.rollout.skip.parts import SKIPPED, marked
-from xds_agent.rollout.skip.trials import NotFound, Trials
+from xds_agent.rollout.skip.trials import NotFound
 from xds_agent.rollout.trying import try_out
 from xds_agent.rollout.updates import UnderWay, Updates
 from xds_agent.rollout.vitals import Vitals
@@ -182,24 +183,16 @@ class Pipeline:
             if change.skip_bad and change.plan:
                 words = "skip_bad leaves nothing out of a plan that was reviewed: review what is left again"
                 return replace(answer, notes=[*answer.notes, words])
-            return await self._without_bad(answer, change) if change.skip_bad else answer
+            return await self._without_bad(change, answer) if change.skip_bad else answer
         answer = await self.publish(built, number, change, built.site.edge.rollout)
         return replace(answer, notes=[*answer.notes, *notes])
 
-    async def _without_bad(self, refused: Answer, change: Change) -> Answer:
+    async def _without_bad(self, change: Change, refused: Answer) -> Answer:
         """The change again, without what the shadow refuses of it; the refusal itself where that fails."""
-        if self.shadows is None:
-            return refused
-        live = self.live
-        values = await asyncio.to_thread(self.ledger.values, live.fingerprints) if live else {}
-        old = join_secrets(live.document, values) if live else {"edge": {}}
-        trials = Trials(self.shadows, self.build, old, change.document, live.snapshots if live else {})
         try:
-            async with self.hand.lent():
-                document, skipped = await trials.run("; ".join(one.message for one in refused.problems))
+            less, skipped = await leave_out(self, change, refused)
         except NotFound as error:
             return replace(refused, notes=[*refused.notes, f"skip_bad found nothing to leave out: {error}"])
-        less = replace(change, document=document, skip_bad=False, force=True, skipped=tuple(skipped))
         answer = await self._apply(less)
         return replace(answer, notes=[*map(str, skipped), *answer.notes])
 

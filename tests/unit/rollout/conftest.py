@@ -1,9 +1,11 @@
 """Sites made from short documents, and a pipeline with a store of its own."""
 
 import copy
+import datetime as dt
 
 import pytest
 
+from tests.support.fake_fleet import FakeFleet
 from tests.support.site_pki import SitePki, key_pem
 from tests.support.small_site import DOCUMENT
 from xds_agent.model import load_site
@@ -46,3 +48,41 @@ async def pipeline(tmp_path, pki):
     store = Store.open(f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key")
     yield Pipeline(store, Publisher(), ca)
     store.close()
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.at = dt.datetime.now(dt.UTC)
+
+    def __call__(self) -> dt.datetime:
+        return self.at
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def control(tmp_path, pki, clock):
+    """control() starts a control host on the same database, as after a restart."""
+    stores = []
+    ca = SiteCa(
+        pki.folder / "ca.crt", pki.folder / "crl.pem", pki.folder / "issuing.crt", pki.folder / "issuing.key"
+    )
+
+    def start() -> Pipeline:
+        store = Store.open(f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key")
+        stores.append(store)
+        return Pipeline(store, Publisher(), ca, now=clock)
+
+    yield start
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+async def fleet(pipeline):
+    return FakeFleet(pipeline.publisher)

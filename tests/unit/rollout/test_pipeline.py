@@ -3,32 +3,19 @@
 import asyncio
 import copy
 import datetime as dt
-import sqlite3
 from types import SimpleNamespace
 
 import pytest
 
-from tests.support.fake_fleet import FakeFleet, Refuse
-from tests.support.site_pki import SitePki, key_pem
+from tests.support.applied import change, edited, history, settled
+from tests.support.fake_fleet import Refuse
+from tests.support.site_pki import key_pem
 from xds_agent.model import ModelError
 from xds_agent.rollout import release
 from xds_agent.rollout.change import Change, Conflict, NotEntitled
-from xds_agent.rollout.ledger import draft_of
-from xds_agent.rollout.material import SiteCa
-from xds_agent.rollout.pipeline import Pipeline
-from xds_agent.rollout.publisher import Publisher
-from xds_agent.rollout.revoke import revoke
 from xds_agent.snapshot.resource import CLUSTER, SECRET
 from xds_agent.steering.deciding import UNDECIDED
-from xds_agent.store import Store, StoreError, StoreFull, audit, revisions
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory):
-    pki = SitePki(tmp_path_factory.mktemp("pki"))
-    (pki.folder / "issuing.crt").write_bytes(pki.issuer.pem)
-    (pki.folder / "issuing.key").write_bytes(key_pem(pki.issuer.key))
-    return pki
+from xds_agent.store import StoreFull, audit, revisions
 
 
 @pytest.fixture(autouse=True)
@@ -36,65 +23,9 @@ def no_grace(monkeypatch):
     monkeypatch.setattr(release, "NEWCOMER_GRACE_S", 0.0)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.at = dt.datetime.now(dt.UTC)
-
-    def __call__(self) -> dt.datetime:
-        return self.at
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def control(tmp_path, pki, clock):
-    """control() starts a control host on the same database, as after a restart."""
-    stores = []
-    ca = SiteCa(
-        pki.folder / "ca.crt", pki.folder / "crl.pem", pki.folder / "issuing.crt", pki.folder / "issuing.key"
-    )
-
-    def start() -> Pipeline:
-        store = Store.open(f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key")
-        stores.append(store)
-        return Pipeline(store, Publisher(), ca, now=clock)
-
-    yield start
-    for store in stores:
-        store.close()
-
-
 @pytest.fixture
 async def pipeline(control):
     return control()
-
-
-@pytest.fixture
-async def fleet(pipeline):
-    return FakeFleet(pipeline.publisher)
-
-
-def change(document, **more):
-    return Change(document=document, author="ada", timeout_s=5.0, **more)
-
-
-def edited(document):
-    new = copy.deepcopy(document)
-    new["edge"]["services"][0]["endpoints"][0]["port"] = 9090
-    return new
-
-
-def history(pipeline):
-    with pipeline.store.read() as session:
-        return [(r.number, r.outcome) for r in reversed(revisions.history(session))]
-
-
-async def settled(pipeline):
-    await pipeline.publisher.settle(timeout_s=5.0)
-    return {name: view.state for name, view in pipeline.publisher.nodes().items()}
 
 
 async def test_a_first_revision_reaches_every_proxy(pipeline, fleet, document):
@@ -256,46 +187,6 @@ async def test_rollback_is_a_new_revision_with_the_old_content(pipeline, fleet, 
         await pipeline.rollback(99, Change(document={}, author="bob"))
 
 
-async def test_the_last_good_revision_is_served_after_a_restart(control, fleet, pipeline, document):
-    node = fleet.connect("edge1")
-    answer = await pipeline.apply(change(document))
-    held = node.holds
-    again = control()
-    await again.boot()
-    assert (again.live.number, again.live.id) == (1, answer.revision)
-    # The same content has the same versions: the node has nothing to fetch.
-    newer = FakeFleet(again.publisher)
-    node.received.clear()
-    newer.reconnect(node)
-    await asyncio.sleep(0)
-    assert await settled(again) == {"edge1": "active", "edge2": "offline"}
-    assert (node.received, node.holds) == ([], held)
-
-
-async def test_what_was_being_published_when_control_died_is_not_served(control, pipeline, document):
-    await pipeline.apply(change(document))
-    new = await pipeline.build(edited(document))
-    await asyncio.to_thread(pipeline.ledger.keep, draft_of(new, change(edited(document))), new)
-    again = control()
-    await again.boot()
-    assert again.live.number == 1
-    assert history(again) == [(1, "live"), (2, "interrupted")]
-
-
-async def test_a_revision_that_cannot_be_loaded_leaves_control_up_for_repair(
-    control, pipeline, document, tmp_path
-):
-    await pipeline.apply(change(document))
-    with sqlite3.connect(tmp_path / "control.db") as connection:
-        connection.execute("UPDATE revisions SET content = json_remove(content, '$.edge')")
-    again = control()
-    await again.boot()
-    assert again.live is None
-    assert again.trouble.startswith("revision 1 could not be loaded")
-    assert (await again.apply(change(document))).outcome == "live"
-    assert again.trouble == ""
-
-
 async def test_a_full_disk_publishes_nothing(pipeline, fleet, document):
     node = fleet.connect("edge1")
     await pipeline.apply(change(document))
@@ -397,54 +288,6 @@ async def test_whatever_breaks_a_rollout_no_proxy_stays_between_two_revisions(
     assert (node.holds, pipeline.publisher.number) == (before, 1)
 
 
-async def test_who_leads_no_more_publishes_nothing_over_the_new_leader(pipeline, fleet, document):
-    node = fleet.connect("edge1")
-    await pipeline.apply(change(document))
-    published, held = asyncio.Event(), node.holds
-
-    def silent(complete):
-        published.set()
-        return None if complete.snapshot.revision == held else "silent"
-
-    node.decide = silent
-    under_way = asyncio.create_task(pipeline.apply(change(edited(document))))
-    await published.wait()
-    pipeline.give_way()
-    # With nobody to lead this may be all for long: no proxy stays between two revisions.
-    assert pipeline.publisher.number == 1
-    pipeline.publisher.publish(pipeline.live.snapshots, 7)  # as the new leader says
-    with pytest.raises(StoreError, match="leads no more"):
-        await under_way
-    assert await pipeline.updates.place(UNDECIDED, of=pipeline.live) is None
-    assert await pipeline.updates.refresh("due") is False
-    assert pipeline.publisher.number == 7
-
-
-async def test_reading_what_is_live_never_sets_a_leader_back(control, pipeline, document, monkeypatch):
-    await pipeline.apply(change(document))
-    other = control()
-    others = FakeFleet(other.publisher)
-    for name in ("edge1", "edge2"):
-        others.connect(name)
-    build, reading, gate = other.build, asyncio.Event(), asyncio.Event()
-
-    async def slow(document, **more):
-        if not reading.is_set():
-            reading.set()
-            await gate.wait()
-        return await build(document, **more)
-
-    monkeypatch.setattr(other, "build", slow)
-    follower = asyncio.create_task(other.read_live())
-    await reading.wait()
-    leader = asyncio.create_task(other.apply(change(edited(document))))
-    # In turn it waits; before, it went ahead and was overwritten.
-    await asyncio.wait([leader], timeout=1.0)
-    gate.set()
-    await asyncio.gather(leader, follower)
-    assert other.live.number == 2
-
-
 async def test_a_proxy_that_refuses_what_is_live_does_not_stop_placements(
     pipeline, fleet, document, monkeypatch
 ):
@@ -459,29 +302,3 @@ async def test_a_proxy_that_refuses_what_is_live_does_not_stop_placements(
     )
     assert await pipeline.updates.place(UNDECIDED, of=pipeline.live) == ""
     assert good.holds == moved["edge1"].revision
-
-
-async def test_who_leads_no_more_opens_no_window(pipeline, fleet, document, clock):
-    fleet.connect("edge1")
-    await pipeline.apply(change(document))
-
-    def fenced(session):
-        raise StoreError("control2 leads now")
-
-    pipeline.ledger.fence = fenced
-    given = {"cloud": "gcp", "until": (clock() + dt.timedelta(hours=1)).isoformat(), "reason": "CHG-1"}
-    with pytest.raises(StoreError, match="control2 leads now"):
-        await pipeline.windows.open(given, "ada")
-    await pipeline.windows.load()
-    assert not pipeline.windows.named
-
-
-async def test_who_leads_no_more_revokes_nobody(pipeline, pki):
-    def fenced(session):
-        raise StoreError("control2 leads now")
-
-    pipeline.ledger.fence = fenced
-    before = pki.folder.joinpath("crl.pem").read_bytes()
-    with pytest.raises(StoreError, match="control2 leads now"):
-        await revoke(pipeline, "edge1", serials=["4F21"], author="ada", reason="", dry_run=False)
-    assert pki.folder.joinpath("crl.pem").read_bytes() == before
