@@ -88,7 +88,7 @@ from ansible_collections.marchproxy.edge.plugins.module_utils import bpftool, co
 from ansible_collections.marchproxy.edge.plugins.module_utils.bpftool import BpfError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-AGENTS = "/sys/fs/bpf/marchproxy"
+AGENTS = "/run/marchproxy/bpf"
 ARGUMENTS: dict[str, Any] = {
     "maps": {
         "type": "list",
@@ -147,7 +147,7 @@ def _hex(cells: tuple[str, ...]) -> str:
 
 def gather(run: bpftool.Run, path: str) -> Map:
     """The map and its entries; BpfError where there is none, or where it is the agent's."""
-    if Path(path).is_relative_to(AGENTS):
+    if Path(path).resolve().is_relative_to(AGENTS):
         raise BpfError(f"{path}: the node agent writes this map from the inventory; edit that")
     if not Path(path).exists():
         raise BpfError(f"{path}: nothing is pinned there")

@@ -99,6 +99,8 @@ from ansible_collections.marchproxy.edge.plugins.module_utils import bpftool, co
 from ansible_collections.marchproxy.edge.plugins.module_utils.bpftool import MODES, BpfError
 
 CONCERN = "xdp"
+# Beside our own generations: somebody else's program whose place we took, until that is confirmed.
+REPLACED = "replaced"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ARGUMENTS: dict[str, Any] = {
     "interface": {"type": "str", "required": True},
@@ -176,7 +178,9 @@ class Call:
                 f"{bpftool.BPFFS} is not mounted: mount -t bpf bpf {bpftool.BPFFS} (sys-fs-bpf.mount)"
             )
         self.before = bpftool.attached(run, self.interface)
-        self.mine = ours(run, self.pins)
+        self.mine = {
+            number: pin for number, pin in ours(run, self.pins).items() if pin.parent.parent.name != REPLACED
+        }
 
     def plan(self) -> tuple[dict[str, Any], list[list[str]], list[list[str]]]:
         """The program afterwards, the commands, and those back; no commands for no change."""
@@ -198,6 +202,16 @@ class Call:
         undo = [detach(self.mode, self.interface)] if wanted and before.get("mode") != self.mode else []
         if before and before["id"] in self.mine:
             undo.append(attach(before["mode"], str(self.mine[before["id"]]), self.interface))
+        elif before and commands:
+            # Kept alive until the change is confirmed, or there would be nothing to go back to.
+            pin = self.pins / REPLACED / "programs" / "before"
+            keep = [
+                ["rm", "-rf", str(self.pins / REPLACED)],
+                ["mkdir", "-p", str(pin.parent)],
+                ["bpftool", "prog", "pin", "id", str(before["id"]), str(pin)],
+            ]
+            commands = [*keep, *commands]
+            undo.append(attach(before["mode"], str(pin), self.interface))
         return wanted, commands, undo if commands else []
 
     def _wanted(self) -> dict[str, Any]:

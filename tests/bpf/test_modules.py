@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,30 @@ int NAME(struct xdp_md *ctx)
 char _license[] SEC("license") = "GPL";
 """
 
-Call = Callable[..., dict[str, Any]]
+
+class Call:
+    """call(module, **arguments) runs a module in a namespace of its own with an interface edge0."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder, self.pins = name, folder, BPFFS / name
+
+    def run(self, *words: object, **more: Any) -> subprocess.CompletedProcess[str]:
+        # Not `ip netns exec`, which would hide the file system of BPF behind a fresh /sys.
+        inside = ["nsenter", f"--net=/run/netns/{self.name}", *map(str, words)]
+        return subprocess.run(inside, capture_output=True, text=True, timeout=60, **more)
+
+    def __call__(self, module: str, **arguments: Any) -> dict[str, Any]:
+        if module == "xdp_program":
+            arguments = {"interface": "edge0", "pins": str(self.pins), **arguments}
+        done = self.run(
+            ROOT / ".venv/bin/python", ROOT / f"modules/{module}.py",
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": {"_ansible_remote_tmp": str(self.folder), **arguments}}),
+            env={**os.environ, "PYTHONPATH": str(ROOT / ".collections")},
+        )  # fmt: skip
+        assert done.stdout, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("bpftool"), reason="bpftool is not installed: script/test installs it"
@@ -42,33 +65,18 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def call(tmp_path: Path) -> Iterator[Call]:
-    """call(module, **arguments) runs a module in a namespace of its own with an interface edge0."""
     name = f"mp-xdp-{uuid.uuid4().hex[:8]}"
-    pins = BPFFS / name
     subprocess.run(["ip", "netns", "add", name], check=True)
-    link = "link add edge0 type veth peer name peer0"
-
-    def run(module: str, **arguments: Any) -> dict[str, Any]:
-        if module == "xdp_program":
-            arguments = {"interface": "edge0", "pins": str(pins), **arguments}
-        # Not `ip netns exec`, which would hide the file system of BPF behind a fresh /sys.
-        done = subprocess.run(
-            ["nsenter", f"--net=/run/netns/{name}", ROOT / ".venv/bin/python", ROOT / f"modules/{module}.py"],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": {"_ansible_remote_tmp": str(tmp_path), **arguments}}),
-            env={**os.environ, "PYTHONPATH": str(ROOT / ".collections")},
-            capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        assert done.stdout, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
-
+    made = Call(name, tmp_path)
     try:
-        subprocess.run(["ip", "-n", name, *link.split()], check=True)
+        subprocess.run(
+            ["ip", "-n", name, *["link", "add", "edge0", "type", "veth", "peer", "name", "peer0"]], check=True
+        )
         subprocess.run(["ip", "-n", name, "link", "set", "edge0", "up"], check=True)
-        yield run
+        yield made
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
-        shutil.rmtree(pins, ignore_errors=True)
+        shutil.rmtree(made.pins, ignore_errors=True)
 
 
 def compiled(folder: Path, name: str, verdict: str) -> str:
@@ -107,6 +115,32 @@ def test_somebody_elses_program_is_refused_by_its_name(call: Call, tmp_path: Pat
         assert call("xdp_program", object=second, replace=True)["changed"]
     finally:
         shutil.rmtree(elsewhere, ignore_errors=True)
+
+
+@pytest.mark.parametrize(("how", "mode"), [({}, "native"), ({}, "skb"), ({"state": "absent"}, "native")])
+def test_the_way_back_brings_somebody_elses_program_again(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, str], mode: str
+) -> None:
+    """Though whoever had attached it pinned it nowhere: the kernel lets an unpinned one go once it is off.
+
+    No systemd runs here: what the timer would run is written down, and run.
+    """
+    later = tmp_path / "later"
+    timer = tmp_path / "systemd-run"
+    timer.write_text(f'#!/bin/sh\nfor last; do :; done\nprintf %s "$last" > {later}\n')
+    timer.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    first, second = compiled(tmp_path, "theirs", "XDP_PASS"), compiled(tmp_path, "ours", "XDP_DROP")
+    elsewhere = BPFFS / f"mp-theirs-{uuid.uuid4().hex[:8]}"
+    try:
+        there = call("xdp_program", object=first, pins=str(elsewhere))["actions"][0].partition("-> ")[2]
+    finally:
+        shutil.rmtree(elsewhere, ignore_errors=True)
+    changed = call("xdp_program", object=second, mode=mode, replace=True, confirm_within=30, **how)
+    assert changed["changed"] and changed["unconfirmed"], changed
+    call.run("sh", "-c", later.read_text())
+    again = call("xdp_program", object=second, _ansible_check_mode=True)
+    assert f"edge0 has another's program: {there}" in again["msg"]
 
 
 def test_what_cannot_be_loaded_says_why_and_leaves_what_was(call: Call, tmp_path: Path) -> None:
