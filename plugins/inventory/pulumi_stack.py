@@ -15,7 +15,8 @@ description:
     an error. It never makes the inventory smaller.
   - Hosts are in the groups the stack says (C(ingress), C(l4), C(egress), C(control), C(observability)) and in
     a group named after their cloud. They have C(cloud), C(region), C(zone), C(address), C(private_address),
-    C(edge_nic), C(edge_id) and C(edge_labels).
+    C(edge_nic), C(edge_id) and C(edge_labels); ingress hosts whose load balancer keeps the address that
+    clients asked (Google Cloud) have it as C(vip).
   - The group C(all) has C(edge_site) and C(edge_vips), the group C(control) has C(edge_prices).
   - Where the stack makes the way between its regions, C(all) has C(interconnect) (role C(interconnect)) and
     C(control) has C(interconnect_tables) (role C(interconnect_failover)).
@@ -168,7 +169,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 self.inventory.add_group(group)
                 self.inventory.add_host(name, group=group)
             for key, value in {
-                **stack_inventory.variables(host),
+                **stack_inventory.variables(document, host),
                 **_connection(document, host, connect_by, known),
             }.items():
                 self.inventory.set_variable(name, key, value)

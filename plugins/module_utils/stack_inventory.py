@@ -20,7 +20,8 @@ _SECRET_KEY, _SECRET_VALUE = "4dabf18193072939515e22adb298388d", "1b47061264138c
 _MASKED = "[secret]"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _GROUP = re.compile(r"[a-z_][a-z0-9_]*")
-_NEEDED = ("name", "id", "cloud", "region", "zone", "groups", "address", "private_address", "user")
+_NEEDED = ("name", "id", "cloud", "region", "groups", "address", "private_address", "user")
+_OWN_ADDRESS = "private_address"
 CLI_TIMEOUT_S = 120
 
 
@@ -187,6 +188,9 @@ def _mistakes(host, place):
     missing = [key for key in _NEEDED if not host.get(key)]
     if missing:
         yield f"{place} has no {', '.join(missing)}"
+    # A region of Azure may have no zones: its hosts say so by an empty one.
+    if not isinstance(host.get("zone"), str):
+        yield f"{place} has no zone ('' in a region without any)"
     if host.get("name") and not _NAME.fullmatch(str(host["name"])):
         yield f"{place}.name {host['name']!r} is not a host's name"
     groups = host.get("groups") or []
@@ -233,10 +237,25 @@ def _trusting(name, known):
     return [word for option in options for word in ("-o", option)]
 
 
-def variables(host):
+def variables(document, host):
     """What the inventory says of one host of the stack."""
-    found = {key: host[key] for key in ("cloud", "region", "zone", "address", "private_address")}
+    places = ("cloud", "region", "zone", "address", "private_address")
+    found = {key: host[key] for key in places if host[key]}
     found |= {f"edge_{key}": host[key] for key in ("id", "nic", "labels") if host.get(key)}
     if host.get("address6"):
         found["address6"] = host["address6"]
+    if vip := _vip(document, host):
+        found["vip"] = vip
     return found
+
+
+def _vip(document, host):
+    """Where clients' packets arrive, if that is no address of the host: not every balancer rewrites it."""
+    if "ingress" not in host["groups"]:
+        return None
+    here = (
+        vip.get("seen_as")
+        for vip in document.get("vips") or []
+        if (vip.get("cloud"), vip.get("region")) == (host["cloud"], host["region"])
+    )
+    return next((seen for seen in here if seen and seen != _OWN_ADDRESS), None)

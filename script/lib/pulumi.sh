@@ -6,18 +6,30 @@ pulumi_module=github.com/pulumi/pulumi
 pulumi_tools=$root/tools/pulumi
 pulumi_version=$(awk '$1 ~ /pulumi\/pkg\/v3$/ && $2 ~ /^v/ {print $2}' "$pulumi_tools/go.mod")
 pulumi_cache=${XDG_CACHE_HOME:-$HOME/.cache}/marchproxy
+# Before it, even outputs that are no secret wanted the passphrase (pulumi/pulumi#21141).
+pulumi_oldest=3.252.0
 # The whole build says about so many packages; a line after each hundred shows that it goes on.
 pulumi_packages=1500
 
 # pulumi_cli: sets $pulumi to the CLI, and $pulumi_is_ours where it is the one we build, which needs our language host.
 pulumi_cli() {
   pulumi_is_ours=
-  if pulumi=$(PATH=$PATH:$HOME/.pulumi/bin command -v pulumi); then return 0; fi
+  if pulumi=$(PATH=$PATH:$HOME/.pulumi/bin command -v pulumi); then refuse_old_pulumi; return 0; fi
   local recipe
   recipe=$(cat "$pulumi_tools/go.mod" "$pulumi_tools/go.sum" | sha256sum | cut -c1-12)
   pulumi_is_ours=yes
   pulumi=$pulumi_cache/pulumi-${pulumi_version#v}-$recipe/pulumi
   [ -x "$pulumi" ] || build_pulumi
+}
+
+# refuse_old_pulumi: whether the machine's own CLI is one that the programs and the inventory can work with.
+refuse_old_pulumi() {
+  local found
+  found=$(PULUMI_SKIP_UPDATE_CHECK=true "$pulumi" version 2>/dev/null) || found=
+  [ -n "$found" ] || fail "$pulumi does not say its version" "is it the Pulumi CLI? take it off PATH, or mend it"
+  found=${found#v}
+  [ "$(printf '%s\n' "$pulumi_oldest" "$found" | sort -V | head -1)" = "$pulumi_oldest" ] ||
+    fail "$pulumi is $found, and $pulumi_oldest or newer is needed" "update it as its makers say, or take it off PATH"
 }
 
 # build_pulumi: one build at a time; whoever waits finds it done.

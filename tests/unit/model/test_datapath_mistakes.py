@@ -88,6 +88,22 @@ def test_a_service_that_cannot_be(
     assert report(site) == [expected]
 
 
+def test_a_vip_is_one_hosts_own_or_that_of_a_regions_balancer(site: Document, report: Report) -> None:
+    edge1 = site["hosts"]["edge1"]
+    site["hosts"]["twin"] = edge1 | {"address": "10.0.9.9", "private_address": "10.0.9.9"}
+    edge1 |= {"cloud": "gcp", "region": "us-central1"}
+    site["hosts"]["twin"] |= {"cloud": "gcp", "region": "us-central1"}
+    assert report(site) == []
+    # Without a datapath, Envoy answers for the balancer's address.
+    site["hosts"]["twin"]["interfaces"] = []
+    assert report(site) == []
+    site["hosts"]["twin"] |= {"interfaces": ["eth0"], "region": "us-east4"}
+    assert report(site) == [
+        "hosts.twin.vip: 203.0.114.1 is the vip of edge1 already; each host has a vip of its own, unless it "
+        "shares a load balancer with hosts of its region"
+    ]
+
+
 def test_what_is_balanced_has_one_interface(site: Document, report: Report) -> None:
     """XDP sends by the interface a packet came by: a backend behind another one would get nothing."""
     site["hosts"]["edge1"]["interfaces"] = ["eth0", "eth1"]

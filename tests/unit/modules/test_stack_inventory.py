@@ -33,6 +33,7 @@ def test_what_the_contract_says_is_taken_as_it_is(stack):
         (document(host(1, groups=["a b"])), "are not names of groups"),
         (document(host(1), host(1)), "edge-aws-us-east-1-1 is there more than once"),
         (document(host(1, region="")), "hosts[0] has no region"),
+        (document(host(1, zone=None)), "hosts[0] has no zone ('' in a region without any)"),
         ([], "is not an object but list"),
     ],
     ids=lambda value: value.replace(" ", "_")[:24] if isinstance(value, str) else "",
@@ -42,6 +43,40 @@ def test_what_is_no_inventory_of_ours_is_refused(stack, found, words):
     with pytest.raises(stack.StackUnreadable) as refused:
         stack.check(found)
     assert words in str(refused.value)
+
+
+def test_a_host_of_a_region_without_zones_is_in_none(stack):
+    found = stack.check(document(host(1, cloud="azure", region="westus", zone="")))
+    assert "zone" not in stack.variables(found, found["hosts"][0])
+
+
+def test_hosts_behind_a_balancer_that_keeps_the_destination_have_it_as_vip(stack):
+    """Google's sends packets on as they came; those of AWS and Azure arrive at each host's own address."""
+    vips = [
+        {
+            "name": "gcp",
+            "cloud": "gcp",
+            "region": "us-central1",
+            "address": "198.18.7.7",
+            "seen_as": "198.18.7.7",
+        },
+        {
+            "name": "aws",
+            "cloud": "aws",
+            "region": "us-east-1",
+            "address": "198.18.8.8",
+            "seen_as": "private_address",
+        },
+    ]
+    there = {"cloud": "gcp", "region": "us-central1"}
+    hosts = [host(1), host(2, **there), host(3, **there), host(4, groups=["egress"], **there)]
+    found = stack.check(document(*hosts, vips=vips))
+    assert [stack.variables(found, one).get("vip") for one in hosts] == [
+        None,
+        "198.18.7.7",
+        "198.18.7.7",
+        None,
+    ]
 
 
 def test_a_host_behind_another_is_reached_through_it_and_both_keys_are_checked(stack):

@@ -17,6 +17,8 @@ from xds_agent.model.site import Host
 from xds_agent.model.tiers import tier_of
 
 Network = IPv4Network | IPv6Network
+# Their load balancers leave a packet's destination as it was: hosts have that address, with XDP or without.
+_KEEP_DESTINATION = frozenset({"gcp"})
 _DATAPATH_ONLY = ("tier", "forward", "when_no_real", "packet_limit")
 
 
@@ -117,22 +119,27 @@ def _check_same_port(context: Context, path: str, service: Service) -> None:
 
 
 def _check_vips(context: Context) -> None:
-    owners: dict[str, str] = {}
+    owners: dict[str, Host] = {}
     for name in sorted(context.hosts):
         host = context.hosts[name]
         if host.vip is None:
             continue
         vip = host.vip
-        if vip in owners:
-            fix = "each host has a vip of its own"
-            context.add(f"hosts.{name}.vip", f"{vip} is the vip of {owners[vip]} already", fix)
-        owners.setdefault(vip, name)
+        owner = owners.setdefault(vip, host)
+        if owner is not host and not _behind_one_balancer(owner, host):
+            fix = "each host has a vip of its own, unless it shares a load balancer with hosts of its region"
+            context.add(f"hosts.{name}.vip", f"{vip} is the vip of {owner.name} already", fix)
         other = next((one.name for one in context.hosts.values() if one.address == vip), None)
         if other is not None and other != name:
             context.add(f"hosts.{name}.vip", f"{vip} is the address of {other}", "choose another address")
-        if not host.has_datapath:
+        if not host.has_datapath and host.cloud not in _KEEP_DESTINATION:
             fix = "put it into group l4 and give it xdp_interfaces, or remove vip"
             context.add(f"hosts.{name}.vip", f"has no meaning: {name} has no datapath", fix)
+
+
+def _behind_one_balancer(one: Host, other: Host) -> bool:
+    place = (one.cloud, one.region)
+    return place == (other.cloud, other.region) and None not in place
 
 
 def _check_protection(context: Context) -> None:
