@@ -60,19 +60,19 @@ def measure(*, quick: bool = False, peer: str | None = None) -> dict[str, float]
     with ExitStack() as stack:
         cases, instructions = _cases(stack, Path(peer) if peer else None)
         _check(cases)
-        figures = _rounds(cases, rounds, repeat)
+        figures = fastest(cases, rounds, repeat)
     return _named(figures) | {"verified_instructions": float(instructions)}
 
 
 def _cases(stack: ExitStack, peer: Path | None) -> tuple[dict[str, Case], int]:
     entry = stack.enter_context(_object(BUILD / "bench_entry.bpf.o"))
-    full, half = stack.enter_context(_site()), stack.enter_context(_site(moved=2))
-    tenth = stack.enter_context(_site(moved=10))
+    full, half = stack.enter_context(site()), stack.enter_context(site(moved=2))
+    tenth = stack.enter_context(site(moved=10))
     nat, nat_half = (
-        stack.enter_context(_site(forward="nat")),
-        stack.enter_context(_site(forward="nat", moved=2)),
+        stack.enter_context(site(forward="nat")),
+        stack.enter_context(site(forward="nat", moved=2)),
     )
-    nat_tenth = stack.enter_context(_site(forward="nat", moved=10))
+    nat_tenth = stack.enter_context(site(forward="nat", moved=10))
     cases: dict[str, Case] = {}
 
     def add(name: str, kind: str, program: int, packet: Packet, mask: int) -> None:
@@ -94,8 +94,8 @@ def _cases(stack: ExitStack, peer: Path | None) -> tuple[dict[str, Case], int]:
     add("nat_syn_ns_1m", "nat", nat.program_fd, OPENING, FLOWS["1m"])
     add("full_size_ns", "full", full.program_fd, FULL_SIZE, FLOWS["64k"])
     add("spoofed_16m_ns", "spoofed", full.program_fd, STRANGER, SPOOFED)
-    listed = stack.enter_context(_site(prefixes=1_000_000))
-    unlisted = stack.enter_context(_site(acl=False))
+    listed = stack.enter_context(site(prefixes=1_000_000))
+    unlisted = stack.enter_context(site(acl=False))
     add("listed_any_ns", "listed", listed.program_fd, STRANGER, ANY)
     add("unlisted_any_ns", "unlisted", unlisted.program_fd, STRANGER, ANY)
     # Connections have to begin: nearly each of the sources sends a request.
@@ -125,7 +125,7 @@ def _named(figures: dict[str, float]) -> dict[str, float]:
     return figures
 
 
-def _rounds(cases: dict[str, Case], rounds: int, repeat: int) -> dict[str, float]:
+def fastest(cases: dict[str, Case], rounds: int, repeat: int) -> dict[str, float]:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     best = {name: float("inf") for name in cases}
     for case in cases.values():
@@ -155,12 +155,17 @@ def _object(path: Path) -> Iterator[Object]:
 
 
 @contextmanager
-def _site(
-    *, forward: Forward = "gue", moved: int = 0, acl: bool = True, prefixes: int = 1_000
+def site(
+    *,
+    forward: Forward = "gue",
+    moved: int = 0,
+    acl: bool = True,
+    prefixes: int = 1_000,
+    sampling: bool = True,
 ) -> Iterator[Generation]:
     """Everything on: lists, source limits that never refuse, one service. `moved`: every so manieth slot."""
     sizes = Sizes(flows=1 << 21, nat_ports=PORTS, nat_banks=BANKS if forward == "nat" else 1)
-    features = Features(acl=acl, limit_seed=1, balance_seed=2)
+    features = Features(acl=acl, sampling=sampling, limit_seed=1, balance_seed=2)
     generation = load(BUILD / "xdp_main.bpf.o", sizes=sizes, features=features)
     try:
         _furnish(generation, forward, moved, prefixes)

@@ -182,7 +182,7 @@ int xdp_main(struct xdp_md *ctx) {
         reason = PASS_KERNEL;
     }
     count(id, reason, &packet);
-    if (features.sampling && anybody_reads(readers))
+    if (features.sampling && packet.sampled)
         return finish_sample(ctx, &packet, readers, id, reason);
     return verdict_of(reason);
 }

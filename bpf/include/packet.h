@@ -43,7 +43,8 @@ struct packet {
     __u16 frame_length;
     __u16 ring;     /* by which it is balanced */
     __u8 monitored; /* the drop that monitor mode spared it */
-    __u32 current;  /* (nat) the current real of that slot; then the one the flow has */
+    __u8 sampled;
+    __u32 current; /* (nat) the current real of that slot; then the one the flow has */
 };
 
 #define TCP_FIN 0x01

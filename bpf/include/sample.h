@@ -69,7 +69,7 @@ static __always_inline void describe(struct xdp_md *ctx, const struct packet *pa
 }
 
 /* Before the packet's fate is known, and before it is changed. */
-static __noinline int take_sample(struct xdp_md *ctx, const struct packet *packet,
+static __noinline int take_sample(struct xdp_md *ctx, struct packet *packet,
                                   const struct sampling *sampling) {
     __u32 only = 0, wanted = 0, bytes = 0;
     struct sampler *sampler = bpf_map_lookup_elem(&samplers, &only);
@@ -87,6 +87,7 @@ static __noinline int take_sample(struct xdp_md *ctx, const struct packet *packe
     }
     sampler->wanted = wanted;
     if (wanted) {
+        packet->sampled = 1;
         describe(ctx, packet, &sampler->record);
         copy_frame(ctx, &sampler->record, bytes);
     }

@@ -141,6 +141,7 @@ def test_sampling_keeps_no_rhythm(bench: Bench) -> None:
         for _ in range(1000):
             for frame in kinds:
                 bench.generation.run(frame)
+            tap.renew()
         seen = Counter(one.reason for one in tap.read())
     assert 40 < seen["send_gue"] < 250 and seen.total() > 900
 
@@ -184,6 +185,8 @@ def test_only_what_was_asked_for_comes(
     ):
         for packet in packets:
             bench.run(packet)
+            everything.renew()
+            some.renew()
         fates = [(one.reason, one.service) for one in everything.read()]
         came = [one.frame for one in some.read()]
     assert len(fates) == len(packets)
@@ -203,6 +206,7 @@ def test_a_full_ring_costs_samples_and_no_packet(bench: Bench) -> None:
     """Nobody reads: what does not fit is counted as lost, and every packet meets its fate."""
     with tapped(bench.generation, ring_bytes=1 << 14) as tap:
         for _ in range(500):
+            tap.renew()
             bench.expect(Packet(destination=VIP4, dport=8443), "pass_kernel", service=LOCAL)
         counted = bench.counters.service(LOCAL)
         read = tap.read()
