@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xds_agent.explain.fields import compact, field_changes
+from xds_agent.explain.protection_words import protection_words
 from xds_agent.explain.said import Said, listed
 from xds_agent.model import Edge, Host, Site
 from xds_agent.model.edge import Edge as _Edge
@@ -27,6 +28,7 @@ def site_words(old: Site | None, new: Site) -> Iterator[Said]:
         yield from _named(before, new.edge, section, noun)
     for path, words in field_changes(before, new.edge, skip=_TOLD):
         yield Said(f"{path} {words}", path)
+    yield from protection_words(old, new)
     if old is not None:
         yield from _hosts(old, new)
 

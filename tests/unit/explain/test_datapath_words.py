@@ -7,8 +7,10 @@ import copy
 from tests.support import golden
 from xds_agent.compile import Compiled, Compiler
 from xds_agent.explain.changes import describe
+from xds_agent.explain.protection_words import protection_words
 from xds_agent.explain.request import explain
 from xds_agent.model import Service, Site
+from xds_agent.model.protection import Protection
 
 
 def _compiled(site: Site) -> Compiled:
@@ -21,6 +23,25 @@ def _changed(site: Site, name: str, **update: object) -> Site:
         for one in site.edge.services
     )
     return Site(edge=site.edge.model_copy(update={"services": services}), hosts=copy.copy(site.hosts))
+
+
+def test_a_change_of_the_filter_says_what_operators_might_lose() -> None:
+    site = golden.case("datapath").site
+    had = Protection(deny=("203.0.113.0/24",), operators=("192.0.2.0/28",), ssh_packets_per_second=200)
+    gets = Protection(deny=("203.0.113.0/24", "198.51.100.0/24"), ssh_packets_per_second=100)
+    old, new = (
+        Site(edge=site.edge.model_copy(update={"protection": one}), hosts=copy.copy(site.hosts))
+        for one in (had, gets)
+    )
+    assert [said.text for said in protection_words(old, new)] == [
+        "from 198.51.100.0/24 nothing but SSH (port 22) reaches 2 hosts: operators and monitoring that come "
+        "from there need another way",
+        "192.0.2.0/28 is exempt no longer: limits hold for who comes from there, and so do denials",
+        "SSH gets 100 packets a second from one source (was 200): sessions and Ansible's copies beyond it "
+        "stall",
+    ]
+    assert not list(protection_words(new, new))
+    assert not list(protection_words(new, old)), "what is opened costs nobody anything"
 
 
 def test_explain_says_who_serves_and_why() -> None:
