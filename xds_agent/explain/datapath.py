@@ -8,6 +8,7 @@ from typing import Any
 from xds_agent.explain.explanation import Backend, Step
 from xds_agent.explain.said import plural
 from xds_agent.model import DSCPS, QOS_CLASSES, Site
+from xds_agent.model.notes import LATER, not_shaped
 from xds_agent.model.quantities import format_bit_rate
 from xds_agent.model.tiers import tier_of
 from xds_agent.proto import datapath_pb2 as pb
@@ -43,9 +44,15 @@ def tier_step(site: Site, name: str) -> Step | None:
 def shaping_step(site: Site, name: str) -> Step | None:
     """What XDP and tc do with packets of a service beside whoever serves it; None if nothing."""
     service = site.edge.service_by_name.get(name)
-    if service is None or not service.has_own_port or not (service.qos_is_given or service.bandwidth):
+    if service is None or not (service.qos_is_given or service.bandwidth):
         return None
     words, field = [], "qos" if service.qos_is_given else "bandwidth"
+    path = f"services[{name}].{field}"
+    if why := not_shaped(site, service):
+        asked = [
+            one for one, given in (("qos", service.qos_is_given), ("bandwidth", service.bandwidth)) if given
+        ]
+        return Step("class", "nothing", f"no {' or '.join(asked)} {why}: {LATER}", path, site.origin(path))
     if service.qos_is_given:
         words.append(f"{service.qos}: marked DSCP {DSCPS[QOS_CLASSES.index(service.qos)]}")
     if not tier_of(site, service).by_xdp:
@@ -56,10 +63,8 @@ def shaping_step(site: Site, name: str) -> Step | None:
             words.append(f"{format_bit_rate(limits.egress)} out by a class of its own (HTB)")
         if limits is not None and limits.ingress:
             words.append(f"{format_bit_rate(limits.ingress)} in, policed by XDP")
-    hosts = [host.name for host in site.carriers(service) if host.has_datapath]
-    where = f"on {', '.join(hosts)}" if hosts else "nowhere: no host that carries it has a datapath"
-    path = f"services[{name}].{field}"
-    return Step("class", "tc", f"{', '.join(words)}; {where}", path, site.origin(path))
+    hosts = ", ".join(host.name for host in site.carriers(service) if host.has_datapath)
+    return Step("class", "tc", f"{', '.join(words)}; on {hosts}", path, site.origin(path))
 
 
 def sentence(service: Any, reals: tuple[Backend, ...]) -> str:

@@ -155,6 +155,9 @@ class _Walk:
     def _tier(self, name: str, steps: list[Step]) -> None:
         if (step := datapath.tier_step(self._site, name)) is not None:
             steps.append(step)
+        self._shaping(name, steps)
+
+    def _shaping(self, name: str, steps: list[Step]) -> None:
         if (step := datapath.shaping_step(self._site, name)) is not None:
             steps.append(step)
 
@@ -224,6 +227,8 @@ class _Walk:
             # A share may be stricter than its route: which of them a request meets is chance.
             if why := refusal(one, certificate=self._target.client_certificate):
                 raise NotJudged(f"requests to share {one.name} are answered 403, {why}")
+        for name, _ in found:
+            self._shaping(name, steps)
         change = http_walk.rewritten(route.route, path, matched)
         return self._forward(
             snapshot, found, steps, "the request goes", f", rewritten to {change}" if change else ""

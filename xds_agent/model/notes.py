@@ -32,13 +32,13 @@ def _service_notes(site: Site, service: Service) -> Iterator[tuple[str, str]]:
         or service.steering.model_fields_set - _STATIC - {"algorithm"}
     ):
         yield "steering", f"steering of DNS names ({names[0]}) beyond order and weights"
-    if service.qos_is_given and (why := _not_shaped(site, service)):
+    if service.qos_is_given and (why := not_shaped(site, service)):
         yield "qos", f"classes of service {why}"
     if service.rate_limit is not None and not service.is_http:
         yield "rate_limit", f"rate limits of {service.protocol} services"
-    if service.bandwidth is not None and (why := _not_shaped(site, service)):
+    if service.bandwidth is not None and (why := not_shaped(site, service)):
         yield "bandwidth", f"bandwidth limits {why}"
-    if service.packet_limit is not None and (why := _not_shaped(site, service)):
+    if service.packet_limit is not None and (why := not_shaped(site, service)):
         yield "packet_limit", f"packet limits {why}"
     if not service.is_http and not (tier := tier_of(site, service)).by_xdp:
         for key in ("forward", "when_no_real"):
@@ -46,8 +46,8 @@ def _service_notes(site: Site, service: Service) -> Iterator[tuple[str, str]]:
                 yield key, f"{key} of a service of {tier.name} ({tier.why})"
 
 
-def _not_shaped(site: Site, service: Service) -> str:
-    """Why no packet of the service is marked or shaped, "" if some are."""
+def not_shaped(site: Site, service: Service) -> str:
+    """Of which services no packet is marked or shaped, so that this one's are not either; "" if they are."""
     if service.is_http:
         return "of services that share the proxy's ports"
     if service.protocol == "icmp":

@@ -22,7 +22,10 @@ def _changed(site: Site, name: str, **update: object) -> Site:
         Service.model_validate({**one.model_dump(exclude_unset=True), **update}) if one.name == name else one
         for one in site.edge.services
     )
-    return Site(edge=site.edge.model_copy(update={"services": services}), hosts=copy.copy(site.hosts))
+    edge = site.edge.model_copy(update={"services": services})
+    # The copy would go on with the index of the other's services, where somebody has asked for it.
+    edge.__dict__.pop("service_by_name", None)
+    return Site(edge=edge, hosts=copy.copy(site.hosts))
 
 
 def test_a_change_of_the_filter_says_what_operators_might_lose() -> None:
@@ -71,6 +74,16 @@ def test_explain_says_what_tc_does_beside_the_tier() -> None:
         "P1: marked DSCP 34, in its HTB class, 100mbit out by a class of its own (HTB), 10mbit in, "
         "policed by XDP; on edge1"
     )
+
+
+def test_explain_says_that_http_services_have_no_class_of_their_own() -> None:
+    old = golden.case("lab").site
+    asked = {"qos": "P1", "bandwidth": {"egress": "100mbit"}}
+    site = _changed(old, "shop", **asked)
+    [found] = explain(site, _compiled(site).snapshots(), "https://shop.example.com/", host="edge-aws1")
+    [step] = [one for one in found.steps if one.kind == "class"]
+    assert (step.name, step.path) == ("nothing", "services[shop].qos")
+    assert step.text.startswith("no qos or bandwidth of services that share the proxy's ports: it is checked")
 
 
 def test_a_change_of_tier_says_that_connections_are_reset() -> None:
