@@ -20,5 +20,6 @@ def snat_problem(first: int, count: int, local: range) -> str | None:
         return None
     return (
         f"NAT's ports {ours.start} to {ours.stop - 1} overlap net.ipv4.ip_local_port_range "
-        f"({local.start} to {local.stop - 1}): let the kernel's begin at {ours.stop}, or give NAT another"
+        f"({local.start} to {local.stop - 1}), and one port would stand for two connections: "
+        f"let the kernel's begin at {ours.stop} (host_sysctl)"
     )

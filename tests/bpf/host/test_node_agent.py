@@ -161,6 +161,23 @@ def test_denied_by_prefix_and_released_again(
         assert greeting(connection) == "real"
 
 
+def test_ports_of_the_kernels_own_connections_are_not_translated_to(networks: Networks, edge: Edge) -> None:
+    def kernels(ports: str) -> None:
+        networks.run("edge", "sysctl", "-qw", f"net.ipv4.ip_local_port_range={ports}")
+
+    words = (
+        "service echo-tcp: NAT's ports 20000 to 32767 overlap net.ipv4.ip_local_port_range (30000 to 60999)"
+    )
+    kernels("30000 60999")
+    assert words in edge.apply(service("tcp"))
+    kernels("32768 60999")
+    assert edge.apply(service("tcp")) == ""
+    kernels("30000 60999")
+    edge.until(lambda found: words in found["problem"])
+    kernels("32768 60999")
+    edge.until(lambda found: not found["problem"])
+
+
 def test_without_control_no_change_is_taken(networks: Networks, edge: Edge) -> None:
     assert edge.apply(service("tcp")) == ""
     edge.ask("control", "away")

@@ -40,6 +40,16 @@ def sample(at_s: float, **packets: int) -> Sample:
     return Sample(at_s, {(1, reason): count for reason, count in packets.items()})
 
 
+async def decide(one: Confirming, *, fresh: tuple[str, ...] = (), apart: str = "") -> bool:
+    """`fresh`: tables of its own; `apart`: why the agent cannot serve the program before by the old ones."""
+
+    async def resume() -> str:
+        return apart
+
+    generation: Any = SimpleNamespace(fresh=fresh)
+    return await one.decide(generation, lambda: (), change=asyncio.Lock(), turn=asyncio.Lock(), resume=resume)
+
+
 async def decided(
     monkeypatch: pytest.MonkeyPatch, attached: Attached, control: Callable[[], str], after: Sample
 ) -> tuple[bool, Confirming]:
@@ -50,9 +60,7 @@ async def decided(
     monkeypatch.setattr(module, "_sample", lambda generation: after)
     one = Confirming(attached, Lockout(answers, patience_s=0.05), in_thread)  # type: ignore[arg-type]
     one._samples = [sample(1.0, send_nat=1000), sample(2.0, send_nat=2000)]
-    locks = {"change": asyncio.Lock(), "turn": asyncio.Lock()}
-    generation = SimpleNamespace(fresh=())
-    return await one.decide(generation, lambda: (), **locks), one  # type: ignore[arg-type]
+    return await decide(one), one
 
 
 WELL, ILL = sample(3.0, send_nat=3000), sample(3.0, send_nat=2500, drop_internal=500)
@@ -77,9 +85,8 @@ async def test_control_that_is_silent_without_it_too_proves_nothing(monkeypatch:
     attached = Attached(before=False)
     over, one = await decided(monkeypatch, attached, lambda: "away", WELL)
     assert (over, attached.done, one.problem) == (False, ["taken back", "put on"], "")
-    locks = {"change": asyncio.Lock(), "turn": asyncio.Lock()}
     for _ in range(3):
-        assert not await one.decide(SimpleNamespace(fresh=()), lambda: (), **locks)  # type: ignore[arg-type]
+        assert not await decide(one)
     assert attached.done == ["taken back", "put on"], "packets were cut off once more"
 
 
@@ -101,17 +108,16 @@ async def test_control_that_comes_meanwhile_makes_no_program_guilty(
         assert over and one.adrift and attached.done == ["taken back", "put on", "taken back"]
         return
     if not over:
-        locks = {"change": asyncio.Lock(), "turn": asyncio.Lock()}
-        over = await one.decide(SimpleNamespace(fresh=()), lambda: (), **locks)  # type: ignore[arg-type]
+        over = await decide(one)
     assert over and one.problem == "" and attached.done == ["taken back", "put on", "confirmed"]
 
 
-async def test_tables_that_the_program_before_does_not_share_are_said_to_be_adrift(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("apart", ["", "its file was not kept"])
+async def test_tables_that_the_program_before_does_not_share_are_adrift_unless_it_is_served_by_its_own(
+    monkeypatch: pytest.MonkeyPatch, apart: str
 ) -> None:
     attached = Attached(before=True)
     _, one = await decided(monkeypatch, attached, lambda: "", ILL)
     assert not one.adrift
-    locks = {"change": asyncio.Lock(), "turn": asyncio.Lock()}
-    assert await one.decide(SimpleNamespace(fresh=("reals",)), lambda: (), **locks)  # type: ignore[arg-type]
-    assert one.adrift
+    assert await decide(one, fresh=("reals",), apart=apart)
+    assert one.adrift is bool(apart) and one.problem.endswith(apart or "runs on")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from xds_agent.datapath import pins
 from xds_agent.datapath.program import Generation, Sizes
+from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath.attachment import CONFIRMED_MAPS, AttachError
 from xds_agent.node.datapath.shaping import OBJECT as TC_OBJECT
 
@@ -24,6 +25,14 @@ class Confirmed:
 
     program: Path
     sizes: Sizes
+
+    @classmethod
+    def of(cls, config: DatapathConfig) -> Confirmed:
+        """What a host is to run, once it was found well with it."""
+        sizes = Sizes(
+            services=config.services, reals=config.reals, limit_blocks=config.limit_blocks, flows=config.flows
+        )
+        return cls(config.program, sizes)
 
 
 def keep(generation: Generation, *, folder: Path, bpffs: Path) -> None:

@@ -18,6 +18,7 @@ from xds_agent.datapath.prove import prove
 from xds_agent.datapath.watch import Sample, judge
 from xds_agent.node.datapath.attached import Attached
 from xds_agent.node.datapath.attachment import AttachError
+from xds_agent.node.datapath.failures import FAILURES
 from xds_agent.node.datapath.lockout import Baseline, Lockout
 from xds_agent.node.datapath.network import Interface
 
@@ -62,6 +63,20 @@ class Confirming:
         self._samples = [_sample(generation)]
         time.sleep(WATCH_S)
         self._samples.append(_sample(generation))
+
+    async def until_decided(
+        self, generation: Generation, interfaces: Callable[[], Sequence[Interface]],
+        *, change: asyncio.Lock, turn: asyncio.Lock, resume: Resume, told: Callable[[], None], again_s: float,
+    ) -> None:  # fmt: skip
+        """`told`: what the state is now may be another; `again_s`: how long to wait for control."""
+        decided = False
+        while not decided:
+            try:
+                decided = await self.decide(generation, interfaces, change=change, turn=turn, resume=resume)
+            except FAILURES as error:
+                log.error("the new program could not be confirmed: %s", error)
+            told()
+            await asyncio.sleep(0.0 if decided else again_s)
 
     async def decide(
         self, generation: Generation, interfaces: Callable[[], Sequence[Interface]],

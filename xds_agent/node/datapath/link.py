@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from xds_agent.datapath.fill import Fill, fills
-from xds_agent.datapath.program import Sizes
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import state
 from xds_agent.node.datapath.attached import Attached
@@ -214,19 +213,15 @@ class DatapathLink:
         confirming = self._confirming
         if confirming is None or self.writer is None:
             return
-        generation = self.writer.generation
-        decided = False
-        while not decided:
-            try:
-                decided = await confirming.decide(
-                    generation, lambda: self.cards.interfaces, change=self._change, turn=self._turn,
-                    resume=self._serve_the_one_before,
-                )  # fmt: skip
-            except FAILURES as error:
-                log.error("the new program could not be confirmed: %s", error)
+
+        def told() -> None:
             self._describe()
             self._on_change()
-            await asyncio.sleep(0.0 if decided else TRY_AGAIN_S)
+
+        await confirming.until_decided(
+            self.writer.generation, lambda: self.cards.interfaces, change=self._change, turn=self._turn,
+            resume=self._serve_the_one_before, told=told, again_s=TRY_AGAIN_S,
+        )  # fmt: skip
 
     async def _serve_the_one_before(self) -> str:
         given_up = self.writer
@@ -255,10 +250,7 @@ class DatapathLink:
         self.cards.look()
         if confirming is not None:
             confirming.prove(config.program)
-        sizes = Sizes(
-            services=config.services, reals=config.reals, limit_blocks=config.limit_blocks, flows=config.flows
-        )
-        self._put_to_work(Confirmed(config.program, sizes), held, confirming=confirming)
+        self._put_to_work(Confirmed.of(config), held, confirming=confirming)
         if confirming is None and not self._attached.can_go_back:
             # A boot took the pin of the program that was confirmed, which is this one.
             assert self.writer is not None
@@ -305,7 +297,8 @@ class DatapathLink:
     def _look_after_links(self) -> bool:
         """Put the program on again where it was lost; True if what `problem` says has changed."""
         assert self.writer is not None
-        anew, words = self._attached.look()
+        anew, off = self._attached.look()
+        words = "; ".join(filter(None, (off, self.writer.nat_problem(self.wanted))))
         changed, self._off = words != self._off, words
         if words and changed:
             log.error("%s", words)
@@ -340,6 +333,8 @@ class DatapathLink:
         ways = self._ways(wanted, wait=True)
         if not known_good:
             ways.check(wanted)
+            if words := self.writer.nat_problem(wanted):
+                raise ValueError(words)
         self._write(self.writer, wanted, ways)
         return wanted
 

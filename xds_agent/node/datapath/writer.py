@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 from xds_agent.datapath.acl import AccessLists
 from xds_agent.datapath.drain import IDLE_S, pinned_reals, pinned_slots
+from xds_agent.datapath.nat_range import LOCAL_PORTS, local_ports, snat_problem
 from xds_agent.datapath.prefixes import Network, Prefixes
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.ring_tables import RingTables
@@ -154,6 +155,14 @@ class Writer:
         if all(self.ring_numbers.get((name, version)) is None for version in VERSIONS):
             return True
         return any(one.served for one in self.rings.of_service(name))
+
+    def nat_problem(self, wanted: Wanted) -> str:
+        """Why this host cannot translate what these services ask for, "" if it can. Raises OSError."""
+        name = next((one.name for one in wanted.services.values() if one.forward == "nat"), "")
+        sizes = self.generation.sizes
+        local = local_ports(LOCAL_PORTS.read_text(encoding="ascii")) if name else range(0)
+        problem = snat_problem(sizes.nat_first_port, sizes.nat_ports, local)
+        return f"service {name}: {problem}" if problem else ""
 
     # ---- parts
 
