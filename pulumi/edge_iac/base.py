@@ -143,7 +143,7 @@ class Needs:
     front: Front | None
     transit: Transit | None
     user_data: Mapping[str, pulumi.Output[str]]
-    """Host -> its cloud-config, secret."""
+    """Host -> its cloud-config, or its startup script where the image has no cloud-init; secret."""
     ssh_user: str
     authorized_keys: tuple[str, ...]
 

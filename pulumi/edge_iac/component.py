@@ -5,6 +5,17 @@ from __future__ import annotations
 import re
 
 import pulumi
+from edge_iac.plan import Host
+
+
+def first_boot(host: Host, *properties: str) -> list[str]:
+    """Those of ``properties`` whose change leaves ``host`` as it is: all, unless the site renews it.
+
+    They are given at the first boot, so that a change makes a new host. Were it followed, another pinned
+    image in the catalogue or a key more would replace every host of a site in one `up`.
+    """
+    return [] if host.renew else list(properties)
+
 
 _API_VERSION = re.compile(r"^azure-native:[a-z]+/v20\d{6}")
 
@@ -39,10 +50,13 @@ class Part(pulumi.ComponentResource):
             delete_before_replace=delete_before_replace,
         )
 
-    def kept(self) -> pulumi.ResourceOptions:
-        """Options of what outlives hosts and stack: an address that is gone never comes back."""
+    def kept(self, *, keeps: bool = True) -> pulumi.ResourceOptions:
+        """Options of what outlives hosts and stack: an address that is gone never comes back.
+
+        ``keeps``: False once the site has given it up; then it goes as anything else.
+        """
         return pulumi.ResourceOptions(
-            parent=self, provider=self._provider, protect=True, retain_on_delete=True
+            parent=self, provider=self._provider, protect=keeps, retain_on_delete=keeps
         )
 
 

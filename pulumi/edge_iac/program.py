@@ -9,8 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pulumi
-from edge_iac import cloud_init, ssh_ca
+from edge_iac import cloud_init, ssh_ca, startup
 from edge_iac.base import CloudProgram, Made, Needs, Routes, Vip
+from edge_iac.catalogue import images
 from edge_iac.credentials import lacking
 from edge_iac.dns_window import window_s
 from edge_iac.inventory import edge_inventory
@@ -127,11 +128,13 @@ def _imported(cloud: str, module: str) -> ModuleType:
 
 
 def _user_data(site: Site, region: Region, authority: pulumi.Output[str]) -> dict[str, pulumi.Output[str]]:
+    def written(authority_key: str, host: str) -> str:
+        key = ssh_ca.host_key(authority_key, site=site.name, host=host)
+        if region.cloud in images.WITHOUT_CLOUD_INIT:
+            return startup.startup_script(key)
+        return cloud_init.user_data(host=host, ssh=site.ssh, key=key)
+
     def of(host: str) -> pulumi.Output[str]:
-        return authority.apply(
-            lambda key: cloud_init.user_data(
-                host=host, ssh=site.ssh, key=ssh_ca.host_key(key, site=site.name, host=host)
-            )
-        )
+        return authority.apply(lambda key: written(key, host))
 
     return {host.name: of(host.name) for host in region.hosts}

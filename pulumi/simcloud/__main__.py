@@ -10,15 +10,18 @@ python -m simcloud --world .lab/pulumi/world fabric
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from simcloud.cloud import Cloud
 from simcloud.fabric import CLOUDS, fabric, machines_of
 from simcloud.packets import restored
-from simcloud.world import Store
+from simcloud.schema import Refused
+from simcloud.world import Record, Store, World
 
 
 def main() -> int:
@@ -51,7 +54,11 @@ def main() -> int:
         return _guards(options.world, options.machine)
     for store in stores:
         if store.read().find(options.id):
-            _alter(store, options)
+            try:
+                _alter(store, options)
+            except Refused as no:
+                print(no, file=sys.stderr)
+                return 1
             return 0
     print(f"no cloud holds {options.id}; list shows what there is", file=sys.stderr)
     return 1
@@ -68,10 +75,19 @@ def _guards(folder: Path, wanted: str) -> int:
     return 1
 
 
+def _release(cloud: str, record: Record, world: World) -> None:
+    """What goes along with a record, as when it is deleted; raises Refused where the cloud keeps it."""
+    declared: Cloud = importlib.import_module(f"simcloud.{cloud.partition('-')[0]}").CLOUD
+    if release := declared.types[record.token].release:
+        release(record, world)
+
+
 def _alter(store: Store, options: argparse.Namespace) -> None:
     with store.change() as world:
         record = world.find(options.id)
         assert record is not None
+        if options.command == "terminate":
+            _release(store.cloud, record, world)
         world.remove(record)
         if options.command == "change":
             value = {options.key: json.loads(options.value)}

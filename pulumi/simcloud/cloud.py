@@ -135,11 +135,14 @@ class Account:
             record = replace(fresh, id=known.id, outputs={**fresh.outputs, **kept}, names=names)
             world.remove(known)
             world.add(record)
-            return record
+            return _shown(kind, record, world)
 
     def read(self, token: str, reference: str) -> Record | None:
-        self._meet("read", self.kind(token))
-        return self.store.read().find(reference, token)
+        kind = self.kind(token)
+        self._meet("read", kind)
+        world = self.store.read()
+        record = world.find(reference, token)
+        return _shown(kind, record, world) if record else None
 
     def delete(self, token: str, reference: str) -> None:
         kind = self.kind(token)
@@ -264,6 +267,10 @@ class Account:
                 self.pause(faults.BACKOFF_S * 2**attempt)
         else:
             raise Refused(f"{self.cloud.failures[due.kind]} (a fault asked for: {due.key})")
+
+
+def _shown(kind: Type, record: Record, world: World) -> Record:
+    return kind.shows(record, world) if kind.shows else record
 
 
 def _word_of(reference: str, token: str | None) -> str:

@@ -85,8 +85,10 @@ class Type:
     fills: Mapping[str, Callable[[Request], Any]] = field(default_factory=dict)
     # What the cloud checks against everything else it holds; raises Refused.
     admit: Callable[[Request], None] | None = None
-    # What the cloud checks before it lets a record go; raises Refused.
+    # What the cloud checks before it lets a record go (raises Refused), and what it takes along.
     release: Callable[[Record, World], None] | None = None
+    # What the cloud says of a record when it is read, where that is more than was said when it was made.
+    shows: Callable[[Record, World], Record] | None = None
     # Whether a record may go while others still name it (the cloud detaches it by itself).
     lets_go: bool = False
     # Properties that name others without holding them there.

@@ -67,6 +67,7 @@ class Store:
     """The file of one cloud's world."""
 
     def __init__(self, folder: Path, cloud: str) -> None:
+        self.cloud = cloud
         self._file = folder / f"{cloud}.json"
         self._lock = folder / f"{cloud}.lock"
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+from tests.support.cloud_sites import REGIONS, one_cloud
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 PYTHON = ROOT / "pulumi" / ".venv" / "bin" / "python"
 PREPARE_S, COMMAND_S = 1500, 240
+FILE = "tested.yaml"
 PASSPHRASE = "only these tests"
 
 
@@ -117,6 +123,39 @@ class Stack:
         }
 
 
+@dataclass
+class Site(Stack):
+    """A stack of the cloud programs, with its site file."""
+
+    environment: dict[str, str] = field(default_factory=lambda: {"EDGE_SKIP_CREDENTIALS": "1"})
+    cloud_name: str = ""
+
+    @contextmanager
+    def edited(self) -> Iterator[dict[str, Any]]:
+        """The first region of the site file's first cloud, to be changed in the block."""
+        file = self.place / FILE
+        text = yaml.safe_load(file.read_text())
+        [said] = text["clouds"].values()
+        yield next(iter(said["regions"].values()))
+        file.write_text(yaml.safe_dump(text, sort_keys=False))
+
+    def edge(self, number: int) -> str:
+        """Name of an edge host."""
+        return f"edge-{self.cloud_name}-{REGIONS[self.cloud_name]}-{number}"
+
+    def ids(self) -> dict[str, str]:
+        """Host -> the id of its machine, which is another one for each machine."""
+        return {host["name"]: host["id"] for host in self.inventory()["hosts"]}
+
+    def addresses(self) -> dict[str, str]:
+        """Host -> its public address."""
+        return {host["name"]: host["address"] for host in self.inventory()["hosts"]}
+
+    def count(self, word: str) -> int:
+        """How many of a type the clouds hold."""
+        return sum(record["token"].endswith(f":{word}") for record in self.held())
+
+
 @pytest.fixture(scope="session")
 def cli() -> str:
     """The CLI as script/pulumi has it; building it takes four minutes on a machine that never did."""
@@ -130,9 +169,42 @@ def cli() -> str:
 
 @pytest.fixture
 def aws(cli: str, tmp_path: Path) -> Iterator[Stack]:
-    """A stack of the AWS program, not yet made."""
+    """A stack of the small AWS program, not yet made."""
     yield made_in(cli, tmp_path, PROGRAMS / "aws")
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def made(cli: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Site]:
+    """Cloud -> a site in it of control and one edge host, made once by the cloud's own program."""
+
+    @functools.cache
+    def of(cloud: str) -> Site:
+        return site_in(cli, tmp_path_factory.mktemp(cloud), one_cloud(cloud, name="tested"), cloud=cloud)
+
+    return of
+
+
+@pytest.fixture
+def site(made: Callable[[str], Site], request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """A copy of the site in the cloud that the test names: state, cloud and all, for the test to change."""
+    template, place = made(request.param), tmp_path / "site"
+    shutil.copytree(template.place, place, symlinks=True)
+    settings = place / "project" / f"Pulumi.{template.name}.yaml"
+    settings.write_text(settings.read_text().replace(str(template.place), str(place)))
+    yield replace(template, place=place)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def site_in(cli: str, place: Path, text: str, *, cloud: str = "") -> Site:
+    """A new stack of the cloud programs for a site file, with an authority of its own, made."""
+    site = Site(cli, place, made_in(cli, place, ROOT / "pulumi").name, cloud_name=cloud)
+    (place / FILE).write_text(text)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / "ca"], check=True)
+    site.must("config", "set", "edge:site", str(place / FILE))
+    site.must("config", "set", "--secret", "edge:hostCaKey", told=(place / "ca").read_text())
+    site.up()
+    return site
 
 
 def made_in(cli: str, folder: Path, program: Path) -> Stack:

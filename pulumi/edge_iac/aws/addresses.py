@@ -19,11 +19,17 @@ class AddressesPart(Part):
         super().__init__(region.name, provider)
         self._region = region
         hosts = {host.name: self._address(host.name) for host in region.hosts if host.public}
-        zones = len(region.in_tier("outer")) if region.front else 0
-        vips = tuple(self._address(f"vip-{region.name}-{number + 1}") for number in range(zones))
+        vips = tuple(self._address(name) for name in region.vips)
+        for idle in region.idle:
+            self._address(idle.name)
         self.made = Addresses(hosts=hosts, vips=vips)
         self.register_outputs({})
 
     def _address(self, name: str) -> Address:
-        made = aws.ec2.Eip(name, domain="vpc", tags=named(self._region, name), opts=self.kept())
+        made = aws.ec2.Eip(
+            name,
+            domain="vpc",
+            tags=named(self._region, name),
+            opts=self.kept(keeps=self._region.keeps(name)),
+        )
         return Address(id=made.id, address=made.public_ip)

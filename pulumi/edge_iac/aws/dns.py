@@ -57,7 +57,8 @@ class DnsPart(Part):
             weighted_routing_policies=None
             if by_latency
             else [aws.route53.RecordWeightedRoutingPolicyArgs(weight=1)],
-            opts=self.kept(),
+            # A region that goes takes its answer along: clients are to be sent to what is there.
+            opts=self.child(),
         )
 
     def _check(self, name: str, vip: Vip) -> aws.route53.HealthCheck:

@@ -8,7 +8,7 @@ import pulumi
 from edge_iac.aws.tags import of_host
 from edge_iac.base import Made, Needs
 from edge_iac.catalogue import images
-from edge_iac.component import Part
+from edge_iac.component import Part, first_boot
 from edge_iac.plan import Host, Region
 
 
@@ -31,6 +31,8 @@ class HostsPart(Part):
             owners=[images.AWS_OWNER],
             most_recent=False,
             filters=[aws.ec2.GetAmiFilterArgs(name="name", values=[images.AWS_NAME])],
+            # After two years AWS calls a public image deprecated and shows it to those only who ask for such.
+            include_deprecated=True,
             opts=pulumi.InvokeOutputOptions(parent=self, provider=self._provider),
         )
         return found.id
@@ -45,7 +47,6 @@ class HostsPart(Part):
             vpc_security_group_ids=[needs.reachability.guards[host.role].id],
             iam_instance_profile=needs.identity.ids[host.role],
             source_dest_check=not host.forwards,
-            associate_public_ip_address=False,
             metadata_options=aws.ec2.InstanceMetadataOptionsArgs(
                 http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
             ),
@@ -56,7 +57,7 @@ class HostsPart(Part):
             user_data=needs.user_data[host.name],
             user_data_replace_on_change=True,
             tags=of_host(self._region, host),
-            opts=self.child(),
+            opts=self.child(ignore_changes=first_boot(host, "ami", "userData")),
         )
         address = needs.addresses.hosts.get(host.name)
         if address is not None:

@@ -33,26 +33,27 @@ class IdentityPart(Part):
         self, *, site: str, said: AwsSite, roles: Iterable[Role], tags: dict[str, str], provider: aws.Provider
     ) -> None:
         super().__init__("aws", provider)
-        self._policy = _may_read(said)
         self._tags = tags
-        self.made = Identity({role: self._profile(identity_name(site, role)) for role in roles})
+        self.made = Identity(
+            {role: self._profile(identity_name(site, role), _may_read(said, role)) for role in roles}
+        )
         self.register_outputs({})
 
-    def _profile(self, name: str) -> pulumi.Output[str]:
+    def _profile(self, name: str, policy: str | None) -> pulumi.Output[str]:
         role = aws.iam.Role(
             name, name=name, assume_role_policy=_ASSUMED_BY_INSTANCES, tags=self._tags, opts=self.child()
         )
-        if self._policy is not None:
-            aws.iam.RolePolicy(name, role=role.name, name="read", policy=self._policy, opts=self.child())
+        if policy is not None:
+            aws.iam.RolePolicy(name, role=role.name, name="read", policy=policy, opts=self.child())
         return aws.iam.InstanceProfile(name, name=name, role=role.name, opts=self.child()).name
 
 
-def _may_read(said: AwsSite) -> str | None:
-    """The policy, or None where the site names neither secrets nor artefacts."""
+def _may_read(said: AwsSite, role: Role) -> str | None:
+    """The policy of a role, or None where the site names neither secrets nor artefacts."""
     statements = []
     if said.secrets_prefix is not None:
         account = said.account or "*"
-        secrets = f"arn:aws:secretsmanager:*:{account}:secret:{said.secrets_prefix}*"
+        secrets = f"arn:aws:secretsmanager:*:{account}:secret:{said.secrets_prefix}{role}/*"
         statements.append(
             {"Effect": "Allow", "Action": ["secretsmanager:GetSecretValue"], "Resource": [secrets]}
         )

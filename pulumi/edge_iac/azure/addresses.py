@@ -18,28 +18,27 @@ class AddressesPart(Part):
         super().__init__(place.region.name, place.provider)
         self._place = place
         region = place.region
-        hosts = {
-            host.name: self._address(host.name, zones=[host.zone] if host.zone else [])
-            for host in region.hosts
-            if host.public
-        }
-        zones = [zone for zone in region.zones if zone]
-        # Of a balancer: in all zones at once, so that the loss of one does not take it along.
-        vips = (self._address(f"vip-{region.name}", zones=zones),) if region.front else ()
+        hosts = {host.name: self._address(host.name, host.zone) for host in region.hosts if host.public}
+        vips = tuple(self._address(name) for name in region.vips)
+        for idle in region.idle:
+            self._address(idle.name, idle.zone)
         self.made = Addresses(hosts=hosts, vips=vips)
         self.register_outputs({})
 
-    def _address(self, name: str, *, zones: list[str]) -> Address:
+    def _address(self, name: str, zone: str = "") -> Address:
+        region = self._place.region
+        # Of a balancer: in all zones at once, so that the loss of one does not take it along.
+        zones = [each for each in ((zone,) if zone else region.zones) if each]
         made = network.PublicIPAddress(
             name,
             resource_group_name=self._place.kept_group,
             public_ip_address_name=self._place.name(name),
-            location=self._place.region.name,
+            location=region.name,
             sku=network.PublicIPAddressSkuArgs(name="Standard"),
             public_ip_allocation_method="Static",
             public_ip_address_version="IPv4",
             zones=zones or None,
             tags=self._place.tags,
-            opts=self.kept(),
+            opts=self.kept(keeps=region.keeps(name)),
         )
         return Address(id=made.id, address=made.ip_address.apply(lambda found: found or ""))

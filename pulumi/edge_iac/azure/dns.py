@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pulumi_azure_native as azure
 from pulumi_azure_native import dns as zones
 from pulumi_azure_native import trafficmanager
 
+import pulumi
 from edge_iac.base import Vip
 from edge_iac.component import Part
 from edge_iac.dns_window import CHECKS
@@ -14,6 +17,7 @@ from edge_iac.site.model import Dns
 from edge_iac.site.names import cloud_name
 
 TIMEOUT_S = 5
+DIGITS = 8
 
 
 class DnsPart(Part):
@@ -29,6 +33,7 @@ class DnsPart(Part):
         site: str,
         tags: dict[str, str],
         port: int,
+        subscription: pulumi.Output[str],
         provider: azure.Provider,
     ) -> None:
         super().__init__(dns.name, provider)
@@ -43,7 +48,7 @@ class DnsPart(Part):
             profile_name=name,
             location="global",
             traffic_routing_method="Performance" if dns.routing == "latency" else "Weighted",
-            dns_config=trafficmanager.DnsConfigArgs(relative_name=name, ttl=ttl),
+            dns_config=trafficmanager.DnsConfigArgs(relative_name=world_name(name, subscription), ttl=ttl),
             monitor_config=trafficmanager.MonitorConfigArgs(
                 protocol="TCP",
                 port=port,
@@ -83,3 +88,10 @@ class DnsPart(Part):
             opts=self.kept(),
         )
         self.register_outputs({})
+
+
+def world_name(name: str, subscription: pulumi.Output[str]) -> pulumi.Output[str]:
+    """A name under trafficmanager.net that nobody has: all of Azure shares them, and 'prod-edge' is taken."""
+    return subscription.apply(
+        lambda id_: f"{name}-{hashlib.sha256(f'{id_}/{name}'.encode()).hexdigest()[:DIGITS]}"
+    )

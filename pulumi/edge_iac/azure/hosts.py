@@ -9,7 +9,7 @@ from pulumi_azure_native import compute, network
 from edge_iac.azure.place import Place
 from edge_iac.base import Made, Needs
 from edge_iac.catalogue import images
-from edge_iac.component import Part
+from edge_iac.component import Part, first_boot
 from edge_iac.plan import Host
 
 
@@ -48,7 +48,10 @@ class HostsPart(Part):
             ),
             tags=_tags(place, host),
             # Its interface serves one machine: the new one cannot stand beside the old.
-            opts=self.child(delete_before_replace=True),
+            opts=self.child(
+                ignore_changes=first_boot(host, "storageProfile.imageReference", "osProfile"),
+                delete_before_replace=True,
+            ),
         )
         own = interface.ip_configurations.apply(
             lambda found: (found[0].private_ip_address if found else None) or ""

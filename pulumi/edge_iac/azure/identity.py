@@ -39,7 +39,7 @@ class IdentityPart(Part):
             opts=self.child(),
         )
         for what, scope, allowed in (
-            ("secrets", self._said.vault, SECRETS_USER),
+            ("secrets", self._said.vaults.get(role), SECRETS_USER),
             ("artifacts", self._said.artifacts_container, BLOB_READER),
         ):
             if scope is not None:

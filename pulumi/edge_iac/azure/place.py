@@ -54,7 +54,7 @@ class PlacePart(Part):
             resource_group_name=cloud_name(region.site, f"{region.name}-kept"),
             location=region.name,
             tags=dict(region.tags),
-            opts=self.kept(),
+            opts=self.kept(keeps=not region.leaving),
         )
         self.made = Place(
             region=region,

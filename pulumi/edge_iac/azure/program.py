@@ -90,4 +90,14 @@ class AzureProgram:
     def dns(self, dns: Dns, vips: tuple[Vip, ...], *, port: int) -> None:
         """See CloudProgram."""
         provider = azure.Provider("azure-global", subscription_id=self._said.subscription)
-        DnsPart(dns, vips, site=self._site, tags=self._tags, port=port, provider=provider)
+        place = next(iter(self._places.values()))
+        DnsPart(
+            dns,
+            vips,
+            site=self._site,
+            tags=self._tags,
+            port=port,
+            # What the environment or the CLI said, where the site says nothing.
+            subscription=place.group_id.apply(lambda group: group.split("/")[2]),
+            provider=provider,
+        )

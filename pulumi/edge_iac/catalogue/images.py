@@ -16,6 +16,8 @@ AWS_OWNER = "136693071363"
 AWS_NAME = "debian-12-amd64-20250316-2053"
 GCP_LINK = "projects/debian-cloud/global/images/debian-12-bookworm-v20250311"
 AZURE_URN = "debian:debian-12:12-gen2:0.20250316.2053"
+WITHOUT_CLOUD_INIT = frozenset({"gcp"})
+"""Clouds whose Debian images have no cloud-init: Google's have its guest agent instead."""
 
 
 @dataclass(frozen=True, slots=True)

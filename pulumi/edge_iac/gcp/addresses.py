@@ -19,7 +19,9 @@ class AddressesPart(Part):
         super().__init__(region.name, provider)
         self._region = region
         hosts = {host.name: self._address(host.name) for host in region.hosts if host.public}
-        vips = (self._address(f"vip-{region.name}"),) if region.front else ()
+        vips = tuple(self._address(name) for name in region.vips)
+        for idle in region.idle:
+            self._address(idle.name)
         self.made = Addresses(hosts=hosts, vips=vips)
         self.register_outputs({})
 
@@ -30,6 +32,6 @@ class AddressesPart(Part):
             region=self._region.name,
             address_type="EXTERNAL",
             network_tier="PREMIUM",
-            opts=self.kept(),
+            opts=self.kept(keeps=self._region.keeps(name)),
         )
         return Address(id=made.self_link, address=made.address)

@@ -105,19 +105,33 @@ class BalancingPart(Part):
 
 
 def groups_of(part: Part, name: str, hosts: tuple[Made, ...], network: Network) -> list[pulumi.Output[str]]:
-    """Groups of the ingress hosts by zone; a host is in one group, whichever balancers use it."""
+    """Groups of the ingress hosts by zone; a host is in one group, whichever balancers use it.
+
+    Members are resources of their own. A group forgets an instance that goes, and the one that takes its
+    place has the same link: a list of members would show no change, and the new host would stay outside. A
+    membership goes and comes with its instance, since its instance cannot be changed in place.
+    """
     zones: dict[str, list[Made]] = {}
     for host in hosts:
         if host.plan.role == "ingress":
             zones.setdefault(host.plan.zone, []).append(host)
-    return [
-        gcp.compute.InstanceGroup(
-            zone,
-            name=f"{name}-{zone.rpartition('-')[2]}",
+    return [_group(part, name, zone, own, network) for zone, own in sorted(zones.items())]
+
+
+def _group(part: Part, name: str, zone: str, hosts: list[Made], network: Network) -> pulumi.Output[str]:
+    group = gcp.compute.InstanceGroup(
+        zone,
+        name=f"{name}-{zone.rpartition('-')[2]}",
+        zone=zone,
+        network=network.id,
+        opts=part.child(),
+    )
+    for host in hosts:
+        gcp.compute.InstanceGroupMembership(
+            host.plan.name,
             zone=zone,
-            network=network.id,
-            instances=[host.link for host in own],
+            instance_group=group.name,
+            instance=host.link,
             opts=part.child(),
-        ).self_link
-        for zone, own in sorted(zones.items())
-    ]
+        )
+    return group.self_link

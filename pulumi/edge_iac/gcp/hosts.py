@@ -8,8 +8,9 @@ import pulumi_gcp as gcp
 
 from edge_iac.base import Made, Needs
 from edge_iac.catalogue import images
-from edge_iac.component import Part
+from edge_iac.component import Part, first_boot
 from edge_iac.plan import Host, Region
+from edge_iac.startup import ssh_keys
 
 
 class HostsPart(Part):
@@ -43,7 +44,9 @@ class HostsPart(Part):
             ),
             network_interfaces=[self._interface(host)],
             metadata={
-                "user-data": needs.user_data[host.name],
+                # Read by Google's guest agent; its Debian images have no cloud-init.
+                "startup-script": needs.user_data[host.name],
+                "ssh-keys": ssh_keys(needs.ssh_user, needs.authorized_keys),
                 "block-project-ssh-keys": "TRUE",
                 "enable-oslogin": "FALSE",
             },
@@ -59,7 +62,10 @@ class HostsPart(Part):
             labels=labels(self._region, host),
             allow_stopping_for_update=True,
             # Its name is its own: the new one cannot stand beside the old.
-            opts=self.child(delete_before_replace=True),
+            opts=self.child(
+                ignore_changes=first_boot(host, "bootDisk.initializeParams.image"),
+                delete_before_replace=True,
+            ),
         )
         own = made.network_interfaces.apply(lambda found: found[0].network_ip or "")
         return Made(

@@ -21,10 +21,10 @@ class IdentityPart(Part):
     def __init__(self, *, site: str, said: GcpSite, roles: Iterable[Role], provider: gcp.Provider) -> None:
         super().__init__("gcp", provider)
         self._said = said
-        self.made = Identity({role: self._account(identity_name(site, role)) for role in roles})
+        self.made = Identity({role: self._account(identity_name(site, role), role) for role in roles})
         self.register_outputs({})
 
-    def _account(self, name: str) -> pulumi.Output[str]:
+    def _account(self, name: str, role: Role) -> pulumi.Output[str]:
         account = gcp.serviceaccount.Account(
             name,
             account_id=name,
@@ -33,7 +33,8 @@ class IdentityPart(Part):
             opts=self.child(),
         )
         member = account.email.apply(lambda email: f"serviceAccount:{email}")
-        if self._said.secrets_prefix is not None:
+        prefix = self._said.secrets_prefix
+        if prefix is not None:
             gcp.projects.IAMMember(
                 f"{name}-secrets",
                 project=self._said.project,
@@ -42,7 +43,7 @@ class IdentityPart(Part):
                 condition=gcp.projects.IAMMemberConditionArgs(
                     title="secrets of the edge",
                     # Resource names carry the project's number, so the name is looked at behind it.
-                    expression=f'resource.name.extract("/secrets/{{name}}/").startsWith("{self._said.secrets_prefix}")',
+                    expression=f'resource.name.extract("/secrets/{{name}}/").startsWith("{prefix}{role}-")',
                 ),
                 opts=self.child(),
             )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 
 from edge_iac.catalogue.regions import ZONES
 from edge_iac.catalogue.sizes import offered
-from edge_iac.plan.model import Host, Mesh, Plan, Region, Subnet, Tier
+from edge_iac.plan.model import Host, IdleAddress, Mesh, Plan, Region, Subnet, Tier
 from edge_iac.plan.reachability import NODE_ROLES, TIER_OF, Elsewhere, rules_of
 from edge_iac.site import CloudName, RegionSite, Role, Site
 from edge_iac.site.front import front_ports
@@ -50,25 +51,26 @@ def plan_site(site: Site) -> Plan:
             site, roles=roles, elsewhere=_elsewhere(site, others), ipv6=said.ipv6, front=front,
             transit=said.network if mesh else None,
         )  # fmt: skip
-        regions.append(
-            Region(
-                site=site.name,
-                cloud=cloud,
-                name=region,
-                network=said.network,
-                ipv6=said.ipv6,
-                zones=zones,
-                subnets=here,
-                hosts=hosts,
-                rules=rules,
-                front=front,
-                front_ports=front_ports(site) if front else (),
-                health_port=site.ports.agent_metrics,
-                image=said.image,
-                tags={**site.tags, "edge-site": site.name},
-                mesh=mesh,
-            )
+        made = Region(
+            site=site.name,
+            cloud=cloud,
+            name=region,
+            network=said.network,
+            ipv6=said.ipv6,
+            zones=zones,
+            subnets=here,
+            hosts=hosts,
+            rules=rules,
+            front=front,
+            front_ports=front_ports(site) if front else (),
+            health_port=site.ports.agent_metrics,
+            image=said.image,
+            tags={**site.tags, "edge-site": site.name},
+            mesh=mesh,
+            released=frozenset(name for name, what in said.addresses.items() if what == "released"),
+            leaving=said.leaving,
         )
+        regions.append(replace(made, idle=_idle(made, said)))
     return Plan(site=site, regions=tuple(regions))
 
 
@@ -125,9 +127,22 @@ def _hosts(
                     subnet=own[place % len(own)].name,
                     public=tier == "outer",
                     forwards=what.forwards if what.forwards is not None else what.role in NODE_ROLES,
+                    renew=name in said.renew,
                 )
             )
     return tuple(found)
+
+
+def _idle(region: Region, said: RegionSite) -> tuple[IdleAddress, ...]:
+    """Addresses that the site names and that no host and no load balancer has."""
+    used = {*region.vips, *(host.name for host in region.hosts if host.public)}
+    return tuple(IdleAddress(name, _zone_of(name, region)) for name in said.addresses if name not in used)
+
+
+def _zone_of(address: str, region: Region) -> str:
+    if address.startswith(f"vip-{region.name}"):
+        return ""
+    return region.zones[(int(address.rpartition("-")[2]) - 1) % len(region.zones)]
 
 
 def _mesh(site: Site, said: RegionSite, hosts: tuple[Host, ...]) -> Mesh | None:

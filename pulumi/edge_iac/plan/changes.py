@@ -21,7 +21,7 @@ def _regions(before: Plan, after: Plan) -> Iterator[str]:
     old = {(one.cloud, one.name): one for one in before.regions}
     new = {(one.cloud, one.name): one for one in after.regions}
     for place in sorted(old.keys() - new.keys()):
-        yield f"{' '.join(place)}: the region goes, with {_hosts(old[place])}"
+        yield f"{' '.join(place)}: the region goes, with {_hosts(old[place])}{_left(old[place])}"
     for place in sorted(new.keys() - old.keys()):
         yield f"{' '.join(place)}: a new region, with {_hosts(new[place])}"
     for place in sorted(old.keys() & new.keys()):
@@ -34,13 +34,19 @@ def _region(old: Region, new: Region) -> Iterator[str]:
         yield f"the network {old.network} becomes {new.network}: everything in it is made anew"
     if old.zones != new.zones:
         yield f"zones {', '.join(old.zones)} become {', '.join(new.zones)}"
+    if old.image != new.image:
+        image = new.image or "that of the catalogue"
+        yield f"another image ({image}), for new hosts and those named under renew"
     if old.ipv6 != new.ipv6:
         yield f"IPv6 {'comes' if new.ipv6 else 'goes'}"
     if old.front != new.front:
         yield f"the load balancer {'comes' if new.front else 'goes'}"
     elif old.front_ports != new.front_ports:
         yield f"the load balancer takes {_ports(new)} (before: {_ports(old)})"
+    if old.leaving != new.leaving:
+        yield f"what outlives hosts {'loses its protection' if new.leaving else 'is protected again'}"
     yield from _of_hosts(old, new)
+    yield from _of_addresses(old, new)
     yield from _of_rules(old, new)
 
 
@@ -56,13 +62,44 @@ def _of_hosts(old: Region, new: Region) -> Iterator[str]:
             yield f"{name}: {said}"
 
 
+def _of_addresses(old: Region, new: Region) -> Iterator[str]:
+    before, after = _addresses(old), _addresses(new)
+    for name in sorted(before - after):
+        if old.keeps(name):
+            yield (
+                f"{name}: its address is protected, and `pulumi up` fails: "
+                f"say {name}: kept or {name}: released under addresses"
+            )
+        else:
+            yield f"{name}: its address is given back to the cloud"
+    idle = {one.name for one in new.idle} - {one.name for one in old.idle}
+    for name in sorted(before & idle):
+        end = "waits for a host of that name" if new.keeps(name) else "loses its protection"
+        yield f"{name}: its address {end}"
+
+
+def _addresses(region: Region) -> set[str]:
+    hosts = {host.name for host in region.hosts if host.public}
+    return {*hosts, *region.vips, *(one.name for one in region.idle)}
+
+
+def _left(region: Region) -> str:
+    kept = sorted(name for name in _addresses(region) if region.keeps(name))
+    if not kept:
+        return ""
+    return (
+        f"; {len(kept)} addresses are protected, and `pulumi up` fails: "
+        "say leaving: true and `pulumi up` before the region is taken out"
+    )
+
+
 def _of_host(old: Host, new: Host, *, image: bool) -> str:
     replaced = [
         f"{what} {before or 'none'} becomes {after or 'none'}"
         for what, before, after in (("zone", old.zone, new.zone), ("subnet", old.subnet, new.subnet))
         if before != after
     ]
-    if image:
+    if image and new.renew:
         replaced.append("another image")
     changed = [
         f"{what} {before} becomes {after}"
@@ -94,7 +131,10 @@ def _of_rules(old: Region, new: Region) -> Iterator[str]:
 def _site(before: Plan, after: Plan) -> Iterator[str]:
     old, new = before.site, after.site
     if (old.ssh.user, old.ssh.authorized_keys) != (new.ssh.user, new.ssh.authorized_keys):
-        yield "logins change: they are given at the first boot, so every host is replaced"
+        yield (
+            "logins change: they are given at the first boot (in Google Cloud at any time); "
+            "hosts named under renew are replaced, the others keep theirs"
+        )
     if old.tags != new.tags:
         yield "tags change on everything"
     if old.dns != new.dns:

@@ -57,9 +57,8 @@ def _used_inner(region: Region) -> int:
 
 def _addresses(region: Region) -> int:
     hosts = sum(1 for host in region.hosts if host.public)
-    vips = (len(region.in_tier("outer")) if region.cloud == "aws" else 1) if region.front else 0
     gateways = _used_inner(region) if region.cloud != "gcp" else 0
-    return hosts + vips + gateways
+    return hosts + len(region.idle) + len(region.vips) + gateways
 
 
 def _nats(region: Region) -> int:

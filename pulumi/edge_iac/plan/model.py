@@ -84,6 +84,17 @@ class Host:
     subnet: str
     public: bool
     forwards: bool
+    renew: bool = False
+    """Whether it is replaced where what it was given at its first boot is not what the site says now."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdleAddress:
+    """A public address without a host."""
+
+    name: str
+    zone: str
+    """The zone of the host it had; empty of a load balancer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,24 @@ class Region:
     image: str | None
     tags: Mapping[str, str]
     mesh: Mesh | None = None
+    idle: tuple[IdleAddress, ...] = ()
+    released: frozenset[str] = frozenset()
+    """Names of addresses that have lost their protection."""
+    leaving: bool = False
+    """Whether nothing in it is protected any more."""
+
+    def keeps(self, address: str) -> bool:
+        """Whether an address is protected, and stays in the cloud when the stack forgets it."""
+        return not self.leaving and address not in self.released
+
+    @cached_property
+    def vips(self) -> tuple[str, ...]:
+        """Names of the load balancer's addresses: one, in AWS one per zone."""
+        if not self.front:
+            return ()
+        if self.cloud != "aws":
+            return (f"vip-{self.name}",)
+        return tuple(f"vip-{self.name}-{number + 1}" for number in range(len(self.in_tier("outer"))))
 
     @cached_property
     def roles(self) -> tuple[Role, ...]:

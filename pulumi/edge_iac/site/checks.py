@@ -6,6 +6,7 @@ from edge_iac.catalogue.images import unpinned
 from edge_iac.catalogue.regions import ZONES
 from edge_iac.catalogue.sizes import offered
 from edge_iac.site.front import is_fronted
+from edge_iac.site.lasting import check_lasting
 from edge_iac.site.model import RegionSite, Site
 from edge_iac.site.names import too_long
 from edge_iac.site.places import Add, regions_of
@@ -35,6 +36,7 @@ def run_checks(site: Site, add: Add, *, stem: str) -> None:
         _check_place(cloud, region, one, path, add)
         _check_network(one, path, add)
         _check_pools(cloud, region, one, path, add)
+        check_lasting(cloud, region, one, path, add)
     _check_overlaps(site, add)
     _check_control(site, add)
     check_reach(site, add)

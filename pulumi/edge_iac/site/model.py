@@ -13,6 +13,7 @@ from xds_agent.model.quantities import Duration
 CloudName = Literal["aws", "gcp", "azure"]
 Role = Literal["ingress", "egress", "control", "observability", "workload"]
 Size = Literal["small", "medium", "large", "xlarge"]
+Lasting = Literal["kept", "released"]
 
 
 class Pool(Model):
@@ -70,6 +71,25 @@ class RegionSite(Model):
         "publisher:offer:sku:version of Azure.",
         examples=["ami-0123456789abcdef0"],
     )
+    renew: tuple[Name, ...] = Field(
+        default=(),
+        description="Hosts that take what is given at the first boot as it is now (image, logins, host key): "
+        "the next `up` replaces those that have it otherwise. All others keep what they booted with.",
+        examples=[["edge-aws-us-east-1-1"]],
+    )
+    addresses: Annotated[dict[Name, Lasting], BY_KEY] = Field(
+        default_factory=dict,
+        description="Public addresses whose host has gone, or goes with this edit (a load balancer's is "
+        "vip-REGION). kept: it waits for a host of that name. released: it is given back to the cloud by the "
+        "next `up` after its line is taken out.",
+        examples=[{"edge-aws-us-east-1-2": "kept"}],
+    )
+    leaving: Flag = Field(
+        default=False,
+        description="Whether the region goes: `up` takes the protection off all that outlives hosts in it, "
+        "and once the region is out of the file, the next `up` leaves nothing.",
+        examples=[True],
+    )
     hosts: Annotated[dict[Label, Pool], BY_KEY] = Field(
         default_factory=dict,
         description="Pools of hosts by name.",
@@ -97,7 +117,8 @@ class AwsSite(CloudSite):
     )
     secrets_prefix: Text | None = Field(
         default=None,
-        description="Hosts may read secrets of Secrets Manager whose names begin so. None: no secret.",
+        description="Hosts of a role may read secrets of Secrets Manager whose names begin with this, the "
+        "role and a slash: edge/prod/ingress/... None: no secret.",
         examples=["edge/prod/"],
     )
     artifacts_bucket: Text | None = Field(
@@ -111,7 +132,8 @@ class GcpSite(CloudSite):
     project: Text = Field(description="Project id.", examples=["edge-prod"])
     secrets_prefix: Text | None = Field(
         default=None,
-        description="Hosts may read secrets of Secret Manager whose names begin so. None: no secret.",
+        description="Hosts of a role may read secrets of Secret Manager whose names begin with this, the "
+        "role and a hyphen: edge-prod-ingress-... None: no secret.",
         examples=["edge-prod-"],
     )
     artifacts_bucket: Text | None = Field(
@@ -125,9 +147,10 @@ class AzureSite(CloudSite):
     subscription: Text | None = Field(
         default=None, description="Subscription id; None: what the environment or the CLI says."
     )
-    vault: Text | None = Field(
-        default=None,
-        description="Resource id of a Key Vault whose secrets hosts may read. None: no secret.",
+    vaults: Annotated[dict[Role, Text], BY_KEY] = Field(
+        default_factory=dict,
+        description="Role -> resource id of the Key Vault whose secrets its hosts may read, and no other's.",
+        examples=[{"ingress": "/subscriptions/.../providers/Microsoft.KeyVault/vaults/edge-ingress"}],
     )
     artifacts_container: Text | None = Field(
         default=None, description="Resource id of a blob container hosts may read."

@@ -22,6 +22,8 @@ def plain_disk(kind: str, props: Props) -> Iterator[str]:
         and mapping(props.get("securityProfile")).get("encryptionAtHost") is not True
     ):
         yield "is not encrypted on its host; say securityProfile.encryptionAtHost: true"
+    elif kind == "azure-native:compute:Disk" and not mapping(props.get("encryption")).get("type"):
+        yield "does not say how it is encrypted; say encryption.type"
 
 
 def unpinned_image(kind: str, props: Props) -> Iterator[str]:

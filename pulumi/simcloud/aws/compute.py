@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import Any
 
 from simcloud import addresses, rules
@@ -94,6 +95,27 @@ def _machine(record: Record, world: World) -> Values:
     }
 
 
+def _associations(record: Record, world: World) -> list[Record]:
+    return [one for one in world.of(network.EIP_ASSOCIATION) if one.inputs.get("instanceId") == record.id]
+
+
+def _shows(record: Record, world: World) -> Record:
+    """An elastic address makes an instance a public one, whatever was said when it was launched."""
+    found = _associations(record, world)
+    if not found:
+        return record
+    public = {"associatePublicIpAddress": True}
+    said = public if "associatePublicIpAddress" in record.inputs else {}
+    outputs = {**record.outputs, **public, "publicIp": found[0].outputs["publicIp"]}
+    return replace(record, inputs={**record.inputs, **said}, outputs=outputs)
+
+
+def _release(record: Record, world: World) -> None:
+    """A terminated instance gives up its elastic address."""
+    for one in _associations(record, world):
+        world.remove(one)
+
+
 def _profile(request: Request) -> None:
     for other in request.others(PROFILE, region=""):
         if other.id == request.get("name"):
@@ -150,6 +172,8 @@ TYPES = (
             "instanceState": lambda request: "running",
         },
         admit=_instance,
+        release=_release,
+        shows=_shows,
         lets_go=True,
         weak=frozenset({"userData"}),
         quota="vCPUs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
+import re
 import uuid
 from typing import Any
 
@@ -142,6 +143,18 @@ def _inner(request: Request) -> None:
             raise Refused(f"PrivateIPAddressInUse: {wanted} is allocated already.")
 
 
+def _world_name(request: Request) -> None:
+    """All of Azure shares the names under trafficmanager.net: what has no digits of its own is taken."""
+    network.group_of(request)
+    name = first(request.inputs, "dnsConfig.relativeName", "")
+    ours = [first(other.inputs, "dnsConfig.relativeName") for other in request.others(PROFILE)]
+    if name in ours or not re.search(r"[0-9a-f]{8}$", name):
+        raise Refused(
+            f"DomainNameLabelInUse: Domain name label {name} is already in use by another profile. "
+            "Please choose a different domain name label and try again."
+        )
+
+
 def _balancer(request: Request) -> None:
     network.group_of(request)
     _inner(request)
@@ -243,7 +256,13 @@ TYPES = (
         "Network",
         "trafficmanagerprofiles",
         "profileName",
-        outputs={"fqdn": lambda r: f"{first(r.inputs, 'dnsConfig.relativeName', '')}.trafficmanager.net"},
+        admit=_world_name,
+        fills={
+            "dnsConfig": lambda r: {
+                **r.get("dnsConfig"),
+                "fqdn": f"{first(r.inputs, 'dnsConfig.relativeName', '')}.trafficmanager.net",
+            }
+        },
     ),
     type_(
         RECORD,

@@ -7,7 +7,7 @@ from simcloud.gcp import network
 from simcloud.gcp.network import REGIONAL, ZONAL, type_
 from simcloud.schema import Refused, Request, Type
 
-GROUP = "gcp:compute/instanceGroup:InstanceGroup"
+GROUP = network.GROUP
 REGION_CHECK, CHECK = "gcp:compute/regionHealthCheck:RegionHealthCheck", "gcp:compute/healthCheck:HealthCheck"
 BACKEND = "gcp:compute/regionBackendService:RegionBackendService"
 RECORD = "gcp:dns/recordSet:RecordSet"
@@ -23,12 +23,29 @@ CHECKS = {
 
 def _group(request: Request) -> None:
     for link in request.get("instances") or []:
-        instance = network.needed(request, link, network.INSTANCE)
-        if instance.inputs.get("zone") != request.get("zone"):
-            raise Refused(f"Error 400: {link} is not in zone {request.get('zone')}, invalid")
-        for other in request.others(GROUP):
-            if link in (other.inputs.get("instances") or []):
-                raise Refused(f"Error 400: {link} is a member of the group {other.inputs['name']}, invalid")
+        _joins(request, link, request.id)
+
+
+def _membership(request: Request) -> None:
+    group = network.needed(request, request.get("instanceGroup"), GROUP)
+    if group.inputs.get("zone") != request.get("zone"):
+        raise Refused(f"Error 404: The resource '{request.get('instanceGroup')}' was not found, notFound")
+    _joins(request, request.get("instance"), group.id)
+    for other in request.others(network.MEMBERSHIP):
+        if other.inputs["instance"] == request.get("instance"):
+            raise Refused(
+                f"Error 400: {request.get('instance')} is a member of the group already, memberAlreadyExists"
+            )
+
+
+def _joins(request: Request, link: str, group: str) -> None:
+    """An instance is in the group's zone, and in no other group."""
+    instance = network.needed(request, link, network.INSTANCE)
+    if instance.inputs.get("zone") != request.get("zone"):
+        raise Refused(f"Error 400: {link} is not in zone {request.get('zone')}, invalid")
+    for other in request.others(GROUP):
+        if other.id != group and link in network.members(other, request.world):
+            raise Refused(f"Error 400: {link} is a member of the group {other.inputs['name']}, invalid")
 
 
 def _check(request: Request) -> None:
@@ -107,6 +124,16 @@ TYPES = (
         fixed=frozenset({"network"}),
         outputs={"size": lambda r: len(r.get("instances") or [])},
         admit=_group,
+    ),
+    Type(
+        network.MEMBERSHIP,
+        "{project}/{zone}/{instanceGroup}/{instance}",
+        required=("instance", "instanceGroup"),
+        fixed=frozenset({"instance", "instanceGroup", "zone", "project"}),
+        outputs={"project": "{project}"},
+        # The group outlives its members, and the instance takes its membership along.
+        weak=frozenset({"instance"}),
+        admit=_membership,
     ),
     type_(REGION_CHECK, "healthChecks", REGIONAL, rules=CHECKS, admit=_check),
     type_(CHECK, "healthChecks", rules=CHECKS, admit=_check),

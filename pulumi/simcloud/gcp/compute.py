@@ -181,6 +181,7 @@ TYPES = (
             "currentStatus": lambda request: "RUNNING",
         },
         admit=_instance,
+        release=network.leave_groups,
         weak=frozenset({"metadata"}),
         quota="CPUS",
         weight=lambda inputs: facts.TYPES.get(inputs.get("machineType", ""), 1),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import Any
 
 from simcloud import addresses, rules
 from simcloud.gcp import facts
 from simcloud.schema import Output, Refused, Request, Type
-from simcloud.world import Record
+from simcloud.world import Record, World
 
 NETWORK, SUBNETWORK = "gcp:compute/network:Network", "gcp:compute/subnetwork:Subnetwork"
 ROUTER, NAT = "gcp:compute/router:Router", "gcp:compute/routerNat:RouterNat"
@@ -16,6 +17,8 @@ FIREWALL, ADDRESS = "gcp:compute/firewall:Firewall", "gcp:compute/address:Addres
 ROUTE, INSTANCE = "gcp:compute/route:Route", "gcp:compute/instance:Instance"
 NEXT_HOPS = ("nextHopGateway", "nextHopInstance", "nextHopIp", "nextHopIlb", "nextHopVpnTunnel")
 FORWARDING = "gcp:compute/forwardingRule:ForwardingRule"
+GROUP = "gcp:compute/instanceGroup:InstanceGroup"
+MEMBERSHIP = "gcp:compute/instanceGroupMembership:InstanceGroupMembership"
 # Google keeps the first two addresses of a subnetwork and the last two.
 RESERVED = {"reserved_first": 2, "reserved_last": 2}
 # RFC 1035, as every name in this API.
@@ -71,6 +74,33 @@ def _subnetwork(request: Request) -> None:
         )
     if request.get("stackType") == "IPV4_IPV6" and not request.get("ipv6AccessType"):
         raise Refused("Error 400: ipv6AccessType is needed with stackType IPV4_IPV6, invalid")
+
+
+def members(group: Record, world: World) -> list[str]:
+    """Links of the instances in a group, whichever way they came into it."""
+    mine = {group.id, group.outputs["selfLink"], group.inputs["name"]}
+    joined = [
+        one.inputs["instance"]
+        for one in world.of(MEMBERSHIP)
+        if one.inputs["instanceGroup"] in mine and one.inputs.get("zone") == group.inputs.get("zone")
+    ]
+    return [*(group.inputs.get("instances") or []), *joined]
+
+
+def leave_groups(instance: Record, world: World) -> None:
+    """What Google Cloud does when an instance goes: it is a member of nothing afterwards, unasked."""
+    names = {instance.id, *instance.names}
+    for one in list(world.of(MEMBERSHIP)):
+        if one.inputs["instance"] in names:
+            world.remove(one)
+    for group in list(world.of(GROUP)):
+        given = group.inputs.get("instances") or []
+        left = [link for link in given if link not in names]
+        if left != given:
+            world.remove(group)
+            changed = {"instances": left}
+            outputs = {**group.outputs, **changed, "size": len(left)}
+            world.add(replace(group, inputs={**group.inputs, **changed}, outputs=outputs))
 
 
 def _router(request: Request) -> None:

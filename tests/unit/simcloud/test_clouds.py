@@ -13,10 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simcloud.aws import CLOUD as AWS
-from simcloud.cloud import Machines
+from simcloud.azure import CLOUD as AZURE
+from simcloud.cloud import Account, Machines
 from simcloud.faults import BadFault, Counter, parse
+from simcloud.gcp import CLOUD as GCP
+from simcloud.gcp.network import members
 from simcloud.schema import Refused
 from simcloud.values import UNKNOWN, at, is_known, whole
+from simcloud.world import Record, Store
 
 from tests.unit.simcloud.conftest import REGION, Aws
 
@@ -150,6 +154,78 @@ def test_a_machine_that_cannot_be_removed_stays_known(aws_with: Callable[..., Aw
     with pytest.raises(Refused, match="still there"):
         aws.account.delete(host.token, host.id)
     assert aws.account.read(host.token, host.id) is not None
+
+
+def test_an_elastic_address_makes_an_instance_a_public_one_when_it_is_read(aws: Aws) -> None:
+    """AWS says so of the instance, and the property cannot change in place: who said false makes it anew."""
+    vpc = aws.vpc()
+    aws.make("aws:ec2/internetGateway:InternetGateway", vpcId=vpc.id)
+    host = aws.instance(aws.subnet(vpc, "10.0.1.0/24"), associatePublicIpAddress=False)
+    address = aws.make("aws:ec2/eip:Eip", domain="vpc")
+    token = "aws:ec2/eipAssociation:EipAssociation"
+    aws.make(token, allocationId=address.id, instanceId=host.id)
+    read = aws.account.read(INSTANCE, host.id)
+    assert read is not None
+    assert read.inputs["associatePublicIpAddress"] is read.outputs["associatePublicIpAddress"] is True
+    assert aws.account.difference(INSTANCE, read.inputs, host.inputs)[1] == ["associatePublicIpAddress"]
+    aws.account.delete(INSTANCE, host.id)
+    assert not [record for record in aws.held() if record.token == token], "a terminated instance gives it up"
+
+
+def test_a_group_of_google_cloud_forgets_an_instance_that_goes(tmp_path: Path) -> None:
+    """Unasked, and the one that takes its place has the same link: it is in no group."""
+    gcp = Account(GCP, Store(tmp_path, "gcp"), {"project": "p", "region": "us-central1"})
+
+    def make(kind: str, name: str, **inputs: Any) -> Record:
+        return gcp.create(f"gcp:compute/{kind}", name, f"urn:{kind}:{name}", {"name": name, **inputs})
+
+    net = make("network:Network", "net", autoCreateSubnetworks=False)
+    inner = make(
+        "subnetwork:Subnetwork", "inner", network=net.id, ipCidrRange="10.0.1.0/24", region="us-central1"
+    )
+    image = "projects/debian-cloud/global/images/debian-12-bookworm-v20250311"
+    given = {
+        "zone": "us-central1-a",
+        "machineType": "e2-micro",
+        "bootDisk": {"initializeParams": {"image": image}},
+        "networkInterfaces": [{"subnetwork": inner.id}],
+    }
+    host = make("instance:Instance", "host", **given)
+    link = host.outputs["selfLink"]
+    listed = make(
+        "instanceGroup:InstanceGroup", "listed", zone="us-central1-a", network=net.id, instances=[link]
+    )
+    gcp.delete(host.token, host.id)
+    again = make("instance:Instance", "host", **given)
+    assert again.outputs["selfLink"] == link
+    read = gcp.read(listed.token, listed.id)
+    assert read is not None and read.inputs["instances"] == []
+    joined = make("instanceGroup:InstanceGroup", "joined", zone="us-central1-a", network=net.id)
+    token = "gcp:compute/instanceGroupMembership:InstanceGroupMembership"
+    said = {"instance": link, "instanceGroup": "joined", "zone": "us-central1-a"}
+    gcp.create(token, "host", "urn:host", said)
+    with pytest.raises(Refused, match="already"):
+        gcp.create(token, "twice", "urn:twice", said)
+    assert members(joined, gcp.store.read()) == [link]
+    gcp.delete(host.token, host.id)
+    assert members(joined, gcp.store.read()) == []
+
+
+def test_a_name_of_the_world_is_taken(tmp_path: Path) -> None:
+    azure = Account(AZURE, Store(tmp_path, "azure-native"), {"subscriptionId": "s", "location": "eastus"})
+    azure.create(
+        "azure-native:resources:ResourceGroup", "g", "urn:g", {"resourceGroupName": "g", "location": "eastus"}
+    )
+
+    def profile(name: str, relative: str) -> Record:
+        said = {"resourceGroupName": "g", "profileName": name, "dnsConfig": {"relativeName": relative}}
+        return azure.create("azure-native:trafficmanager:Profile", name, f"urn:{name}", said)
+
+    with pytest.raises(Refused, match="DomainNameLabelInUse"):
+        profile("one", "prod-edge")
+    profile("one", "prod-edge-0a1b2c3d")
+    with pytest.raises(Refused, match="DomainNameLabelInUse"):
+        profile("two", "prod-edge-0a1b2c3d")
 
 
 def test_quotas_are_per_region(aws: Aws) -> None:

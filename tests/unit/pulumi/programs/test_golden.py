@@ -30,6 +30,8 @@ def shown(node: Node) -> dict[str, Any]:
         text["after"] = list(node.depends_on)
     if node.protect or node.retain:
         text["kept"] = {"protect": node.protect, "retain": node.retain}
+    if node.ignore_changes:
+        text["ignores"] = list(node.ignore_changes)
     if node.delete_before_replace:
         text["delete_before_replace"] = True
     return text

@@ -17,7 +17,10 @@ NIC = "azure-native:network:NetworkInterface"
 AWS_RULE = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 FIREWALL = "gcp:compute/firewall:Firewall"
 AZURE_RULE = "azure-native:network:SecurityRule"
-ROLE = "aws:iam/rolePolicy:RolePolicy"
+ROLE, IAM_ROLE = "aws:iam/rolePolicy:RolePolicy", "aws:iam/role:Role"
+DISK = "azure-native:compute:Disk"
+BUCKET_MEMBER = "gcp:storage/bucketIAMMember:BucketIAMMember"
+SECRETS_USER = "4633458b-17de-408a-874c-0445c86b69e6"
 MEMBER = "gcp:projects/iAMMember:IAMMember"
 ASSIGNMENT = "azure-native:authorization:RoleAssignment"
 SUBSCRIPTION = "/subscriptions/1"
@@ -68,13 +71,19 @@ LETS = [
     (plain_disk, INSTANCE, {"rootBlockDevice": {"encrypted": True}}),
     (plain_disk, MACHINE, {"securityProfile": {"encryptionAtHost": True}}),
     (plain_disk, GOOGLE, {}),
+    (plain_disk, DISK, {"encryption": {"type": "EncryptionAtRestWithPlatformKey"}}),
     (unpinned_image, INSTANCE, {"ami": "ami-0123456789abcdef0"}),
     (unpinned_image, GOOGLE, {"bootDisk": {"initializeParams": {"image": "projects/p/global/images/i-v1"}}}),
     (unpinned_image, MACHINE, {"storageProfile": {"imageReference": {"id": "/subscriptions/1/images/x"}}}),
     (wide_role, ROLE, policy("secretsmanager:GetSecretValue", SECRET)),
     (wide_role, ROLE, policy("s3:GetObject", "arn:aws:s3:::artefacts/*")),
     (wide_role, MEMBER, {"role": "roles/secretmanager.secretAccessor", "condition": {"expression": "x"}}),
-    (wide_role, ASSIGNMENT, {"scope": VAULT, "roleDefinitionId": "/x/4633458b-17de-408a-874c-0445c86b69e6"}),
+    (wide_role, ROLE, policy("ec2:DescribeRouteTables", "*")),
+    (wide_role, ROLE, policy("ec2:ReplaceRoute", "arn:aws:ec2:us-east-1:*:route-table/rtb-1")),
+    (wide_role, IAM_ROLE, {"assumeRolePolicy": "{}"}),
+    (wide_role, "aws:iam/instanceProfile:InstanceProfile", {"role": "edge"}),
+    (wide_role, BUCKET_MEMBER, {"role": "roles/storage.objectViewer"}),
+    (wide_role, ASSIGNMENT, {"scope": VAULT, "roleDefinitionId": f"/x/{SECRETS_USER}"}),
     (public_control, INSTANCE, {"tags": {"edge-role": "control"}, "associatePublicIpAddress": False}),
     (
         public_control,
@@ -118,6 +127,7 @@ REFUSES = [
         "not encrypted",
     ),
     (plain_disk, "aws:ebs/volume:Volume", {"encrypted": False}, "not encrypted"),
+    (plain_disk, DISK, {"diskSizeGB": 10}, "does not say how it is encrypted"),
     (plain_disk, MACHINE, {}, "not encrypted on its host"),
     (unpinned_image, INSTANCE, {}, "is not an AMI id"),
     (
@@ -143,6 +153,23 @@ REFUSES = [
         "names the latest version",
     ),
     (wide_role, ROLE, policy("s3:*", "arn:aws:s3:::artefacts/*"), "allows s3:*"),
+    (wide_role, ROLE, policy("iam:PassRole", "arn:aws:iam::1:role/*"), "allows iam:PassRole"),
+    (wide_role, ROLE, policy("ec2:Describe*", "*"), "allows ec2:Describe*"),
+    (wide_role, ROLE, policy("ec2:ReplaceRoute", "arn:aws:ec2:us-east-1:*:route-table/*"), "reaches"),
+    (
+        wide_role,
+        IAM_ROLE,
+        {"managedPolicyArns": ["arn:aws:iam::aws:policy/AdministratorAccess"]},
+        "attaches arn:aws:iam::aws:policy/AdministratorAccess",
+    ),
+    (wide_role, IAM_ROLE, {"inlinePolicies": [{"name": "all", **policy("*:*", "*")}]}, "allows *:*"),
+    (wide_role, "aws:iam/userPolicy:UserPolicy", policy("iam:CreateUser", "*"), "allows iam:CreateUser"),
+    (
+        wide_role,
+        "aws:iam/rolePolicyAttachmentsExclusive:RolePolicyAttachmentsExclusive",
+        {"policyArns": ["arn:aws:iam::aws:policy/AdministratorAccess"]},
+        "attaches",
+    ),
     (wide_role, ROLE, policy("s3:GetObject", "*"), "reaches *"),
     (
         wide_role,
@@ -156,22 +183,34 @@ REFUSES = [
         {"policyArn": "arn:x"},
         "attaches arn:x",
     ),
-    (wide_role, MEMBER, {"role": "roles/editor"}, "roles/editor on the whole project"),
-    (wide_role, MEMBER, {"role": "roles/compute.admin"}, "on the whole project"),
+    (wide_role, MEMBER, {"role": "roles/editor"}, "gives roles/editor"),
+    (wide_role, MEMBER, {"role": "roles/compute.admin"}, "gives roles/compute.admin"),
+    (wide_role, MEMBER, {"role": "roles/compute.instanceAdmin.v1"}, "gives roles/compute.instanceAdmin.v1"),
+    (wide_role, MEMBER, {"role": "roles/iam.serviceAccountTokenCreator"}, "gives roles/iam."),
+    (wide_role, "gcp:projects/iAMPolicy:IAMPolicy", {"policyData": "{}"}, "gives a policy as a whole"),
+    (wide_role, "gcp:serviceaccount/iAMMember:IAMMember", {"role": "roles/x"}, "nothing is given there"),
+    (wide_role, "gcp:folder/iAMBinding:IAMBinding", {"role": "roles/viewer"}, "nothing is given there"),
+    (wide_role, BUCKET_MEMBER, {"role": "roles/storage.admin"}, "gives roles/storage.admin"),
     (wide_role, MEMBER, {"role": "roles/secretmanager.secretAccessor"}, "every secret of the project"),
-    (wide_role, ASSIGNMENT, {"scope": SUBSCRIPTION, "roleDefinitionId": "/x/1"}, "a whole subscription"),
     (
         wide_role,
         ASSIGNMENT,
-        {"scope": f"{SUBSCRIPTION}/resourceGroups/g", "roleDefinitionId": "/x/1"},
+        {"scope": SUBSCRIPTION, "roleDefinitionId": f"/x/{SECRETS_USER}"},
+        "a whole subscription",
+    ),
+    (
+        wide_role,
+        ASSIGNMENT,
+        {"scope": f"{SUBSCRIPTION}/resourceGroups/g", "roleDefinitionId": f"/x/{SECRETS_USER}"},
         "group",
     ),
     (
         wide_role,
         ASSIGNMENT,
         {"scope": VAULT, "roleDefinitionId": "/x/b24988ac-6180-42a0-ab88-20f7382dd24c"},
-        "change everything",
+        "gives the role b24988ac",
     ),
+    (wide_role, "azure-native:authorization:RoleDefinition", {}, "makes a role of its own"),
     (
         public_control,
         INSTANCE,
