@@ -141,15 +141,15 @@ def test_between_any_two_writes_a_packet_fares_as_before_or_as_after(
     edited, reference = map(Observer, writers)
     wanted, settings = a_revision(choice)
     for one in writers:
-        one.apply(wanted, settings, MACS, lambda real: True)
+        one.apply(wanted, settings, MACS, ())
     before = edited.fates()
     for edit in range(EDITS):
         wanted, settings = a_revision(choice)
-        writers[1].apply(wanted, settings, MACS, lambda real: True)
+        writers[1].apply(wanted, settings, MACS, ())
         after = reference.fates()
         met: list[tuple[Probe, Fate]] = []
         after_each_write(
-            partial(writers[0].apply, wanted, settings, MACS, lambda real: True),
+            partial(writers[0].apply, wanted, settings, MACS, ()),
             look=lambda met=met: met.extend((probe, edited.fate(probe)) for probe in PROBES),
         )
         assert met, edit
@@ -168,10 +168,10 @@ def test_nobody_is_dropped_by_new_settings_and_old_lists_or_the_other_way_round(
     watched = replace(SETTINGS, monitor=True), Wanted(lists=lists_of(RULES[0]))
     enforced = SETTINGS, Wanted(lists=lists_of(RULES[2]))
     first, second = (watched, enforced) if monitor_first else (enforced, watched)
-    writer.apply(first[1], first[0], MACS, lambda real: True)
+    writer.apply(first[1], first[0], MACS, ())
     met: list[Fate] = []
     after_each_write(
-        partial(writer.apply, second[1], second[0], MACS, lambda real: True),
+        partial(writer.apply, second[1], second[0], MACS, ()),
         look=lambda: met.append(Observer(writer).fate((SOURCES[0], 7001))),
     )
     assert len(met) > 2 and set(met) == {(PASS,)}

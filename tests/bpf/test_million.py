@@ -58,7 +58,7 @@ def test_an_edit_and_a_health_change_leave_a_million_prefixes_alone(
     """Health has a second and a half; walking them takes longer on a busy host."""
     reader, writer = Reader(), Writer(loaded(), rings=RingFiles(tmp_path), mtu=1500)
     wanted = reader.read(revision(deny, packets_per_second=0), own=[OWN], vips=[VIP])
-    writer.apply(wanted, Settings(), MACS, lambda real: True)
+    writer.apply(wanted, Settings(), MACS, ())
     for number in (0, WIDE - 1, WIDE, MILLION - 1):
         for offset, fate in ((0, DROP), (512 + 256, PASS if number >= WIDE - 1 else DROP)):
             packet = Packet(source=str(denied(number) + offset), destination=str(OWN), dport=9)
@@ -71,9 +71,9 @@ def test_an_edit_and_a_health_change_leave_a_million_prefixes_alone(
     monkeypatch.setattr(AccessLists, "install", walked)
     one, other = (writer.reals[key] for key, _ in writer.reals.items())
     ill = next(key for key, number in writer.reals.items() if number == one)
-    writer.apply(wanted, Settings(), MACS, lambda real: real[1] != ill)
+    writer.apply(wanted, Settings(), MACS, {("dns", ill)})
     assert set(writer.rings["dns", 0].current) == {other}
     wanted = reader.read(revision(deny, packets_per_second=100), own=[OWN], vips=[VIP])
-    writer.apply(wanted, Settings(), MACS, lambda real: True)
+    writer.apply(wanted, Settings(), MACS, ())
     assert set(writer.rings["dns", 0].current) == {one, other}
     writer.rings.close()

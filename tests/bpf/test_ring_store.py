@@ -28,7 +28,7 @@ def wanted(**reals: tuple[RealKey, ...]) -> Wanted:
 
 
 def write(writer: Writer, target: Wanted) -> None:
-    writer.apply(target, Settings(), MACS, lambda key: True)
+    writer.apply(target, Settings(), MACS, ())
 
 
 @pytest.fixture

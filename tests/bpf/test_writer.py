@@ -32,7 +32,7 @@ def wanted(*keys: RealKey, forward: Forward = "gue", protocol: int = TCP) -> Wan
 
 
 def write(writer: Writer, target: Wanted) -> None:
-    writer.apply(target, Settings(), MACS, lambda key: True)
+    writer.apply(target, Settings(), MACS, ())
 
 
 @pytest.fixture
@@ -54,10 +54,10 @@ def test_a_moved_ring_waits_for_flows_that_are_silent(
     write(writer, after)
     at = time.monotonic()
     assert not writer.settle(after)
-    assert moved(writer) == 65537 and writer.leaving(after) == [A]
+    assert moved(writer) == 65537 and writer.leaving() == [A]
     monkeypatch.setattr(time, "monotonic", lambda: at + idle_s + 1)
     assert writer.settle(after)
-    assert moved(writer) == 0 and writer.leaving(after) == []
+    assert moved(writer) == 0 and writer.leaving() == []
 
 
 def test_a_successor_gives_silent_flows_their_time_anew(writer: Writer, tmp_path: Path) -> None:
@@ -124,25 +124,25 @@ def test_illness_for_one_service_is_not_illness_for_another(writer: Writer) -> N
     first = wanted(A, B).services["db"]
     second = replace(first, name="web", fronts=(Front(ip_address("203.0.114.1"), 8000, TCP),))
     both = Wanted({"db": first, "web": second})
-    writer.apply(both, Settings(), MACS, lambda real: real != ("db", A))
+    writer.apply(both, Settings(), MACS, {("db", A)})
     assert set(writer.rings["db", 0].current) == {writer.reals[B]}
     assert set(writer.rings["web", 0].current) == {writer.reals[A], writer.reals[B]}
     assert writer.real_state(A) == "up"
-    writer.apply(both, Settings(), MACS, lambda real: real[1] != A)
+    writer.apply(both, Settings(), MACS, {("db", A), ("web", A)})
     assert writer.real_state(A) == "down"
 
 
 def test_a_ping_is_answered_whose_backends_get_no_packet(writer: Writer) -> None:
     """Nothing is sent to them, so nobody asks for their MACs."""
     target = wanted(A, forward="echo")
-    writer.apply(target, Settings(), {}, lambda real: True)
+    writer.apply(target, Settings(), {}, ())
     assert writer.is_served("db")
 
 
 def test_a_successor_knows_what_its_predecessor_knew(writer: Writer, tmp_path: Path) -> None:
     """Who is silent would count as well for ever; whose MAC the kernel has forgotten would get nothing."""
     target = wanted(A, B)
-    writer.apply(target, Settings(), MACS, lambda real: real[1] != A)
+    writer.apply(target, Settings(), MACS, {("db", A)})
     successor = Writer(writer.generation, rings=RingFiles(tmp_path), mtu=1500)
     successor.take_over(target)
     assert successor.found_macs == MACS

@@ -75,12 +75,13 @@ class Ring:
     Half a mebibyte, so nobody keeps many. A slot that has not moved held before what it holds now.
     """
 
-    __slots__ = ("_halves",)
+    __slots__ = ("_digest", "_halves")
 
     def __init__(self, current: Sequence[int]) -> None:
         table = current if isinstance(current, array) else array("I", current)
         self._halves = array("I", bytes(len(table) * _WORD_BYTES))
         self._halves[_NOW::2] = self._halves[_BEFORE::2] = table
+        self._digest = b""
 
     @property
     def current(self) -> array[int]:
@@ -102,7 +103,7 @@ class Ring:
         """Go to another table; returns the slots that changed now. What moved earlier stays moved."""
         table = target if isinstance(target, array) else array("I", target)
         changed = list(compress(range(len(table)), map(ne, self.current, table)))
-        self._halves[_NOW::2] = table
+        self._halves[_NOW::2], self._digest = table, b""
         # Of a slot on the move the previous one stays: whoever came since its first step is in the flow
         # table, so an unknown flow is of the real before, wherever the slot has been meanwhile.
         for slot in changed:
@@ -111,6 +112,7 @@ class Ring:
 
     def finalise(self, slots: Iterable[int] | None = None) -> None:
         """Forget where these slots (all) were: no flow is pinned in them any more."""
+        self._digest = b""
         for slot in range(len(self._halves) // 2) if slots is None else slots:
             self._halves[2 * slot + _BEFORE] = self._halves[2 * slot + _NOW]
 
@@ -120,11 +122,15 @@ class Ring:
 
     def reals(self) -> frozenset[int]:
         """Numbers that some slot holds or held; 0 stands for slots without one."""
+        if 1 not in self.moved:
+            return frozenset(self.current)
         return frozenset(half & ~_MOVED for half in set(self._halves))
 
     def digest(self) -> bytes:
         """The same for rings whose words are the same."""
-        return hashlib.blake2b(self._halves, digest_size=16).digest()
+        if not self._digest:
+            self._digest = hashlib.blake2b(self._halves, digest_size=16).digest()
+        return self._digest
 
     @classmethod
     def of_words(cls, words: bytes) -> Ring:

@@ -241,6 +241,8 @@ class DatapathLink:
         self._attached.close()
         self._shaping.close()
         if self.writer is not None:
+            with contextlib.suppress(OSError):
+                self.writer.keep_numbers()
             self.writer.close()
 
     # ---- in the thread of the maps
@@ -281,6 +283,7 @@ class DatapathLink:
                 )
             self._shaping.go_with(one.program)
             self._write(writer, wanted, ways)
+            writer.keep_numbers()
             if confirming is not None and loaded.taken_over:
                 confirming.before_the_flip(loaded.generation)
             self._attached.put_on(loaded.generation, self.cards.interfaces)
@@ -321,7 +324,7 @@ class DatapathLink:
         key = cookie_key(self._runtime)
         settings = settings_of(wanted.limits, self.cards.sources, cookie_key=key)
         seen = self._around.take(wanted, ways)
-        writer.apply(wanted, settings, self._around.macs, self._around.gets_packets)
+        writer.apply(wanted, settings, self._around.macs, self._around.out)
         shape = shape_of(wanted, dict(writer.services.items()))
         self._shaping.bring(shape, writer.generation, self.cards.interfaces)
         self._around.written(seen)
@@ -341,6 +344,7 @@ class DatapathLink:
     def _follow(self) -> bool:
         """Write again if anything beside the revision has changed; True if it had."""
         assert self.writer is not None
+        self.writer.keep_numbers()
         changed = self._look_after_links()
         if all(map(index_of, self.config.interfaces)) and self.cards.look():
             log.warning("addresses or MTU of this host are others now: the maps follow")

@@ -43,6 +43,7 @@ class RingStore(Mapping[RingKey, Ring]):
         # What each ring that this process has put in place was made of.
         self._made_of: dict[RingKey, object] = {}
         self._waiting: list[RingKey] = []
+        self._fresh: _Fresh | None = None
 
     def __getitem__(self, key: RingKey) -> Ring:
         ring = self._files.read(self.placed[key].number)
@@ -80,13 +81,21 @@ class RingStore(Mapping[RingKey, Ring]):
     def bring(self, key: RingKey, number: int, table: Sequence[int], recipe: object) -> None:
         """To a table: a new ring, or a step of what is there; live after `flush`. Raises OSError."""
         self._made_of.pop(key, None)
-        ring, slots = self.get(key), None
+        ring = self.get(key)
         if ring is None:
-            ring, moved_s = Ring(table), 0.0
+            fresh = self._fresh_of(table)
+            self._put(key, replace(fresh.placed, number=number), fresh.ring, None)
         else:
-            slots, moved_s = ring.step(table), time.monotonic()
-        self._put(key, _placed(number, ring, moved_s), ring, slots)
+            slots = ring.step(table)
+            self._put(key, _placed(number, ring, time.monotonic()), ring, slots)
         self._made_of[key] = recipe
+
+    def _fresh_of(self, table: Sequence[int]) -> _Fresh:
+        """Services with the same reals begin one after the other with the same ring."""
+        if self._fresh is None or self._fresh.table is not table:
+            ring = Ring(table)
+            self._fresh = _Fresh(table, ring, _placed(0, ring, 0.0))
+        return self._fresh
 
     def finalise(self, key: RingKey, slots: Collection[int]) -> None:
         """Forget where these were; live after `flush`. Raises OSError."""
@@ -102,7 +111,7 @@ class RingStore(Mapping[RingKey, Ring]):
         except OSError:
             self._doubt()
             raise
-        self._waiting = []
+        self._waiting, self._fresh = [], None
 
     def drop(self, key: RingKey, number: int) -> None:
         """No service may name it any more. Raises OSError."""
@@ -129,6 +138,15 @@ class RingStore(Mapping[RingKey, Ring]):
         for key in self._waiting:
             self._made_of.pop(key, None)
         self._waiting = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A ring that has never moved, and the very table it was made of."""
+
+    table: Sequence[int]
+    ring: Ring
+    placed: Placed
 
 
 class ByNumber(Mapping[int, Ring]):

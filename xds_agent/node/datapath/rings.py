@@ -32,7 +32,7 @@ def table_of(reals: Sequence[WantedReal], number_of: Callable[[RealKey], int]) -
     return _table(tuple((number_of(one.key), str(one.key), one.weight) for one in reals))
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _table(reals: tuple[tuple[int, str, int], ...]) -> array[int]:
     """Services with the same reals have the same table: made once (tens of milliseconds)."""
     return array("I", populate({number: (name, weight) for number, name, weight in reals}))

@@ -36,7 +36,7 @@ def describe(
         found[kind] += len(networks)
     found["timed"] = [{"network": str(network), "until": until} for network, until in wanted.timed]
     found["services"] = [_service(name, wanted, writer, why_down or {}) for name in sorted(wanted.services)]
-    found["leaving"] = [str(key) for key in writer.leaving(wanted)]
+    found["leaving"] = [str(key) for key in writer.leaving()]
     return found
 
 

@@ -34,9 +34,10 @@ class Surroundings:
         """The maps have to be written again, whatever may be the same."""
         self._written = None
 
-    def gets_packets(self, real: RealOf) -> bool:
-        """Whether its ring may lead to it."""
-        return real not in self.down and real not in self._astray
+    @property
+    def out(self) -> frozenset[RealOf]:
+        """Reals to which no ring may lead."""
+        return self.down | self._astray.keys()
 
     def changed(self, wanted: Wanted, ways: Ways) -> bool:
         """Whether the maps have to be written again."""

@@ -7,7 +7,7 @@ which the next packet sees whole. Numbers and rings of a running program are tak
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -19,10 +19,11 @@ from xds_agent.datapath.program import Generation
 from xds_agent.datapath.ring_tables import RingTables
 from xds_agent.datapath.services import UDP, Real, Service, Settings, State, Tables
 from xds_agent.model.limits import DSCPS
+from xds_agent.node.datapath.index import Changed, Index, ring_key
 from xds_agent.node.datapath.numbers import MapFull, Numbers
 from xds_agent.node.datapath.predecessor import NO_MAC, live_reals, live_services
 from xds_agent.node.datapath.rates import byte_rate, loosest, rate
-from xds_agent.node.datapath.ring_store import OF_DSR, VERSIONS, ByNumber, RingKey, RingStore
+from xds_agent.node.datapath.ring_store import VERSIONS, ByNumber, RingKey, RingStore
 from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
 from xds_agent.node.datapath.wanted import (
     Address,
@@ -35,8 +36,6 @@ from xds_agent.node.datapath.wanted import (
     WantedService,
 )
 
-Healthy = Callable[[RealOf], bool]
-Able = Callable[[RealKey], bool]
 # GUE without a header of its own: outer IP and UDP.
 _OUTER_BYTES = {4: 28, 6: 48}
 
@@ -62,7 +61,12 @@ class Writer:
         self._reals: dict[RealKey, Real] = {}
         self._settings: Settings | None = None
         self._own: frozenset[Address] | None = None
-        self._kept_numbers: object = None
+        self._numbers_kept = False
+        self._index, self._whole = Index(), True
+        self._macs: Mapping[Address, bytes] = {}
+        self._out: frozenset[RealOf] = frozenset()
+        self._leaving: set[RealKey] = set()
+        self._mtu_written = mtu
         self._listed: object = None
 
     def close(self) -> None:
@@ -81,7 +85,7 @@ class Writer:
                 if front in live:
                     known[one.name], ring = live[front]
                     if ring:
-                        rings[_ring_key(one, front)] = ring
+                        rings[ring_key(one, front.address.version)] = ring
         found = live_reals(self.generation)
         reals, self.found_down = found.numbers, found.down
         self.found_macs |= found.macs
@@ -99,31 +103,55 @@ class Writer:
         self.rings.adopt(rings)
 
     def apply(
-        self, wanted: Wanted, settings: Settings, macs: Mapping[Address, bytes], healthy: Healthy
+        self, wanted: Wanted, settings: Settings, macs: Mapping[Address, bytes], out: Collection[RealOf]
     ) -> None:
-        """Raises MapFull before anything is written; OSError, ValueError midway: apply the old again."""
-        self._check(wanted)
+        """`out`: reals that get nothing, whatever their weight.
+
+        Only what differs from the last time is looked at. Raises MapFull before anything is written; OSError,
+        ValueError midway: apply the old again.
+        """
+        try:
+            self._apply(wanted, settings, macs, frozenset(out))
+        except BaseException:
+            # How far it came nobody knows: next time everything is looked at.
+            self._index, self._whole = Index(), True
+            raise
+        self._whole = False
+
+    def _apply(
+        self, wanted: Wanted, settings: Settings, macs: Mapping[Address, bytes], out: frozenset[RealOf]
+    ) -> None:
+        changed = self._changed(wanted, macs, out)
+        self._check()
         self.protect(wanted, settings)
-        states = self._put_reals(wanted, macs, healthy)
+        self._macs, self._out = macs, out
+        self._put_reals(changed)
+        touched = [self._index.services[name] for name in changed.services if name in self._index.services]
+        self._put_rings(touched)
+        for one in touched:
+            for front in one.fronts:
+                service = self._service(one, front)
+                if self._written.get(front) != service:
+                    self.tables.put_service(service)
+                    self._written[front] = service
+        self._let_go(changed)
 
-        def able_for(one: WantedService) -> Able:
-            return lambda key: states.get(key) == "up" and healthy((one.name, key))
-
-        self._put_rings(wanted, able_for)
-        fronts = {
-            front: self._service(one, front, able_for(one))
-            for one in wanted.services.values()
-            for front in one.fronts
-        }
-        for front, service in fronts.items():
-            if self._written.get(front) != service:
-                self.tables.put_service(service)
-                self._written[front] = service
-        for front in [front for front in self._written if front not in fronts]:
-            self.tables.delete_service(_named(front))
-            del self._written[front]
-        self._let_go(wanted)
-        self._keep_numbers()
+    def _changed(self, wanted: Wanted, macs: Mapping[Address, bytes], out: frozenset[RealOf]) -> Changed:
+        index = self._index
+        changed = index.bring(wanted.services)
+        if self._whole or self.mtu != self._mtu_written:
+            changed.services |= index.services.keys() | {name for name, _ in self.services.items()}
+            changed.reals |= index.users.keys() | {key for key, _ in self.reals.items()}
+            changed.fronts |= self._written.keys() - index.fronts.keys()
+            changed.rings |= {key for key, _ in self.ring_numbers.items()} - index.rings
+            self._mtu_written = self.mtu
+        for name, key in out ^ self._out:
+            changed.services.add(name)
+            changed.reals.add(key)
+        if macs != self._macs:
+            moved = {one for one in macs.keys() | self._macs.keys() if macs.get(one) != self._macs.get(one)}
+            changed.reals |= {key for key in index.users if key.address in moved}
+        return changed
 
     def protect(self, wanted: Wanted, settings: Settings) -> None:
         """Settings and lists alone; also called when something denied for a time is over."""
@@ -166,13 +194,11 @@ class Writer:
 
     # ---- parts
 
-    def _check(self, wanted: Wanted) -> None:
-        self.services.check(wanted.services)
-        self.reals.check(real.key for one in wanted.services.values() for real in one.reals)
-        fronts = [front for one in wanted.services.values() for front in one.fronts]
-        self.ring_numbers.check(_ring_key(one, at) for one in _balanced(wanted) for at in one.fronts)
-        for version in (4, 6):
-            count = len({front for front in fronts if front.address.version == version})
+    def _check(self) -> None:
+        self.services.check(self._index.services)
+        self.reals.check(self._index.users)
+        self.ring_numbers.check(self._index.rings)
+        for version, count in self._index.fronts_of_version.items():
             if count > self.generation.sizes.services:
                 raise MapFull(
                     f"{count} addresses and ports of services (IPv{version}) are wanted, the maps hold "
@@ -184,52 +210,50 @@ class Writer:
         found = [(networks, numbers[kind]) for networks, kind in lists]
         self.lists.install([*found, (Prefixes.of(denied), numbers["deny"])])
 
-    def _put_reals(
-        self, wanted: Wanted, macs: Mapping[Address, bytes], healthy: Healthy
-    ) -> dict[RealKey, State]:
-        weights: dict[RealKey, int] = {}
-        sent_to: set[RealKey] = set()
-        well: set[RealKey] = set()
-        for one in wanted.services.values():
-            for real in one.reals:
-                weights[real.key] = max(real.weight, weights.get(real.key, 0))
-                if one.forward != "echo":
-                    sent_to.add(real.key)
-                if healthy((one.name, real.key)):
-                    well.add(real.key)
-        states: dict[RealKey, State] = {}
-        for key, weight in weights.items():
-            mac = macs.get(key.address, NO_MAC)
-            state: State = "up" if weight else "draining"
+    def _put_reals(self, changed: Changed) -> None:
+        """And what their services have of it: those are added to `changed`."""
+        for key in changed.reals & self._index.users.keys():
+            users = self._index.users[key]
+            mac = self._macs.get(key.address, NO_MAC)
+            state: State = "up" if any(use.weight for use in users.values()) else "draining"
             # Ill for one service, it may be well for another: its state is about all of them.
-            if (key in sent_to and mac == NO_MAC) or key not in well:
+            ill = all((name, key) in self._out for name in users)
+            if ill or (mac == NO_MAC and any(use.sent_to for use in users.values())):
                 state = "down"
-            states[key] = state
+            if self.real_state(key) != state:
+                changed.services |= users.keys()
             self._put_real(key, Real(key.address, mac, state, key.port))
-        return states
+
+    def _is_able(self, one: WantedService, key: RealKey) -> bool:
+        return self.real_state(key) == "up" and (one.name, key) not in self._out
+
+    def _able(self, one: WantedService, version: int) -> tuple[WantedReal, ...]:
+        return eligible(one.reals_for(version), lambda key: self._is_able(one, key))
 
     def _put_real(self, key: RealKey, real: Real) -> None:
         if self._reals.get(key) != real:
             self.tables.put_real(self.reals.take(key), real)
             self._reals[key] = real
+            self._numbers_kept = False
 
-    def _put_rings(self, wanted: Wanted, able_for: Callable[[WantedService], Able]) -> None:
+    def _put_rings(self, services: Iterable[WantedService]) -> None:
         """Those that are made of something else now; alike ones one after the other, for the table of each
         is made once."""
         due: list[tuple[RingKey, tuple[WantedReal, ...]]] = []
-        for one in _balanced(wanted):
-            for version in {front.address.version for front in one.fronts}:
-                key = _ring_key(one, version)
-                chosen = eligible(one.reals_for(version), able_for(one))
+        for one in services:
+            versions = {front.address.version for front in one.fronts}
+            for key, version in {ring_key(one, v): v for v in versions if one.balanced}.items():
+                chosen = self._able(one, version)
                 self.ring_numbers.take(key)
                 if not self.rings.is_made_of(key, chosen):
                     due.append((key, chosen))
         for key, chosen in sorted(due, key=lambda ring: [str(one.key) for one in ring[1]]):
             table = table_of(chosen, self.reals.__getitem__)
             self.rings.bring(key, self.ring_numbers[key], table, recipe=chosen)
+            self._numbers_kept = False
         self.rings.flush()
 
-    def _service(self, one: WantedService, front: Front, able: Able) -> Service:
+    def _service(self, one: WantedService, front: Front) -> Service:
         if not one.balanced:
             return Service(
                 id=self.services.take(one.name), address=front.address, port=front.port,
@@ -237,13 +261,13 @@ class Writer:
                 packets=rate(one.packets_per_second), syns=rate(one.syn_per_second),
             )  # fmt: skip
         forward = one.forward
-        if forward == "echo" and one.reals and not eligible(one.reals, able):
+        reals = self._able(one, front.address.version)
+        if forward == "echo" and one.reals and not reals:
             # Nobody is well: the ring is empty, and the packet is dropped or passed as for any service.
             forward = "gue"
-        reals = eligible(one.reals_for(front.address.version), able)
         return Service(
             id=self.services.take(one.name), address=front.address, port=front.port, protocol=front.protocol,
-            forward=forward, ring=self.ring_numbers[_ring_key(one, front.address.version)],
+            forward=forward, ring=self.ring_numbers[ring_key(one, front.address.version)],
             mtu=self._room(reals) if forward == "gue" and reals else 0,
             pass_without_real=one.pass_without_real,
             packets=rate(one.packets_per_second), syns=rate(one.syn_per_second),
@@ -254,23 +278,29 @@ class Writer:
         versions = {real.key.address.version for real in reals}
         return self.mtu - max(_OUTER_BYTES[version] for version in versions)
 
-    def _let_go(self, wanted: Wanted) -> None:
-        """Numbers of services that are gone; reals that are gone keep their flows until `release`."""
-        for name in [name for name, _ in self.services.items() if name not in wanted.services]:
+    def _let_go(self, changed: Changed) -> None:
+        """What nobody names any more; reals that are gone keep their flows until `release`."""
+        for front in changed.fronts & self._written.keys():
+            self.tables.delete_service(_named(front))
+            del self._written[front]
+        for name in changed.services - self._index.services.keys():
             self.services.give_back(name)
-        rings = {_ring_key(one, f.address.version) for one in _balanced(wanted) for f in one.fronts}
-        for key in [key for key, _ in self.ring_numbers.items() if key not in rings]:
-            number = self.ring_numbers.give_back(key)
-            if number is not None:
+        for key in changed.rings:
+            if (number := self.ring_numbers.give_back(key)) is not None:
                 self.rings.drop(key, number)
-        kept = {real.key for one in wanted.services.values() for real in one.reals}
-        for real in [one for one, value in self._reals.items() if one not in kept and value.state == "up"]:
-            self._put_real(real, replace(self._reals[real], state="draining"))
+        for real in changed.reals:
+            if real in self._index.users:
+                self._leaving.discard(real)
+            elif self.reals.get(real) is not None:
+                self._leaving.add(real)
+                if self.real_state(real) == "up":
+                    self._put_real(real, replace(self._reals[real], state="draining"))
+        if changed.services:
+            self._numbers_kept = False
 
-    def leaving(self, wanted: Wanted) -> list[RealKey]:
+    def leaving(self) -> list[RealKey]:
         """Reals that nobody wants any more, which may still have flows."""
-        kept = {real.key for one in wanted.services.values() for real in one.reals}
-        return [key for key, _ in self.reals.items() if key not in kept]
+        return sorted(self._leaving, key=str)
 
     def settle(self, wanted: Wanted) -> bool:
         """Finalise slots in which no flow is pinned, let go reals that no flow leads to. True if any was.
@@ -282,7 +312,7 @@ class Writer:
             for key in self.rings.moving()
             if self._silent_ones_had_their_time(key, wanted)
         }
-        leaving = self.leaving(wanted)
+        leaving = self.leaving()
         if not moved and not leaving:
             return False
         pinned = pinned_slots(self.generation, rings=ByNumber(self.rings, moved)) if moved else {}
@@ -299,7 +329,6 @@ class Writer:
             if self.reals[gone] not in held | previous:
                 self._release(gone)
                 changed = True
-        self._keep_numbers()
         return changed
 
     def _silent_ones_had_their_time(self, key: RingKey, wanted: Wanted) -> bool:
@@ -315,23 +344,28 @@ class Writer:
         if (number := self.reals.give_back(key)) is not None:
             self.tables.delete_real(number)
         self._reals.pop(key, None)
+        self._leaving.discard(key)
+        self._numbers_kept = False
 
     # ---- what runs already
 
-    def _keep_numbers(self) -> None:
-        """Raises OSError."""
-        said = {
-            "services": dict(self.services.items()),
-            "rings": [[*key, number] for key, number in self.ring_numbers.items()],
-            "reals": [
-                [str(key.address), key.port, number, one.mac.hex(), one.state]
-                for key, number in self.reals.items()
-                if (one := self._reals.get(key)) is not None
-            ],
-        }
-        if said != self._kept_numbers:
-            self._files.write_numbers(said)
-            self._kept_numbers = said
+    def keep_numbers(self) -> None:
+        """On file, for a program whose tables have another layout. To be called every second or so, and
+        before the end. Raises OSError."""
+        if self._numbers_kept:
+            return
+        self._files.write_numbers(
+            {
+                "services": dict(self.services.items()),
+                "rings": [[*key, number] for key, number in self.ring_numbers.items()],
+                "reals": [
+                    [str(key.address), key.port, number, one.mac.hex(), one.state]
+                    for key, number in self.reals.items()
+                    if (one := self._reals.get(key)) is not None
+                ],
+            }
+        )
+        self._numbers_kept = True
 
     def _reals_of(self, kept: Iterable[tuple[str, int, int, str, State]]) -> dict[RealKey, int]:
         found: dict[RealKey, int] = {}
@@ -351,19 +385,6 @@ class Writer:
         self._reals[key] = real
         if real.mac != NO_MAC:
             self.found_macs[key.address] = real.mac
-
-
-def _balanced(wanted: Wanted) -> list[WantedService]:
-    return [one for one in wanted.services.values() if one.balanced]
-
-
-def _ring_key(one: WantedService, front: Front | int) -> RingKey:
-    """A service that is forwarded in another way gets another ring, so that no packet goes the old way to a
-    real of the new one."""
-    version = front if isinstance(front, int) else front.address.version
-    if one.forward in ("gue", "echo"):
-        return one.name, 0
-    return one.name, version + (OF_DSR if one.forward == "dsr" else 0)
 
 
 def _named(front: Front) -> Service:
