@@ -1,4 +1,4 @@
-"""What the XDP pipeline costs per packet: lists, limiter, balancing and counters, all on, by GUE and by NAT.
+"""What the XDP pipeline costs per packet: the features of a host, all on, by GUE and by NAT.
 
 Thread-CPU time of BPF_PROG_TEST_RUN, cases interleaved round by round, the minimum of all rounds; an entry
 program restores the packet and picks its source, so no round measures what the round before made of it. No
@@ -98,6 +98,9 @@ def _cases(stack: ExitStack, peer: Path | None) -> tuple[dict[str, Case], int]:
     unlisted = stack.enter_context(site(acl=False))
     add("listed_any_ns", "listed", listed.program_fd, STRANGER, ANY)
     add("unlisted_any_ns", "unlisted", unlisted.program_fd, STRANGER, ANY)
+    denied = stack.enter_context(site(denied="10.0.0.0/8"))
+    add("denied_syn_ns_16m", "dropped", denied.program_fd, STRANGER.but(flags=SYN), SPOOFED)
+    add("denied_ack_ns_16m", "dropped", denied.program_fd, STRANGER, SPOOFED)
     # Connections have to begin: nearly each of the sources sends a request.
     for program, mask, packets in (
         (nat, FLOWS["1m"], 12_000_000),
@@ -138,7 +141,7 @@ def fastest(cases: dict[str, Case], rounds: int, repeat: int) -> dict[str, float
 
 def _check(cases: dict[str, Case]) -> None:
     """Each case does what its figure says: a fast mistake is no result."""
-    wanted = {"full": TX, "nat": TX, "spoofed": PASS, "unlisted": PASS, "empty": PASS}
+    wanted = {"full": TX, "nat": TX, "spoofed": PASS, "unlisted": PASS, "empty": PASS, "dropped": DROP}
     for name, case in cases.items():
         verdict = case.run(1000)[1]
         if case.name in wanted and verdict != wanted[case.name]:
@@ -162,19 +165,21 @@ def site(
     acl: bool = True,
     prefixes: int = 1_000,
     sampling: bool = True,
+    denied: str = "",
 ) -> Iterator[Generation]:
-    """Everything on: lists, source limits that never refuse, one service. `moved`: every so manieth slot."""
+    """Everything a host has on, lists, source limits that never refuse, one service. `moved`: every
+    so manieth slot; `denied`: one more prefix."""
     sizes = Sizes(flows=1 << 21, nat_ports=PORTS, nat_banks=BANKS if forward == "nat" else 1)
     features = Features(acl=acl, sampling=sampling, limit_seed=1, balance_seed=2)
     generation = load(BUILD / "xdp_main.bpf.o", sizes=sizes, features=features)
     try:
-        _furnish(generation, forward, moved, prefixes)
+        _furnish(generation, forward, moved, prefixes, denied)
         yield generation
     finally:
         generation.close()
 
 
-def _furnish(generation: Generation, forward: Forward, moved: int, prefixes: int) -> None:
+def _furnish(generation: Generation, forward: Forward, moved: int, prefixes: int, denied: str = "") -> None:
     tables, edge = Tables(generation), IPv4Address("10.9.0.1")
     tables.configure(Settings(source_packets=_FAST, source_syns=_FAST, tunnel_source4=edge, nat_source4=edge))
     reals = {number: (address, 1) for number, address in enumerate(_addresses(forward), start=1)}
@@ -190,6 +195,7 @@ def _furnish(generation: Generation, forward: Forward, moved: int, prefixes: int
     rules = [
         (IPv4Network((0x0B000000 + number * 256, 24)), lists.classes["deny"]) for number in range(prefixes)
     ]
+    rules += [(IPv4Network(denied), lists.classes["deny"])] if denied else []
     lists.replace(rules)
 
 

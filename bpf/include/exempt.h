@@ -68,9 +68,11 @@ static __always_inline __u32 socket_state(struct xdp_md *ctx, const struct packe
 }
 
 /* A socket of this host that is connected to the sender: its answers come in without a table of connections.
- * Listeners do not count, nor UDP sockets that take packets from anybody. */
+ * Listeners do not count, nor UDP sockets that take packets from anybody. A request for a connection answers
+ * nothing, so that floods of them are not looked up. */
 static __always_inline bool expected(struct xdp_md *ctx, const struct packet *packet) {
-    if (packet->fragment || (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP))
+    if (packet->fragment || (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP) ||
+        opens_connection(packet))
         return false;
     __u32 state = socket_state(ctx, packet);
     if (packet->protocol == IPPROTO_TCP)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import random
+import socket
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -27,8 +28,11 @@ from tests.bpf.support.bench import (
     Bench,
     table,
 )
-from tests.bpf.support.oracle import PACKETS, SSH, SYNS, Oracle, Stop, parse
+from tests.bpf.support.network import network
+from tests.bpf.support.oracle import PACKETS, SSH, SYNS, Oracle
+from tests.bpf.support.oracle_cookie import Cookies
 from tests.bpf.support.oracle_nat import Table
+from tests.bpf.support.oracle_parse import Stop, parse
 from tests.bpf.support.packets import (
     ACK,
     AH,
@@ -55,6 +59,26 @@ from xds_agent.datapath.sampling import Ask, Sample, Tap
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 
+COOKIES_ABOVE = 20
+KEY = bytes(range(16))
+LISTENING = 8443
+# A socket of the host is connected to somebody who is denied.
+CONNECTED = ("198.51.2.7", 3000, VIP4, 9, UDP)
+WINDOW = 25_000
+# What clients say, and what none would: unknown ones, one cut off, one without an end, more than are read.
+TCP_OPTIONS = [
+    bytes.fromhex(one)
+    for one in (
+        *("", "", "", "020405b4", "0204051401010402", "020405a801030307", "0303ff0001010101", "02000204"),
+        *(
+            "020405b40402080a11223344000000000103030e",
+            "01010108",
+            "080a1122",
+            "050a0102030405060708020405b40101",
+        ),
+        "01" * 12 + "020405b4",
+    )
+]
 BURSTS = {PACKETS: 500, SYNS: 100, SSH: 40}
 RULES = [
     ("198.51.100.0/24", "exempt"),
@@ -77,6 +101,7 @@ PORTS = [22, 53, 443, 443, 443, 5060, 7000, 8443, 9, 80, 80, 80, 27015, 27015]
 REACHED = {
     *("send_gue", "send_dsr", "send_echo", "send_too_big", "drop_syn_rate", "send_nat", "send_answer"),
     *("note_nat_new", "note_nat_open", "drop_nat_unknown", "drop_nat_fragment", "drop_hop_limit"),
+    *("send_cookie", "pass_expected"),
     *("note_flow_new", "note_flow_pinned", "note_flow_remapped", "drop_no_real"),
 }
 
@@ -90,6 +115,12 @@ class Generator:
     def frame(self) -> bytes:
         chance = self.random
         packet = self._packet()
+        if chance.random() < 0.01:
+            source, sport, destination, dport, protocol = CONNECTED
+            packet = packet.but(
+                source=source, sport=sport, destination=destination, dport=dport, protocol=protocol,
+                extensions=(),
+            )  # fmt: skip
         if chance.random() < 0.1:
             answered = packet.but(source=packet.destination, destination=packet.source, extensions=())
             answered = answered.but(sport=packet.dport, dport=packet.sport, tags=())
@@ -130,7 +161,7 @@ class Generator:
             payload=bytes(chance.choice([0, 1, 8, 64, 64, 1390, 1460])),
             pad_to=chance.choice([0, 60]),
         )
-        packet = packet.but(tags=chance.choice(TAGS))
+        packet = packet.but(tags=chance.choice(TAGS), tcp_options=chance.choice(TCP_OPTIONS))
         if chance.random() < 0.15:
             packet = packet.but(fragment=chance.choice([(0, True), (1480, True), (64, False)]))
         if six and chance.random() < 0.3:
@@ -147,12 +178,14 @@ def equipped(bench: Bench) -> Oracle:
     rate = {salt: Rate(per_second=0.0001, burst=burst) for salt, burst in BURSTS.items()}
     forever = {f"nat_{kind}_s": 65535 for kind in ("new", "tcp", "udp", "closing")}
     bench.configure(
+        cookies_above=Rate(per_second=0.0001, burst=COOKIES_ABOVE), cookie_key=KEY,
         source_packets=rate[PACKETS], source_syns=rate[SYNS], ssh_packets=rate[SSH], flow_idle_s=65535,
         **forever,
     )  # fmt: skip
+    bench.tables.put_own([ip_address(VIP4), ip_address(VIP6)])
     lists: dict[str, list[str]] = {}
-    for network, kind in RULES:
-        lists.setdefault(kind, []).append(network)
+    for prefix, kind in RULES:
+        lists.setdefault(kind, []).append(prefix)
     bench.lists_of(**lists)
     services = {}
     for service in (entry for entries in bench.services.values() for entry in entries):
@@ -163,8 +196,10 @@ def equipped(bench: Bench) -> Oracle:
     return Oracle(
         services=services,
         rings=bench.rings,
-        rules=[(ip_network(network), kind) for network, kind in RULES],
+        rules=[(ip_network(prefix), kind) for prefix, kind in RULES],
         bursts=BURSTS,
+        cookies=Cookies(KEY, frozenset({VIP4, VIP6}), frozenset({LISTENING}), COOKIES_ABOVE),
+        connected=frozenset({CONNECTED}),
         mask=bench.generation.sizes.limit_blocks - 1,
         nat=Table(
             (LIMIT_SEED, BALANCE_SEED),
@@ -250,45 +285,95 @@ def sampled(generation: Generation) -> Iterator[Callable[[], list[Sample]]]:
 
 
 @pytest.mark.parametrize("watched", [False, True], ids=["alone", "sampled"])
-def test_program_and_oracle_agree(loaded: Loader, request: pytest.FixtureRequest, watched: bool) -> None:
-    """A third of the packets before anything moved, a third while reals are away, a third after that. Each of
-    them sampled (in a shorter run), all is the same, and each sample says what the oracle says."""
+def watch(bench: Bench, oracle: Oracle) -> None:
+    """From here on protection only counts."""
+    bench.configure(monitor=True)
+    oracle.monitor = True
+
+
+def cookie_like(oracle: Oracle, frame: bytes, received: bytes) -> bytes:
+    """The oracle's answer by the clock that the program read: a moment before, perhaps a minute."""
+    seen = parse(frame)
+    now_ms = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
+    said_ms = int.from_bytes(received[seen.l4 + 36 : seen.l4 + 40], "big")
+    time_ms = said_ms if (now_ms - said_ms) & 0xFFFFFFFF < 600_000 else now_ms
+    assert oracle.cookies
+    minutes = (now_ms // 60_000, now_ms // 60_000 - 1)
+    answers = [oracle.cookies.answer(frame, seen, minute=one, time_ms=time_ms) for one in minutes]
+    return received if received in answers else answers[0]
+
+
+def sockets() -> list[socket.socket]:
+    """What the host has open: a listener for everybody, and a socket that is connected."""
+    listener = socket.create_server(("::", LISTENING), family=socket.AF_INET6, dualstack_ipv6=True)
+    connected = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    source, sport, destination, dport, _ = CONNECTED
+    connected.bind((destination, dport))
+    connected.connect((source, sport))
+    return [listener, connected]
+
+
+def test_program_and_oracle_agree(loaded: Loader, request: pytest.FixtureRequest) -> None:
+    """Before anything moved, while reals are away, after that, and while protection only watches."""
     bench = Bench(loaded(sizes=replace(SMALL, flows=65536, nat_banks=16)))
-    count = request.config.getoption("--fuzz-packets", 100_000) // (10 if watched else 1)
+    if bench.generation.missing:
+        pytest.skip(bench.generation.missing[0])
+    count = request.config.getoption("--fuzz-packets", 100_000)
     seed = request.config.getoption("--fuzz-seed", None)
     seed = time.time_ns() % 1_000_000_007 if seed is None else seed
     print(f"seed {seed}")
+
+    def run() -> None:
+        opened = sockets()
+        try:
+            compare(bench, count, seed)
+        finally:
+            for one in opened:
+                one.close()
+
+    with network() as made:
+        made.host("edge")
+        made.run("edge", f"ip addr add {VIP4}/32 dev lo", "ip route add default dev lo")
+        made.settle()
+        made.inside("edge", run)
+
+
+def compare(bench: Bench, count: int, seed: int) -> None:
     oracle, generator, generation = equipped(bench), Generator(seed), bench.generation
-    pool = [generator.frame() for _ in range(min(count, 25_000))]
     chance = random.Random(seed)
     actions = {"drop": 1, "pass": 2, "send": 3}
+    recent: deque[bytes] = deque(maxlen=WINDOW)
     waiting: list[bytes] = []
-    steps = {count // 3: fail, count * 2 // 3: fail_back}
-    stack = contextlib.ExitStack()
-    request.addfinalizer(stack.close)
-    read = stack.enter_context(sampled(generation)) if watched else None
+    steps = {count * 3 // 10: fail, count * 6 // 10: fail_back, count * 9 // 10: watch}
     for number in range(count):
         if number in steps:
             steps[number](bench, oracle)
-        frame = pool[number] if number < len(pool) else chance.choice(pool)
+        # Most of them came before, so that flows come back.
+        frame = generator.frame() if number < 100 or chance.random() < 0.3 else chance.choice(recent)
         if waiting and chance.random() < 0.3:
             frame = waiting.pop(chance.randrange(len(waiting)))
+        else:
+            recent.append(frame)
         service, reason, wanted = oracle.fate(frame)
         verdict, received = generation.run(frame)
+        if reason == "send_cookie":
+            wanted = cookie_like(oracle, frame, received)
         place = f"seed {seed}, packet {number}: the oracle says {reason} for service {service}"
         assert verdict == actions[reason.split("_")[0]], f"{place}, the program {verdict}\n{frame.hex(' ')}"
         assert received == wanted or verdict == 1, f"{place}\n{difference(wanted, received)}"
-        if read is not None:
-            said = [(one.reason, one.service, one.frame) for one in read()]
-            assert said == [(reason, service, frame)], f"{place}, its sample {said}"
         if reason == "send_nat" and len(waiting) < 1000:
             waiting += answers(chance, wanted)
     counted: Counter[tuple[int, str]] = Counter()
+    monitored: Counter[tuple[int, str]] = Counter()
     for service in range(GAME + 2):
-        for reason, value in bench.counters.service(service).items():
-            if not reason.startswith("note_sample"):
-                counted[service, reason] = value.packets
+        for found, into in (
+            (bench.counters.service(service), counted),
+            (bench.counters.monitored(service), monitored),
+        ):
+            for reason, value in found.items():
+                into[service, reason] = value.packets
     assert counted == oracle.counts, f"seed {seed}"
+    assert monitored == oracle.monitored, f"seed {seed}"
     reached = {reason for _, reason in counted}
     assert count < 20_000 or reached >= REACHED, sorted(REACHED - reached)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.bpf.conftest import SEEDED, Loader
+from tests.bpf.conftest import Loader
 from tests.bpf.support.bench import BACKENDS, VIP4, VOICE, Bench
 from tests.bpf.support.packets import OUR_MAC, UDP, Packet
 from xds_agent.datapath.decap import load_decap
 from xds_agent.datapath.info import verified_instructions
 from xds_agent.datapath.libbpf import possible_cpus
-from xds_agent.datapath.program import COOKIE_PROGRAM, Features
+from xds_agent.datapath.program import COOKIE_PROGRAM
 from xds_agent.datapath.tc import load_tc
 
 # Pitfall -> module.test in this folder. What only a deployment can stumble over says who checks it there.
@@ -61,7 +61,7 @@ def test_each_pitfall_has_its_test(pitfall: str) -> None:
 def test_every_program_is_far_from_the_verifiers_bound(
     loaded: Loader, program: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    generation = loaded(features=Features(syn_cookies=True, local_sockets=True))
+    generation = loaded()
     tc = load_tc(program.parent / "tc.bpf.o", beside=generation)
     decap = load_decap(program.parent / "decap.bpf.o", accept=[])
     walked = {"xdp_main": generation.instructions, "xdp_decap": decap.instructions}
@@ -120,9 +120,8 @@ def test_udp_flows_stay_until_they_are_idle(bench: Bench) -> None:
 @pytest.mark.root
 def test_stages_belong_to_one_generation(loaded: Loader) -> None:
     """Whatever the next generation takes over, it goes on to its own programs."""
-    features = Features(syn_cookies=True, limit_seed=SEEDED.limit_seed, balance_seed=SEEDED.balance_seed)
-    first = loaded(features=features)
-    second = loaded(features=features, predecessor=first)
+    first = loaded()
+    second = loaded(predecessor=first)
     if first.missing:
         pytest.skip(first.missing[0])
     assert second.fresh == ()

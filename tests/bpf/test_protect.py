@@ -231,7 +231,7 @@ def connected(kind: int, family: int, address: str) -> tuple[socket.socket, sock
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["TCP", "UDP"])
 def test_answers_to_this_hosts_connections_come_in(loaded: Loader, kind: int, family: int) -> None:
     """Denied and expected: in. A listener, or a UDP socket that is open to all, expects nobody."""
-    bench = Bench(loaded(features=Features(local_sockets=True, limit_seed=LIMIT_SEED)))
+    bench = Bench(loaded(features=Features(limit_seed=LIMIT_SEED)))
     bench.lists_of(deny=["0.0.0.0/0", "::/0"])
     address = "127.0.0.1" if family == socket.AF_INET else "::1"
     near, far, near_port, far_port = connected(kind, family, address)

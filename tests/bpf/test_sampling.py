@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.bpf.conftest import SEEDED, Loader
+from tests.bpf.conftest import Loader
 from tests.bpf.support.bench import EDGE, GAME, LOCAL, NAMES, PING, SHOP, VIP4, VIP6, VOICE, WEB, Bench
 from tests.bpf.support.packets import ICMP, SYN, TCP, UDP, Packet
 from xds_agent.cli.capture import asked_for
@@ -113,8 +113,7 @@ def test_monitor_mode_says_what_it_would_have_dropped(bench: Bench) -> None:
 
 
 def test_a_cookie_is_sampled_by_the_stage_that_makes_it(loaded: Loader) -> None:
-    features = Features(syn_cookies=True, limit_seed=SEEDED.limit_seed, balance_seed=SEEDED.balance_seed)
-    generation = loaded(features=features)
+    generation = loaded()
     if generation.missing:
         pytest.skip(generation.missing[0])
     bench = Bench(generation)

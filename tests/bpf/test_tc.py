@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bpf.conftest import SEEDED, Loader
+from tests.bpf.conftest import Loader
 from tests.bpf.support.bench import LOCAL, VIP4, VIP6, Bench
 from tests.bpf.support.network import Network, network
 from tests.bpf.support.packets import QINQ, UDP, VLAN, Packet, difference
@@ -23,7 +23,7 @@ from xds_agent.datapath.decap import load_decap
 from xds_agent.datapath.libbpf import test_run_tc as run_tc
 from xds_agent.datapath.limit import Rate
 from xds_agent.datapath.link import Link
-from xds_agent.datapath.program import PASS, TX, Features, Generation
+from xds_agent.datapath.program import PASS, TX, Generation
 from xds_agent.datapath.services import TCP, Service, Settings, Tables
 from xds_agent.datapath.tc import TcGeneration, TcLink, load_tc
 
@@ -104,8 +104,7 @@ PORT = 8443
 
 @pytest.fixture(params=[True, False], ids=["tcx", "clsact"])
 def host(request: pytest.FixtureRequest, loaded: Loader, program: Path) -> Iterator[Host]:
-    features = Features(syn_cookies=True, limit_seed=SEEDED.limit_seed, balance_seed=SEEDED.balance_seed)
-    generation = loaded(features=features)
+    generation = loaded()
     if generation.missing:
         pytest.skip(generation.missing[0])
     tc = load_tc(program.parent / "tc.bpf.o", beside=generation)
@@ -245,7 +244,7 @@ def test_a_kernel_without_cookies_is_named_and_all_else_loads(
 ) -> None:
     for module in (program_module, tc_module):
         monkeypatch.setattr(module, "cookies_missing", lambda: "SYN cookies: not here")
-    generation = loaded(features=Features(syn_cookies=True))
+    generation = loaded()
     assert generation.missing == ("SYN cookies: not here",)
     tc = load_tc(program.parent / "tc.bpf.o", beside=generation)
     try:

@@ -67,7 +67,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Stages compiled in, and seeds.
+    """Stages compiled in, and seeds. The defaults are what hosts run: proofs, tests and benches run it too.
 
     `limit_seed` is a secret of the host, `balance_seed` one of the site. Keep both: translated flows are
     found by them, and with others NAT's table starts empty.
@@ -78,8 +78,8 @@ class Features:
     balance: bool = True
     nat: bool = True
     sampling: bool = True
-    local_sockets: bool = False
-    syn_cookies: bool = False
+    local_sockets: bool = True
+    syn_cookies: bool = True
     limit_seed: int = 0
     balance_seed: int = 0
 

@@ -1,18 +1,20 @@
 """The whole pipeline once more, in Python, over bytes: what must become of a frame.
 
 Written from the description of the stages, sharing nothing with the C code but the hashes' definition. Clocks
-stand still here: limits are bursts, each cell a count of packets.
+stand still here: limits are bursts, each cell a count of packets; only a cookie knows what minute it is.
 """
 
 from __future__ import annotations
 
 import struct
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from tests.bpf.support.bench import BACKENDS, BALANCE_SEED, GUE_PORT, LIMIT_SEED, NAT4, NAT6, TUNNEL4, TUNNEL6
 from tests.bpf.support.hashing import flow_hash, limit_cells, slot
+from tests.bpf.support.oracle_cookie import Cookies
 from tests.bpf.support.oracle_moved import Moved
 from tests.bpf.support.oracle_nat import (
     Flow,
@@ -23,118 +25,12 @@ from tests.bpf.support.oracle_nat import (
     translated,
     translated_error,
 )
+from tests.bpf.support.oracle_parse import Seen, Stop, parse
 from tests.bpf.support.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from xds_agent.datapath.maglev import Ring
 from xds_agent.datapath.services import Service
 
-_EXTENSIONS = (0, 43, 44, 51, 60)
-_MAX_EXTENSIONS = 6
 PACKETS, SYNS, SSH = 0x243F6A88, 0x13198A2E, 0x03707344
-
-
-class Stop(Exception):
-    """The fate is known."""
-
-
-@dataclass
-class Seen:
-    """A parsed frame."""
-
-    l3: int = 0
-    l4: int = 0
-    version: int = 0
-    source: str = ""
-    destination: str = ""
-    protocol: int = 0
-    sport: int = 0
-    dport: int = 0
-    flags: int = 0
-    fragment: str = ""
-    length: int = 0
-    tos: int = 0
-    ttl: int = 0
-    icmp: int = -1
-    seq: int = 0
-    ack: int = 0
-    whole: bool = True
-    related: bool = False
-
-    @property
-    def opens(self) -> bool:
-        return self.protocol == TCP and self.flags & 0x12 == 0x02
-
-
-def _need(frame: bytes, end: int) -> None:
-    if end > len(frame):
-        raise Stop("drop_truncated")
-
-
-def parse(frame: bytes) -> Seen:
-    """Raises Stop with the reason."""
-    seen, at = Seen(), 14
-    kind = struct.unpack_from(">H", frame, 12)[0]
-    for _ in range(2):
-        if kind not in (0x8100, 0x88A8):
-            break
-        _need(frame, at + 4)
-        kind = struct.unpack_from(">H", frame, at + 2)[0]
-        at += 4
-    if kind not in (0x0800, 0x86DD):
-        # An ethertype of zero reads as none at all.
-        raise Stop({0x0806: "pass_neighbour", 0: "drop_truncated"}.get(kind, "pass_not_ip"))
-    seen.l3 = at
-    (_parse4 if kind == 0x0800 else _parse6)(frame, seen)
-    if seen.fragment == "later":
-        return seen
-    if seen.protocol in (TCP, UDP, ICMP, ICMPV6):
-        _need(frame, seen.l4 + (20 if seen.protocol == TCP else 8))
-        if seen.protocol in (TCP, UDP):
-            seen.sport, seen.dport = struct.unpack_from(">HH", frame, seen.l4)
-            if seen.protocol == TCP:
-                seen.seq, seen.ack = struct.unpack_from(">II", frame, seen.l4 + 4)
-                seen.flags = frame[seen.l4 + 13]
-        else:
-            seen.icmp = frame[seen.l4]
-    return seen
-
-
-def _parse4(frame: bytes, seen: Seen) -> None:
-    at = seen.l3
-    _need(frame, at + 20)
-    header, total = (frame[at] & 15) * 4, struct.unpack_from(">H", frame, at + 2)[0]
-    if frame[at] >> 4 != 4 or header < 20 or total < header:
-        raise Stop("drop_bad_header")
-    _need(frame, at + total)
-    bits = struct.unpack_from(">H", frame, at + 6)[0]
-    seen.version, seen.length, seen.tos, seen.ttl = 4, total, frame[at + 1], frame[at + 8]
-    seen.protocol, seen.whole, seen.l4 = frame[at + 9], bool(bits & 0x4000), at + header
-    seen.source, seen.destination = (str(ip_address(frame[i : i + 4])) for i in (at + 12, at + 16))
-    if bits & 0x3FFF:
-        seen.fragment = "later" if bits & 0x1FFF else "first"
-
-
-def _parse6(frame: bytes, seen: Seen) -> None:
-    at = seen.l3
-    _need(frame, at + 40)
-    if frame[at] >> 4 != 6:
-        raise Stop("drop_bad_header")
-    seen.version, seen.length = 6, 40 + struct.unpack_from(">H", frame, at + 4)[0]
-    _need(frame, at + seen.length)
-    seen.tos, seen.ttl = struct.unpack_from(">H", frame, at)[0] >> 4 & 0xFF, frame[at + 7]
-    seen.source, seen.destination = (str(ip_address(frame[i : i + 16])) for i in (at + 8, at + 24))
-    kind, at = frame[at + 6], at + 40
-    for number in range(_MAX_EXTENSIONS + 1):
-        if kind not in _EXTENSIONS or seen.fragment == "later":
-            break
-        if number == _MAX_EXTENSIONS:
-            raise Stop("drop_extensions")
-        _need(frame, at + 8)
-        size = {44: 8, 51: (frame[at + 1] + 2) * 4}.get(kind, (frame[at + 1] + 1) * 8)
-        bits = struct.unpack_from(">H", frame, at + 2)[0]
-        if kind == 44 and bits & 0xFFF9:
-            seen.fragment = "later" if bits & 0xFFF8 else "first"
-        kind, at = frame[at], at + size
-    seen.protocol, seen.l4 = kind, at
 
 
 def _without_real(service: Service) -> str:
@@ -151,40 +47,71 @@ class Oracle:
     bursts: dict[int, int]
     mask: int
     nat: Table
+    cookies: Cookies | None = None
+    connected: frozenset[tuple[str, int, str, int, int]] = frozenset()
+    monitor: bool = False
     moved: Moved = field(default_factory=Moved)
     cells: Counter[tuple[int, int]] = field(default_factory=Counter)
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
+    monitored: Counter[tuple[int, str]] = field(default_factory=Counter)
 
     def fate(self, frame: bytes) -> tuple[int, str, bytes]:
         """Service, reason, and the frame that leaves; counted."""
         self._service, self._out = 0, frame
         try:
-            self._decide(frame, parse(frame))
+            self._decide(frame, self._parsed(frame))
             raise AssertionError("undecided")
         except Stop as stop:
             reason = str(stop)
         self.counts[self._service, reason] += 1
         return self._service, reason, self._out
 
+    def _parsed(self, frame: bytes) -> Seen:
+        try:
+            return parse(frame)
+        except Stop as stop:
+            if self.monitor and str(stop).startswith("drop_"):
+                self.monitored[0, str(stop)] += 1
+                raise Stop("pass_kernel") from None
+            raise
+
     def _decide(self, frame: bytes, seen: Seen) -> None:
         if not seen.fragment and seen.destination in (NAT4, NAT6):
             self._answer(frame, seen)
         service = self.services.get((seen.destination, seen.dport, seen.protocol))
         self._service = service.id if service else 0
-        self._protect(seen, service)
+        self._let_in(seen, service)
         if (service is None or service.forward == "echo") and self._is_error(seen):
             about = self._steer(frame, seen)
             if about:
                 service, self._service = about, about.id
-        if service is None:
-            raise Stop("pass_fragment" if seen.fragment else "pass_kernel")
-        if service.forward == "kernel":
-            raise Stop("pass_kernel")
+        if service is None or service.forward == "kernel":
+            self._to_host(frame, seen, service)
         if service.forward == "echo":
             self._echo(frame, seen)
         if seen.fragment and not service.hash_addresses:
             raise Stop("drop_nat_fragment" if service.forward == "nat" else "pass_fragment")
         self._forward(frame, seen, service)
+
+    def _to_host(self, frame: bytes, seen: Seen, service: Service | None) -> None:
+        if self.cookies and self.cookies.gets_one(seen):
+            now_ms = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
+            self._out = self.cookies.answer(frame, seen, minute=now_ms // 60_000, time_ms=now_ms)
+            raise Stop("send_cookie")
+        raise Stop("pass_fragment" if service is None and seen.fragment else "pass_kernel")
+
+    def _let_in(self, seen: Seen, service: Service | None) -> None:
+        try:
+            self._protect(seen, service)
+        except Stop as stop:
+            if not str(stop).startswith("drop_"):
+                raise
+            flow = (seen.source, seen.sport, seen.destination, seen.dport, seen.protocol)
+            if flow in self.connected and not seen.fragment:
+                raise Stop("pass_expected") from None
+            if not self.monitor:
+                raise
+            self.monitored[self._service, str(stop)] += 1
 
     def _protect(self, seen: Seen, service: Service | None) -> None:
         if not seen.fragment:

@@ -37,6 +37,8 @@ class Packet:
     seq: int = 1
     ack: int = 1
     payload: bytes = b"payload."
+    window: int = 1024
+    tcp_options: bytes = b""
     tags: tuple[tuple[int, int], ...] = ()
     options: bytes = b""
     fragment: tuple[int, bool] | None = None
@@ -68,8 +70,9 @@ class Packet:
         if self.transport is not None:
             return self.transport
         if self.protocol == TCP:
-            head = struct.pack(">HHIIBBHHH", *self._tcp_words(), 5 << 4, self.flags, 1024, 0, 0)
-            return self._summed(head + self.payload, 16)
+            words = 5 + len(self.tcp_options) // 4
+            head = struct.pack(">HHIIBBHHH", *self._tcp_words(), words << 4, self.flags, self.window, 0, 0)
+            return self._summed(head + self.tcp_options + self.payload, 16)
         if self.protocol == UDP:
             head = struct.pack(">HHHH", self.sport, self.dport, 8 + len(self.payload), 0)
             return self._summed(head + self.payload, 6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,6 +133,6 @@ class Attached:
         return self._config.pins / LINKS / name
 
     def _mark(self) -> str:
-        """Raises OSError."""
+        """What was proved: this object by this kernel, on these interfaces. Raises OSError."""
         program = hashlib.sha256(self._config.program.read_bytes()).hexdigest()
-        return " ".join((program, self._config.mode, *sorted(self._config.interfaces)))
+        return " ".join((program, os.uname().release, self._config.mode, *sorted(self._config.interfaces)))

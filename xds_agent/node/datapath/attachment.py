@@ -203,7 +203,7 @@ def _loaded(
 ) -> tuple[Generation, Kept | None]:
     """The program, and whose maps it shares. Raises AttachError."""
     host_seed, balance_seed = seeds
-    features = Features(local_sockets=True, syn_cookies=True, limit_seed=host_seed, balance_seed=balance_seed)
+    features = Features(limit_seed=host_seed, balance_seed=balance_seed)
     problem: Exception
     try:
         layouts = layouts_of(program)

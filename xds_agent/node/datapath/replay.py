@@ -83,7 +83,7 @@ class Replayer:
         self._generation: Generation = load(
             Path(state["program"]),
             sizes=Sizes(services=sizes["services"], reals=sizes["reals"], flows=sizes["flows"]),
-            features=Features(local_sockets=False, balance_seed=balance_seed),
+            features=Features(local_sockets=False, syn_cookies=False, balance_seed=balance_seed),
             predecessor=pinned.kept, anew=own,
         )  # fmt: skip
         self._names: dict[int, str] = {0: "host", **{one["id"]: one["name"] for one in state["services"]}}
