@@ -186,7 +186,7 @@ static __always_inline bool attributes_of(struct __sk_buff *skb, const struct pa
         return false;
     read_options(&options);
     __u8 scale = said & 15;
-    attributes->mss = mss_of(said >> 5 & 3);
+    attributes->mss = mss_of(said >> 5 & 3, packet->version);
     attributes->sack_ok = said >> 4 & 1;
     attributes->wscale_ok = scale != COOKIE_NO_SCALE;
     attributes->snd_wscale = attributes->wscale_ok ? scale : 0;

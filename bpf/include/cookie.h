@@ -79,8 +79,9 @@ static __always_inline __u32 mss_index(__u16 mss) {
     return mss >= 1460 ? 3 : mss >= 1440 ? 2 : mss >= 1300 ? 1 : 0;
 }
 
-static __always_inline __u16 mss_of(__u32 index) {
-    return index == 3 ? 1460 : index == 2 ? 1440 : index == 1 ? 1300 : 536;
+/* The smallest is what every host takes (RFC 9293); the kernel takes no less for IPv6. */
+static __always_inline __u16 mss_of(__u32 index, __u8 version) {
+    return index == 3 ? 1460 : index == 2 ? 1440 : index == 1 ? 1300 : version == 4 ? 536 : 1220;
 }
 
 static __always_inline __u32 cookie_said(const struct tcp_options *options) {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -14,7 +16,8 @@ import pytest
 from tests.bpf.conftest import Loader
 from tests.bpf.support.bench import LOCAL, VIP4, VIP6, Bench
 from tests.bpf.support.network import Network, network
-from tests.bpf.support.packets import QINQ, UDP, VLAN, Packet, difference
+from tests.bpf.support.oracle_cookie import Cookies
+from tests.bpf.support.packets import ACK, FIN, QINQ, RST, SYN, UDP, VLAN, Packet, difference
 from xds_agent.datapath import info
 from xds_agent.datapath import program as program_module
 from xds_agent.datapath import tc as tc_module
@@ -211,6 +214,82 @@ def test_a_made_up_cookie_opens_nothing(host: Host) -> None:
     with host.network.inside("client", lambda: connect(4)):
         host.listener.accept()[0].close()
     assert "note_cookie_accepted" not in host.counters.service(0)
+
+
+def random_acknowledgement(chance: random.Random, cookies: Cookies, minute: int, at: int) -> Packet:
+    """What a client might send that got a cookie, or somebody who did not."""
+    version, number = chance.choice([4, 6]), chance.getrandbits(32)
+    source = f"10.91.0.{3 + at % 250}" if version == 4 else f"fd00:91::{at + 3:x}"
+    own = ADDRESS[version][0]
+    said = chance.choice([3, 2, 0]) << 5 | chance.choice([0, 16]) | chance.choice([15, 0, 7, 14])
+    cookie = cookies.cookie(
+        (source, 1024 + at, own, PORT), number, said, minute - chance.choice([0, 0, 1, 2, -1])
+    )
+    packet = Packet(
+        source=source,
+        destination=own,
+        sport=1024 + at,
+        dport=PORT,
+        flags=chance.choice([ACK, ACK, ACK, ACK | 8, ACK | FIN, ACK | SYN, ACK | RST]),
+        seq=(number + 1) & 0xFFFFFFFF,
+        ack=(cookie + 1) & 0xFFFFFFFF,
+        payload=b"",
+    )
+    other = [{}, {}, {"seq": number}, {"ack": packet.ack ^ 1 << chance.randrange(32)}, {"dport": PORT + 1}]
+    return packet.but(**chance.choice(other))
+
+
+def test_tc_takes_exactly_the_cookies_that_the_oracle_takes(host: Host) -> None:
+    """A thousand acknowledgements with cookies of now, old, of other flows, with a bit wrong."""
+    tables = Tables(host.generation)
+    tables.configure(Settings(cookies_above=Rate(0.001, burst=1), cookie_key=KEY))
+    own = [ip_address(ADDRESS[version][0]) for version in (4, 6)]
+    tables.put_own(own)
+    cookies = Cookies(KEY, frozenset(map(str, own)), frozenset({PORT}), above=1)
+    macs = {
+        "destination_mac": host.network.mac("edge", "client"),
+        "source_mac": host.network.mac("client", "edge"),
+    }
+
+    def minute() -> int:
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 60_000_000_000
+
+    def arrived() -> int:
+        count = host.counters.service(0).get("pass_kernel")
+        return count.packets if count else 0
+
+    def send(packets: list[Packet]) -> None:
+        """In bursts that a ring of the card holds."""
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind(("edge", 0))
+            for start in range(0, len(packets), 100):
+                burst, had = packets[start : start + 100], arrived()
+                for packet in burst:
+                    raw.send(packet.but(**macs).bytes())
+                until = time.monotonic() + 20
+                while arrived() - had < len(burst) and time.monotonic() < until:
+                    time.sleep(0.001)
+
+    def accepted() -> int:
+        count = host.counters.service(0).get("note_cookie_accepted")
+        return count.packets if count else 0
+
+    chance = random.Random(7)
+    for attempt in range(3):
+        before, then = accepted(), minute()
+        packets = [random_acknowledgement(chance, cookies, then, attempt * 1001 + at) for at in range(1000)]
+        own_cookie = cookies.cookie((ADDRESS[4][1], 999, ADDRESS[4][0], PORT), 5, 0x6F, then)
+        last = Packet(source=ADDRESS[4][1], destination=ADDRESS[4][0], sport=999, dport=PORT, seq=6)
+        packets.append(last.but(ack=(own_cookie + 1) & 0xFFFFFFFF, payload=b""))
+        wanted = sum(cookies.accepts(packet, then) for packet in packets)
+        host.network.inside("client", lambda packets=packets: send(packets))
+        until = time.monotonic() + 20
+        while accepted() - before < wanted and time.monotonic() < until and minute() == then:
+            time.sleep(0.01)
+        if minute() == then:
+            break
+    assert 100 < wanted < 900
+    assert accepted() - before == wanted
 
 
 @pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
