@@ -40,7 +40,8 @@ class Lab:
         return rows
 
 
-def _able() -> None:
+def able() -> None:
+    """Skip where there can be no lab."""
     if os.getuid() != 0:
         pytest.skip("the lab's hosts are podman containers of root: run as root")
     if not shutil.which("podman"):
@@ -50,7 +51,7 @@ def _able() -> None:
 @pytest.fixture
 def bare_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A copy of the tree whose lab, if a test makes one, is removed afterwards."""
-    _able()
+    able()
     checkout = Checkout.copied_to(tmp_path_factory.mktemp("bare") / "checkout")
     yield checkout
     checkout.run("script/lab", "down")
@@ -59,7 +60,7 @@ def bare_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The whole site, once for all tests; each leaves it as it found it."""
-    _able()
+    able()
     checkout = Checkout.copied_to(tmp_path_factory.mktemp("lab") / "checkout")
     try:
         done = checkout.run("script/lab", "up", "--json", timeout_s=UP_S)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lab.place import octet_of
+from tests.lab.conftest import able
 from tests.support.checkout import Checkout, held_by, podman_json
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(600)]
@@ -29,6 +32,25 @@ def containers(checkout: Checkout) -> dict[str, tuple[str, str]]:
     }
 
 
+@dataclass(frozen=True)
+class Bare:
+    """Hosts that stand, with nothing on them."""
+
+    checkout: Checkout
+    address: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
+    """One bare lab for all tests that leave it whole."""
+    able()
+    checkout = Checkout.copied_to(tmp_path_factory.mktemp("hosts") / "checkout")
+    try:
+        yield Bare(checkout, up(checkout))
+    finally:
+        checkout.run("script/lab", "down")
+
+
 def test_a_second_up_changes_nothing_and_down_leaves_nothing(bare_checkout: Checkout) -> None:
     up(bare_checkout)
     first, held = containers(bare_checkout), held_by(bare_checkout.root)
@@ -45,31 +67,30 @@ def test_a_second_up_changes_nothing_and_down_leaves_nothing(bare_checkout: Chec
     bare_checkout.must("script/lab", "down")
 
 
-def test_a_half_made_lab_is_completed(bare_checkout: Checkout) -> None:
-    up(bare_checkout)
-    whole = containers(bare_checkout)
+def test_a_half_made_lab_is_completed(bare: Bare) -> None:
+    whole = containers(bare.checkout)
     names = sorted(whole)
     gone, stopped = names[0], names[1]
     subprocess.run(["podman", "rm", "--force", "--time", "0", gone], check=True, capture_output=True)
     subprocess.run(["podman", "stop", "--time", "0", stopped], check=True, capture_output=True)
-    rule = next(line for line in held_by(bare_checkout.root)["rules"] if "-lab" in line)
+    rule = next(line for line in held_by(bare.checkout.root)["rules"] if "-lab" in line)
     subprocess.run(["iptables", "-w", "-t", "nat", "-D", *rule.split()[1:]], check=True, capture_output=True)
 
-    status = bare_checkout.run("script/lab", "status")
+    status = bare.checkout.run("script/lab", "status")
     assert status.returncode == 1 and "absent" in status.stdout and "exited" in status.stdout
 
-    up(bare_checkout)
-    completed = containers(bare_checkout)
+    up(bare.checkout)
+    completed = containers(bare.checkout)
     assert sorted(completed) == names
     assert {name for name in names if completed[name] != whole[name]} == {gone, stopped}
-    assert rule in held_by(bare_checkout.root)["rules"]
+    assert rule in held_by(bare.checkout.root)["rules"]
 
 
-def test_the_far_end_in_another_cloud_sees_the_true_source(bare_checkout: Checkout) -> None:
-    address = up(bare_checkout)
+def test_the_far_end_in_another_cloud_sees_the_true_source(bare: Bare) -> None:
+    address = bare.address
     listener = subprocess.Popen(
-        [bare_checkout.root / "script/lab", "ssh", "backend-azure1", "python3", "-c", LISTEN],
-        stdout=subprocess.PIPE, text=True, cwd=bare_checkout.root,
+        [bare.checkout.root / "script/lab", "ssh", "backend-azure1", "python3", "-c", LISTEN],
+        stdout=subprocess.PIPE, text=True, cwd=bare.checkout.root,
     )  # fmt: skip
     dial = (
         "import socket, time\n"
@@ -77,7 +98,7 @@ def test_the_far_end_in_another_cloud_sees_the_true_source(bare_checkout: Checko
         "    try: socket.create_connection(('{}', 9090), 5); break\n"
         "    except ConnectionRefusedError: time.sleep(0.1)\n"
     ).format(address["backend-azure1"])
-    bare_checkout.must("script/lab", "ssh", "edge-aws1", "python3", "-c", dial)
+    bare.checkout.must("script/lab", "ssh", "edge-aws1", "python3", "-c", dial)
     seen, _ = listener.communicate(timeout=30)
     assert seen.strip() == address["edge-aws1"]
 
@@ -110,24 +131,22 @@ def test_a_missing_host_is_told_by_the_connection(bare_checkout: Checkout) -> No
     assert "there is no container" in done.stdout and "'script/lab up' makes the lab's hosts" in done.stdout
 
 
-def test_files_come_and_go_whole(bare_checkout: Checkout, tmp_path: Path) -> None:
-    up(bare_checkout)
+def test_files_come_and_go_whole(bare: Bare, tmp_path: Path) -> None:
     content = bytes(range(256)) * 5000
     (tmp_path / "sent file").write_bytes(content)
     inventory = ("edge-gcp1", "-i", "inventories/lab/hosts.yml")
-    bare_checkout.must(
+    bare.checkout.must(
         ".venv/bin/ansible", *inventory, "-m", "ansible.builtin.copy",
         "-a", f"src='{tmp_path}/sent file' dest='/root/it came' mode=0600",
     )  # fmt: skip
-    bare_checkout.must(
+    bare.checkout.must(
         ".venv/bin/ansible", *inventory, "-m", "ansible.builtin.fetch",
         "-a", f"src='/root/it came' dest='{tmp_path}/back' flat=true",
     )  # fmt: skip
     assert (tmp_path / "back").read_bytes() == content
 
 
-def test_a_delegated_task_runs_on_the_other_host(bare_checkout: Checkout, tmp_path: Path) -> None:
-    up(bare_checkout)
+def test_a_delegated_task_runs_on_the_other_host(bare: Bare, tmp_path: Path) -> None:
     (tmp_path / "play.yml").write_text(
         "- hosts: ingress\n"
         "  gather_facts: false\n"
@@ -137,5 +156,5 @@ def test_a_delegated_task_runs_on_the_other_host(bare_checkout: Checkout, tmp_pa
         "    - ansible.builtin.assert:\n"
         "        that: [there.stdout == 'control1', here.stdout == inventory_hostname]\n"
     )
-    done = bare_checkout.playbook("-i", "inventories/lab/hosts.yml", str(tmp_path / "play.yml"))
+    done = bare.checkout.playbook("-i", "inventories/lab/hosts.yml", str(tmp_path / "play.yml"))
     assert done.returncode == 0, done.stdout
