@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.bpf.conftest import SMALL
-from tests.bpf.support.packets import SYN, Packet
+from tests.bpf.support.packets import ACK, SYN, Packet
 from tests.bpf.test_writer import A, B, wanted, write
 from xds_agent.datapath.libbpf import check, library
-from xds_agent.datapath.program import TX
+from xds_agent.datapath.program import TX, Generation
 from xds_agent.node.datapath.attachment import (
     MAPS,
     AttachError,
@@ -65,6 +65,41 @@ def test_numbers_outlive_another_size_of_their_maps(
         assert successor.leaving() == [A]
     finally:
         after.generation.close()
+
+
+def _real_of(generation: Generation, packet: Packet) -> bytes:
+    """Where it is sent, encapsulated."""
+    verdict, frame = generation.run(packet.bytes())
+    assert verdict == TX
+    return frame[30:34]
+
+
+@pytest.mark.parametrize("flows", [SMALL.flows * 2, SMALL.flows // 2])
+def test_flows_outlive_another_size_of_their_table(
+    program: Path, folder: Path, tmp_path: Path, flows: int
+) -> None:
+    """One that began between two steps of its slot is known to that table alone."""
+    before = loaded(program, folder).generation
+    writer = Writer(before, rings=RingFiles(tmp_path), mtu=1500)
+    write(writer, wanted(A))
+    write(writer, wanted(B))
+    opening = Packet("198.51.100.7", "203.0.114.1", dport=7000, flags=SYN)
+    assert _real_of(before, opening) == B.address.packed
+    write(writer, wanted(A))
+    following = opening.but(flags=ACK)
+    assert _real_of(before, following) == B.address.packed
+    attach(before, (), folder=folder, native=True)
+    before.close()
+    after = loaded(program, folder, flows=flows).generation
+    try:
+        assert "flows" in after.fresh
+        successor = Writer(after, rings=RingFiles(tmp_path), mtu=1500)
+        successor.take_over(wanted(A))
+        write(successor, wanted(A))
+        assert _real_of(after, following) == B.address.packed
+        assert _real_of(after, following.but(sport=41000)) == A.address.packed, "nobody's flow"
+    finally:
+        after.close()
 
 
 def test_what_root_attaches_by_hand_is_the_agents(program: Path, folder: Path, tmp_path: Path) -> None:

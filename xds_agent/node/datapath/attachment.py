@@ -28,6 +28,7 @@ MAPS, LINKS = "maps", "links"
 # Those of the program that was confirmed last, whatever runs now.
 CONFIRMED_MAPS = "confirmed_maps"
 _NUMBERS = frozenset({"services4", "services6", "reals"})
+_FLOWS = frozenset({"flows", "flows_new"})
 
 
 class AttachError(Exception):
@@ -58,6 +59,8 @@ def load_beside(
         generation, predecessor = _loaded(program, sizes, (host_seed, balance_seed), kept, numbered=numbered)
         if predecessor is not None:
             _carry(generation, predecessor)
+            if numbered or not _renumbered(predecessor, generation.layouts):
+                _carry_flows(generation, predecessor)
     except OSError as error:
         generation.close()
         raise AttachError(f"the rows of the running program cannot be taken over: {error}") from error
@@ -246,6 +249,18 @@ def _carry(generation: Generation, predecessor: Kept) -> None:
             with contextlib.suppress(OSError):
                 if fits:
                     table.put_raw(key, value)
+
+
+def _carry_flows(generation: Generation, predecessor: Kept) -> None:
+    """Whom a moved slot sends where, into tables of another size. Their numbers must go on to mean the same.
+
+    Raises OSError.
+    """
+    for name in _FLOWS & set(generation.fresh) & predecessor.fds.keys():
+        if predecessor.layouts[name] == generation.layouts[name]:
+            table = generation.maps[name]
+            rows = list(Map(name, predecessor.fds[name], key=table.key, value=table.value).entries())
+            table.put_many([key for key, _ in rows], [value for _, value in rows])
 
 
 def _link(generation: Generation, interface: Interface, folder: Path, *, native: bool) -> Link:
