@@ -6,7 +6,8 @@ Reads a command per line on stdin and answers each with one line of JSON: `apply
 compiled for this host), `state`, `counters`, `mtu`, `control away`, `control back`, `control lost` (from the
 second question on), `control guilty` (away while the program of this very process is attached). The
 environment variable DATAPATH_HOST holds more of DatapathConfig as JSON; with WITHOUT_TCX, tc is attached as
-on kernels before tcx links.
+on kernels before tcx links; DIES_AT names a method of Tables, at whose next call after a file `die` is in
+RUNTIME the process is killed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import ctypes
 import json
 import os
+import signal
 import struct
 import sys
 from functools import partial
@@ -26,6 +28,7 @@ from tests.support.golden import words_for_keys
 from xds_agent.compile import Compiler
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.libbpf import library
+from xds_agent.datapath.services import Tables
 from xds_agent.datapath.tc import TcLink
 from xds_agent.model import load_site
 from xds_agent.node.config import DatapathConfig
@@ -113,7 +116,22 @@ class _Host:
         return state.read(self.link.state_file)
 
 
+def _die_at(method: str, sign: Path) -> None:
+    """As by kill -9, in the middle of an edit."""
+    really = getattr(Tables, method)
+
+    def call(self: Tables, *arguments: object) -> object:
+        if sign.exists():
+            sign.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return really(self, *arguments)
+
+    setattr(Tables, method, call)
+
+
 if __name__ == "__main__":
+    if method := os.environ.get("DIES_AT"):
+        _die_at(method, Path(sys.argv[1]) / "die")
     if "WITHOUT_TCX" in os.environ:
         TcLink.attach = partial(TcLink.attach, tcx=False)  # type: ignore[method-assign]
     asyncio.run(_Host(sys.argv[1:]).run())

@@ -40,7 +40,7 @@ class Object:
         self.path = path
         options = OpenOptions(sz=c.sizeof(OpenOptions), object_name=name.encode())
         self._pointer: int | None = library().bpf_object__open_file(str(path).encode(), c.byref(options))
-        check(self._pointer, f"opening {path}")
+        check(self._pointer, f"opening {path}, which has to be a BPF object with its types (BTF)")
         try:
             self.btf = Btf.of_object(self._pointer)
             self.maps = self._maps()
