@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from tests.bpf.conftest import Loader
+from tests.bpf.support.packets import Packet
 from xds_agent.datapath import services
 from xds_agent.datapath.drain import IDLE_S
 from xds_agent.datapath.maps import Map
+from xds_agent.datapath.program import TX
 from xds_agent.datapath.services import Settings
 from xds_agent.node.datapath.numbers import MapFull
 from xds_agent.node.datapath.rings import RingFiles
@@ -38,6 +40,19 @@ def write(writer: Writer, target: Wanted) -> None:
 @pytest.fixture
 def writer(loaded: Loader, tmp_path: Path) -> Writer:
     return Writer(loaded(), rings=RingFiles(tmp_path), mtu=1500)
+
+
+def test_fragments_reach_the_real_of_their_flow_where_addresses_choose(writer: Writer) -> None:
+    """A datagram in two parts, to a service of the inventory's `hash_by: addresses`."""
+    said = wanted(A, B, protocol=UDP)
+    write(writer, replace(said, services={"db": replace(said.services["db"], hash_addresses=True)}))
+    outer = slice(30, 34)
+    for last in range(1, 60):
+        whole = Packet(source=f"198.51.100.{last}", destination="203.0.114.1", protocol=UDP, dport=7000)
+        parts = [whole.but(fragment=(0, True)), whole.but(fragment=(1480, False), sport=9, dport=9), whole]
+        left = [writer.generation.run(part.bytes()) for part in parts]
+        assert {verdict for verdict, _ in left} == {TX}
+        assert len({frame[outer] for _, frame in left}) == 1
 
 
 def moved(writer: Writer) -> int:

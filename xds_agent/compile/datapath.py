@@ -30,6 +30,7 @@ def service_resource(service: Service, tier: Tier) -> Resource:
     message = _of_listen(service)
     message.forward = pb.ECHO if tier.kind == "xdp echo" else _FORWARDS[service.forward]
     message.pass_without_real = service.when_no_real == "pass"
+    message.hash_addresses = service.hash_by == "addresses"
     if service.health is not None:
         message.health.CopyFrom(_check(service.name, service.health))
     return Resource.of(DATAPATH_SERVICE, service.name, message)

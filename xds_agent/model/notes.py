@@ -41,7 +41,7 @@ def _service_notes(site: Site, service: Service) -> Iterator[tuple[str, str]]:
     if service.packet_limit is not None and (why := not_shaped(site, service)):
         yield "packet_limit", f"packet limits {why}"
     if not service.is_http and not (tier := tier_of(site, service)).by_xdp:
-        for key in ("forward", "when_no_real"):
+        for key in ("forward", "hash_by", "when_no_real"):
             if key in service.model_fields_set:
                 yield key, f"{key} of a service of {tier.name} ({tier.why})"
 

@@ -127,6 +127,13 @@ class Service(Model):
         "the address of the service on the backends.",
         examples=["gue"],
     )
+    hash_by: Literal["ports", "addresses"] = Field(
+        default="ports",
+        description="By what XDP chooses a flow's backend with `gue` and `dsr`. Fragments carry no ports: by "
+        "`addresses` they reach the backend of the rest, as datagrams longer than a packet need; all that "
+        "one client sends then goes to one backend. A change moves connections.",
+        examples=["addresses"],
+    )
     when_no_real: Literal["drop", "pass"] = Field(
         default="drop",
         description="What XDP does while no backend is healthy: drop, or pass to the host itself.",

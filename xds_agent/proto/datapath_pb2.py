@@ -24,29 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1exds_agent/proto/datapath.proto\x12\x16marchproxy.datapath.v1\"\xd4\x02\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x08protocol\x18\x02 \x01(\x0e\x32 .marchproxy.datapath.v1.Protocol\x12\x0b\n\x03vip\x18\x03 \x01(\x08\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x30\n\x07\x66orward\x18\x05 \x01(\x0e\x32\x1f.marchproxy.datapath.v1.Forward\x12\x19\n\x11pass_without_real\x18\x06 \x01(\x08\x12\x1a\n\x12packets_per_second\x18\x07 \x01(\x04\x12\x16\n\x0esyn_per_second\x18\x08 \x01(\x04\x12\x33\n\x06health\x18\t \x01(\x0b\x32#.marchproxy.datapath.v1.HealthCheck\x12\x0b\n\x03qos\x18\n \x01(\r\x12\x14\n\x0cingress_bits\x18\x0b \x01(\x04\x12\x13\n\x0b\x65gress_bits\x18\x0c \x01(\x04\"\xb0\x01\n\x0bHealthCheck\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x10\n\x08statuses\x18\x04 \x03(\r\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x13\n\x0binterval_ms\x18\x06 \x01(\r\x12\x12\n\ntimeout_ms\x18\x07 \x01(\r\x12\x17\n\x0funhealthy_after\x18\x08 \x01(\r\x12\x15\n\rhealthy_after\x18\t \x01(\r\"E\n\x05Reals\x12\x0f\n\x07service\x18\x01 \x01(\t\x12+\n\x05reals\x18\x02 \x03(\x0b\x32\x1c.marchproxy.datapath.v1.Real\"G\n\x04Real\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0e\n\x06weight\x18\x03 \x01(\r\x12\x10\n\x08priority\x18\x04 \x01(\r\"d\n\nAccessList\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04ipv4\x18\x02 \x01(\x0c\x12\x0c\n\x04ipv6\x18\x03 \x01(\x0c\x12,\n\x05timed\x18\x04 \x03(\x0b\x32\x1d.marchproxy.datapath.v1.Timed\"\'\n\x05Timed\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\r\n\x05until\x18\x02 \x01(\x03\"\xca\x01\n\nProtection\x12\x0f\n\x07monitor\x18\x01 \x01(\x08\x12!\n\x19source_packets_per_second\x18\x02 \x01(\x04\x12\x1d\n\x15source_syn_per_second\x18\x03 \x01(\x04\x12\x1e\n\x16ssh_packets_per_second\x18\x04 \x01(\x04\x12\x15\n\rcookies_above\x18\x05 \x01(\x04\x12\x17\n\x0f\x66low_log_one_in\x18\x06 \x01(\r\x12\x19\n\x11\x66low_log_every_ms\x18\x07 \x01(\r*@\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x07\n\x03TCP\x10\x01\x12\x07\n\x03UDP\x10\x02\x12\x08\n\x04ICMP\x10\x03*S\n\x07\x46orward\x12\x17\n\x13\x46ORWARD_UNSPECIFIED\x10\x00\x12\x07\n\x03NAT\x10\x01\x12\x07\n\x03\x44SR\x10\x02\x12\x07\n\x03GUE\x10\x03\x12\x08\n\x04\x45\x43HO\x10\x04\x12\n\n\x06KERNEL\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1exds_agent/proto/datapath.proto\x12\x16marchproxy.datapath.v1\"\xec\x02\n\x07Service\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x08protocol\x18\x02 \x01(\x0e\x32 .marchproxy.datapath.v1.Protocol\x12\x0b\n\x03vip\x18\x03 \x01(\x08\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x30\n\x07\x66orward\x18\x05 \x01(\x0e\x32\x1f.marchproxy.datapath.v1.Forward\x12\x19\n\x11pass_without_real\x18\x06 \x01(\x08\x12\x1a\n\x12packets_per_second\x18\x07 \x01(\x04\x12\x16\n\x0esyn_per_second\x18\x08 \x01(\x04\x12\x33\n\x06health\x18\t \x01(\x0b\x32#.marchproxy.datapath.v1.HealthCheck\x12\x0b\n\x03qos\x18\n \x01(\r\x12\x14\n\x0cingress_bits\x18\x0b \x01(\x04\x12\x13\n\x0b\x65gress_bits\x18\x0c \x01(\x04\x12\x16\n\x0ehash_addresses\x18\r \x01(\x08\"\xb0\x01\n\x0bHealthCheck\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x10\n\x08statuses\x18\x04 \x03(\r\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x13\n\x0binterval_ms\x18\x06 \x01(\r\x12\x12\n\ntimeout_ms\x18\x07 \x01(\r\x12\x17\n\x0funhealthy_after\x18\x08 \x01(\r\x12\x15\n\rhealthy_after\x18\t \x01(\r\"E\n\x05Reals\x12\x0f\n\x07service\x18\x01 \x01(\t\x12+\n\x05reals\x18\x02 \x03(\x0b\x32\x1c.marchproxy.datapath.v1.Real\"G\n\x04Real\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0e\n\x06weight\x18\x03 \x01(\r\x12\x10\n\x08priority\x18\x04 \x01(\r\"d\n\nAccessList\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04ipv4\x18\x02 \x01(\x0c\x12\x0c\n\x04ipv6\x18\x03 \x01(\x0c\x12,\n\x05timed\x18\x04 \x03(\x0b\x32\x1d.marchproxy.datapath.v1.Timed\"\'\n\x05Timed\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\r\n\x05until\x18\x02 \x01(\x03\"\xca\x01\n\nProtection\x12\x0f\n\x07monitor\x18\x01 \x01(\x08\x12!\n\x19source_packets_per_second\x18\x02 \x01(\x04\x12\x1d\n\x15source_syn_per_second\x18\x03 \x01(\x04\x12\x1e\n\x16ssh_packets_per_second\x18\x04 \x01(\x04\x12\x15\n\rcookies_above\x18\x05 \x01(\x04\x12\x17\n\x0f\x66low_log_one_in\x18\x06 \x01(\r\x12\x19\n\x11\x66low_log_every_ms\x18\x07 \x01(\r*@\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x07\n\x03TCP\x10\x01\x12\x07\n\x03UDP\x10\x02\x12\x08\n\x04ICMP\x10\x03*S\n\x07\x46orward\x12\x17\n\x13\x46ORWARD_UNSPECIFIED\x10\x00\x12\x07\n\x03NAT\x10\x01\x12\x07\n\x03\x44SR\x10\x02\x12\x07\n\x03GUE\x10\x03\x12\x08\n\x04\x45\x43HO\x10\x04\x12\n\n\x06KERNEL\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'xds_agent.proto.datapath_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROTOCOL']._serialized_start=1072
-  _globals['_PROTOCOL']._serialized_end=1136
-  _globals['_FORWARD']._serialized_start=1138
-  _globals['_FORWARD']._serialized_end=1221
+  _globals['_PROTOCOL']._serialized_start=1096
+  _globals['_PROTOCOL']._serialized_end=1160
+  _globals['_FORWARD']._serialized_start=1162
+  _globals['_FORWARD']._serialized_end=1245
   _globals['_SERVICE']._serialized_start=59
-  _globals['_SERVICE']._serialized_end=399
-  _globals['_HEALTHCHECK']._serialized_start=402
-  _globals['_HEALTHCHECK']._serialized_end=578
-  _globals['_REALS']._serialized_start=580
-  _globals['_REALS']._serialized_end=649
-  _globals['_REAL']._serialized_start=651
-  _globals['_REAL']._serialized_end=722
-  _globals['_ACCESSLIST']._serialized_start=724
-  _globals['_ACCESSLIST']._serialized_end=824
-  _globals['_TIMED']._serialized_start=826
-  _globals['_TIMED']._serialized_end=865
-  _globals['_PROTECTION']._serialized_start=868
-  _globals['_PROTECTION']._serialized_end=1070
+  _globals['_SERVICE']._serialized_end=423
+  _globals['_HEALTHCHECK']._serialized_start=426
+  _globals['_HEALTHCHECK']._serialized_end=602
+  _globals['_REALS']._serialized_start=604
+  _globals['_REALS']._serialized_end=673
+  _globals['_REAL']._serialized_start=675
+  _globals['_REAL']._serialized_end=746
+  _globals['_ACCESSLIST']._serialized_start=748
+  _globals['_ACCESSLIST']._serialized_end=848
+  _globals['_TIMED']._serialized_start=850
+  _globals['_TIMED']._serialized_end=889
+  _globals['_PROTECTION']._serialized_start=892
+  _globals['_PROTECTION']._serialized_end=1094
 # @@protoc_insertion_point(module_scope)

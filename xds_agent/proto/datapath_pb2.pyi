@@ -34,7 +34,7 @@ ECHO: Forward
 KERNEL: Forward
 
 class Service(_message.Message):
-    __slots__ = ("name", "protocol", "vip", "port", "forward", "pass_without_real", "packets_per_second", "syn_per_second", "health", "qos", "ingress_bits", "egress_bits")
+    __slots__ = ("name", "protocol", "vip", "port", "forward", "pass_without_real", "packets_per_second", "syn_per_second", "health", "qos", "ingress_bits", "egress_bits", "hash_addresses")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     VIP_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,7 @@ class Service(_message.Message):
     QOS_FIELD_NUMBER: _ClassVar[int]
     INGRESS_BITS_FIELD_NUMBER: _ClassVar[int]
     EGRESS_BITS_FIELD_NUMBER: _ClassVar[int]
+    HASH_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     name: str
     protocol: Protocol
     vip: bool
@@ -59,7 +60,8 @@ class Service(_message.Message):
     qos: int
     ingress_bits: int
     egress_bits: int
-    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., vip: bool = ..., port: _Optional[int] = ..., forward: _Optional[_Union[Forward, str]] = ..., pass_without_real: bool = ..., packets_per_second: _Optional[int] = ..., syn_per_second: _Optional[int] = ..., health: _Optional[_Union[HealthCheck, _Mapping]] = ..., qos: _Optional[int] = ..., ingress_bits: _Optional[int] = ..., egress_bits: _Optional[int] = ...) -> None: ...
+    hash_addresses: bool
+    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., vip: bool = ..., port: _Optional[int] = ..., forward: _Optional[_Union[Forward, str]] = ..., pass_without_real: bool = ..., packets_per_second: _Optional[int] = ..., syn_per_second: _Optional[int] = ..., health: _Optional[_Union[HealthCheck, _Mapping]] = ..., qos: _Optional[int] = ..., ingress_bits: _Optional[int] = ..., egress_bits: _Optional[int] = ..., hash_addresses: bool = ...) -> None: ...
 
 class HealthCheck(_message.Message):
     __slots__ = ("type", "path", "host", "statuses", "port", "interval_ms", "timeout_ms", "unhealthy_after", "healthy_after")

@@ -128,6 +128,16 @@ def test_keys_of_xdp_without_a_part_in_what_envoy_serves_are_said(site: Document
     ]
 
 
+def test_nat_has_no_choice_by_addresses(site: Document, report: Report) -> None:
+    site["edge"]["services"].append(_service(hash_by="addresses"))
+    assert report(site) == [
+        "services[db].hash_by: nat translates ports, so it chooses by them; write forward: gue or dsr, or "
+        "remove hash_by; XDP drops fragments of nat services"
+    ]
+    site["edge"]["services"][-1] = _service(hash_by="addresses", forward="gue")
+    assert report(site) == []
+
+
 def test_the_vip_is_apart_from_what_envoy_listens_on(site: Document, report: Report) -> None:
     site["edge"]["services"].append(_service(listen={"address": "vip", "port": 7000}))
     assert report(site) == []

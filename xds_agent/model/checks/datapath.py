@@ -19,7 +19,7 @@ from xds_agent.model.tiers import tier_of
 Network = IPv4Network | IPv6Network
 # Their load balancers leave a packet's destination as it was: hosts have that address, with XDP or without.
 _KEEP_DESTINATION = frozenset({"gcp"})
-_DATAPATH_ONLY = ("tier", "forward", "when_no_real", "packet_limit")
+_DATAPATH_ONLY = ("tier", "forward", "hash_by", "when_no_real", "packet_limit")
 
 
 def check_datapath(context: Context) -> None:
@@ -70,6 +70,9 @@ def _check_service(context: Context, path: str, service: Service) -> None:
         _check_dsr(context, path, service, {host.cloud for host in carriers})
     if service.forward != "nat":
         _check_same_port(context, path, service)
+    elif service.hash_by == "addresses":
+        fix = "write forward: gue or dsr, or remove hash_by; XDP drops fragments of nat services"
+        context.add(f"{path}.hash_by", "nat translates ports, so it chooses by them", fix)
 
 
 def _check_one_interface(context: Context, path: str, service: Service, carriers: Iterable[Host]) -> None:

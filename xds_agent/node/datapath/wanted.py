@@ -63,6 +63,7 @@ class WantedService:
     fronts: tuple[Front, ...]
     reals: tuple[WantedReal, ...]
     pass_without_real: bool = False
+    hash_addresses: bool = False
     packets_per_second: int = 0
     syn_per_second: int = 0
     qos: int | None = None
@@ -152,6 +153,7 @@ def service_of(said: Any, backends: Any, addresses: Iterable[Address]) -> Wanted
         fronts=tuple(Front(one, said.port, _protocol(said.protocol, one)) for one in addresses),
         reals=tuple(_real(said, one, keeps_port=keeps_port) for one in backends.reals),
         pass_without_real=said.pass_without_real,
+        hash_addresses=said.hash_addresses,
         packets_per_second=said.packets_per_second,
         syn_per_second=said.syn_per_second,
         qos=said.qos - 1 if said.qos else None,

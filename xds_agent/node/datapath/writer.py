@@ -270,6 +270,7 @@ class Writer:
             forward=forward, ring=self.ring_numbers[ring_key(one, front.address.version)],
             mtu=self._room(reals) if forward == "gue" and reals else 0,
             pass_without_real=one.pass_without_real,
+            hash_addresses=one.hash_addresses and forward in ("gue", "dsr"),
             packets=rate(one.packets_per_second), syns=rate(one.syn_per_second),
             dscp=None if one.qos is None else DSCPS[one.qos],
         )  # fmt: skip
