@@ -40,11 +40,14 @@ def pki(tmp_path_factory):
     return pki
 
 
+def site_ca(pki: SitePki) -> SiteCa:
+    named = ("ca.crt", "crl.pem", "issuing.crt", "issuing.key")
+    return SiteCa(*(pki.folder / name for name in named))
+
+
 @pytest.fixture
 async def pipeline(tmp_path, pki):
-    ca = SiteCa(
-        pki.folder / "ca.crt", pki.folder / "crl.pem", pki.folder / "issuing.crt", pki.folder / "issuing.key"
-    )
+    ca = site_ca(pki)
     store = Store.open(f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key")
     yield Pipeline(store, Publisher(), ca)
     store.close()
@@ -69,9 +72,7 @@ def clock():
 def control(tmp_path, pki, clock):
     """control() starts a control host on the same database, as after a restart."""
     stores = []
-    ca = SiteCa(
-        pki.folder / "ca.crt", pki.folder / "crl.pem", pki.folder / "issuing.crt", pki.folder / "issuing.key"
-    )
+    ca = site_ca(pki)
 
     def start() -> Pipeline:
         store = Store.open(f"sqlite:///{tmp_path}/control.db", tmp_path / "secret.key")
