@@ -157,7 +157,7 @@ def attach(config: Config = NODE_YML, as_json: Json = False) -> None:
 
 
 def explain_packet(
-    capture: Annotated[Path | None, typer.Argument(help="A pcap file (Ethernet).")] = None,
+    capture: Annotated[Path | None, typer.Argument(help="A pcap or pcapng file (Ethernet).")] = None,
     hexadecimal: Annotated[str | None, typer.Option("--hex", help="One frame in hexadecimal.")] = None,
     site: Annotated[
         Path | None, typer.Option("--site", help="live.json of control: names file and line of each stage.")
@@ -167,7 +167,7 @@ def explain_packet(
 ) -> None:
     """Run packets through the program that is live on this host, and say what each stage decides and why.
 
-    Live counters, limits and flows are not touched.
+    Flows, translations and limits are those of this moment; live ones are not touched.
 
     [dim]Examples:[/dim]
       xds-agent explain-packet strange.pcap
@@ -176,7 +176,7 @@ def explain_packet(
     """
     from xds_agent.datapath.libbpf import Unavailable
     from xds_agent.node.config import load_config
-    from xds_agent.node.datapath.attachment import AttachError, balance_seed
+    from xds_agent.node.datapath.attachment import AttachError, balance_seed, host_seed
     from xds_agent.node.datapath.pinned import NotRunning, Pinned
     from xds_agent.node.datapath.replay import Replayer, with_origins
 
@@ -185,13 +185,17 @@ def explain_packet(
     state, own = live_state(config), _datapath(config)
     try:
         with closing(Pinned.of_state(state)) as pinned:
-            seed = balance_seed(own.balance_seed_file, load_config(config).runtime_dir)
-            replayer = Replayer(pinned, state, _wanted(config), balance_seed=seed)
-            with closing(replayer):
+            runtime = load_config(config).runtime_dir
+            seeds = {
+                "host_seed": host_seed(runtime),
+                "balance_seed": balance_seed(own.balance_seed_file, runtime),
+            }
+            with closing(Replayer(pinned, state, _wanted(config), **seeds)) as replayer:
                 found = [replayer.run(frame) for frame in frames]
     except (NotRunning, AttachError, Unavailable, OSError) as error:
         raise CliError(str(error)) from error
-    found = [with_origins(one, document.get("edge", {}), document.get("origins", {})) for one in found]
+    said = [document.get(key) or {} for key in ("edge", "origins", "hosts")]
+    found = [with_origins(one, *said) for one in found]
     if as_json:
         from dataclasses import asdict
 

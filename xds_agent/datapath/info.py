@@ -11,6 +11,7 @@ from xds_agent.datapath.libbpf import check, library
 
 # Byte offsets in struct bpf_prog_info and bpf_map_info of linux/bpf.h, which only ever grow at the end.
 _PROGRAM_SIZE, _VERIFIED_AT, _ID_AT, _RUN_TIME_AT, _RUNS_AT = 256, 216, 4, 192, 200
+_TAG_AT, _TAG_BYTES = 8, 8
 _RUN_TIME = 0  # BPF_STATS_RUN_TIME
 
 
@@ -74,6 +75,11 @@ def run_time(program_fd: int) -> RunTime:
     raw = _info(program_fd, _PROGRAM_SIZE)
     nanoseconds, runs = (c.c_ulonglong.from_buffer_copy(raw, at).value for at in (_RUN_TIME_AT, _RUNS_AT))
     return RunTime(runs, nanoseconds)
+
+
+def program_tag(fd: int) -> bytes:
+    """Equal for programs of the same instructions, whatever their maps and constants."""
+    return _info(fd, _PROGRAM_SIZE)[_TAG_AT : _TAG_AT + _TAG_BYTES]
 
 
 def object_id(fd: int) -> int:

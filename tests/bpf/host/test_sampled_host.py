@@ -91,7 +91,7 @@ def test_a_capture_has_what_was_dropped_and_what_was_sent_on(
     assert sum(comment.endswith(b"as it left") for comment in comments(data)) == 2
     assert [frame[-3:] for frame in frames(data)] == [b"one", b"one", b"ied"]
     explained = subprocess.run(
-        [*command(networks, node_yml, "x")[:4], "xds_agent", "explain-packet", str(out), "--config",
+        [*command(networks, node_yml)[:5], "explain-packet", str(out), "--config",
          str(node_yml), "--json"], cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(explained.stdout)[2]["reason"] == "drop_denied"
@@ -108,6 +108,47 @@ def comments(data: bytes) -> Iterator[bytes]:
             length = int.from_bytes(data[option + 2 : option + 4], "little")
             yield data[option + 4 : option + 4 + length]
         at += size
+
+
+def test_packets_are_explained_as_they_fared(
+    networks: Networks, edge: Edge, backend: Backends, node_yml: Path, tmp_path: Path
+) -> None:
+    """In the middle of a connection, both ways: the stand-in knows its translation, and names the real."""
+    backend("real")
+    assert edge.apply(service("tcp")) == ""
+    out = tmp_path / "x.pcap"
+    with networks.client((VIP, 7100)) as connection:
+        stream = connection.makefile("rb")
+        assert stream.readline() == b"real\n"
+        words = command(networks, node_yml, "capture", "--service", "echo-tcp", "--incoming", "-o", str(out))
+        process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        try:
+            until(out.exists, "no capture began")
+            connection.sendall(b"in the middle")
+            assert stream.read(13) == b"in the middle"
+            until(lambda: {*fates(out)} == {"send_nat", "send_answer"}, "no packets were captured")
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+            process.wait()
+        done = subprocess.run(
+            [*command(networks, node_yml)[:5], "explain-packet", str(out), "--config", str(node_yml),
+             "--json"], cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    explained = json.loads(done.stdout)
+    assert [one["reason"] for one in explained] == fates(out)
+    reals = {
+        stage["text"] for one in explained for stage in one["stages"]
+        if one["reason"] == "send_nat" and stage["stage"] == "balance"
+    }  # fmt: skip
+    assert reals == {"real 10.99.3.2 port 7000"}
+    assert not any(stage["stage"] == "program" for one in explained for stage in one["stages"])
+
+
+def fates(out: Path) -> list[str]:
+    return [comment.partition(b",")[0].decode() for comment in comments(out.read_bytes())]
 
 
 def test_a_capture_ends_by_a_signal_and_leaves_nothing(

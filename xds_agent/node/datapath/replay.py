@@ -1,7 +1,7 @@
 """A packet through the program that runs, stage by stage: what it would meet, and what says so.
 
-A second copy of the program is loaded that shares the live tables and lists, and has counters, limits and
-flows of its own: live traffic neither changes the answer nor sees the packet.
+A stand-in of the program is asked (`stand_in`), which knows the flows, translations and limits of this
+moment: live traffic neither changes the answer nor sees the packet.
 """
 
 from __future__ import annotations
@@ -9,21 +9,36 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.prefixes import Network
-from xds_agent.datapath.program import DROP, PASS, TX, Features, Generation, Sizes, load
+from xds_agent.datapath.program import DROP, PASS, TX
 from xds_agent.model.site import find_origin
 from xds_agent.node.datapath import pcapng
 from xds_agent.node.datapath.pinned import Pinned
+from xds_agent.node.datapath.stand_in import other_programs, stand_in
 from xds_agent.node.datapath.wanted import Address, Wanted
 
-# What decides is shared with the live program; what counts or remembers is the copy's own.
-_SHARED = frozenset({"services4", "services6", "reals", "rings", "settings", "acl4", "acl4_long", "acl6"})
+# What a fate or a note means, where its name alone does not say it.
+_WORDS = {
+    "pass_neighbour": "neighbours are never filtered", "pass_dhcp": "a lease is never filtered",
+    "pass_ssh": "port 22 is never denied, and within its own rate",
+    "pass_expected": "denied or over its rate, but a socket of this host is connected to that peer",
+    "drop_nat_unknown": "in the middle of a connection that the table of translations does not know",
+    "drop_no_real": "no healthy real", "pass_no_real": "no healthy real, and the service says: then pass",
+    "send_cookie": "a cookie answers the request, not the kernel",
+    "note_exempt": "its source is exempt from lists and limits",
+    "note_flow_new": "its slot of the ring has moved; a flow that was not seen in it before",
+    "note_flow_pinned": "its slot of the ring has moved; the flow stays where it is",
+    "note_flow_remapped": "its real is gone; the flow went to another one",
+    "note_nat_new": "a new translation", "note_nat_open": "its translation is confirmed",
+}  # fmt: skip
+# Without the inventory nobody can say which: all of these are one list on the host.
+EXEMPT = "protection.allow, operators, a host or backend of the inventory, or a cloud's probes"
 _VERDICTS = {DROP: "dropped", PASS: "passed to the host", TX: "sent on by XDP"}
 _VLANS = frozenset({0x8100, 0x88A8})
 _IPV4, _IPV6 = 0x0800, 0x86DD
@@ -74,19 +89,19 @@ class Replayer:
     """Runs packets; `close` it."""
 
     def __init__(
-        self, pinned: Pinned, state: Mapping[str, Any], wanted: Wanted, *, balance_seed: int
+        self, pinned: Pinned, state: Mapping[str, Any], wanted: Wanted, *, host_seed: int, balance_seed: int
     ) -> None:
         """Raises OSError, Unavailable."""
-        self._state, self._wanted = state, wanted
-        sizes = state["sizes"]
-        own = frozenset(pinned.maps) - _SHARED
-        self._generation: Generation = load(
-            Path(state["program"]),
-            sizes=Sizes(services=sizes["services"], reals=sizes["reals"], flows=sizes["flows"]),
-            features=Features(local_sockets=False, syn_cookies=False, balance_seed=balance_seed),
-            predecessor=pinned.kept, anew=own,
-        )  # fmt: skip
+        self._state, self._lists = state, listed(wanted, now_s=time.time())
+        self._generation = stand_in(pinned, state, host_seed=host_seed, balance_seed=balance_seed)
+        try:
+            self.doubts = other_programs(state, self._generation)
+        except BaseException:
+            self._generation.close()
+            raise
         self._names: dict[int, str] = {0: "host", **{one["id"]: one["name"] for one in state["services"]}}
+        self._reals = {one["name"]: one["reals"] for one in state["services"]}
+        self._sent: dict[int, int] = {}
 
     def run(self, frame: bytes) -> Replayed:
         """Raises OSError for a frame the kernel does not take (shorter than an Ethernet header)."""
@@ -97,8 +112,21 @@ class Replayer:
         reasons = [key for key in grown if not key[1].startswith("note_")] or [("host", "unknown")]
         service, reason = reasons[0]
         notes = [name for _, name in grown if name.startswith("note_")]
-        stages = tuple(self._stages(headers_of(frame), headers_of(after), service, reason, notes, verdict))
+        real = self._real(counters, service)
+        heads = headers_of(frame), headers_of(after) if verdict == TX else None
+        stages = tuple(self._stages(*heads, service, reason, notes, real))
         return Replayed(_VERDICTS.get(verdict, f"verdict {verdict}"), reason, stages)
+
+    def _real(self, counters: Counters, service: str) -> str:
+        """To which the packet went, "" if to none."""
+        found = ""
+        for real in self._reals.get(service, ()):
+            number = real["number"]
+            count = counters.real(number).packets if number else 0
+            if count > self._sent.get(number, 0):
+                self._sent[number] = count
+                found = str(real["address"]) + (f" port {real['port']}" if real["port"] else "")
+        return found
 
     def close(self) -> None:
         self._generation.close()
@@ -111,33 +139,33 @@ class Replayer:
         }
 
     def _stages(
-        self,
-        head: Headers | None,
-        after: Headers | None,
-        service: str,
-        reason: str,
-        notes: list[str],
-        verdict: int,
-    ) -> Iterator[Stage]:
+        self, head: Headers | None, after: Headers | None, service: str, reason: str, notes: list[str],
+        real: str,
+    ) -> Iterator[Stage]:  # fmt: skip
+        for words in self.doubts.values():
+            yield Stage("program", f"{words}; what follows is what that file would do")
         if head is None:
             yield Stage("parse", f"neither IPv4 nor IPv6 that could be read: {reason}")
             return
         yield Stage("parse", str(head))
         name = self._service(head)
-        yield Stage(
-            "classify",
-            f"service {name}" if name else "no service of XDP",
-            f"services[{name}]" if name else "",
-        )
-        yield self._access(head, reason)
+        if not name and service != "host":
+            yield Stage("classify", f"belongs to service {service} by its flow", f"services[{service}]")
+        else:
+            text = f"service {name}" if name else "no service of XDP"
+            yield Stage("classify", text, f"services[{name}]" if name else "")
+        yield access(self._lists, head.source)
         if reason.endswith("_rate"):
             yield Stage("limit", f"over its rate: {reason}", _limit_path(reason, service))
-        if notes:
-            yield Stage("noted", ", ".join(notes))
-        if verdict == TX and after is not None:
+        for note in notes:
+            yield Stage("noted", f"{note}: {_WORDS[note]}" if note in _WORDS else note)
+        if real:
+            yield Stage("balance", f"real {real}", f"services[{service}].endpoints")
+        if after is not None:
             yield Stage("forward", f"leaves as {after}", f"services[{service}].forward")
         path = f"services[{service}]" if service != "host" else ""
-        yield Stage("verdict", f"{reason}, counted for {service}", path)
+        why = f" ({_WORDS[reason]})" if reason in _WORDS else ""
+        yield Stage("verdict", f"{reason}{why}, counted for {service}", path)
 
     def _service(self, head: Headers) -> str:
         for one in self._state["services"]:
@@ -147,46 +175,79 @@ class Replayer:
                     return str(one["name"])
         return ""
 
-    def _access(self, head: Headers, reason: str) -> Stage:
-        matches = [
-            (network, kind)
-            for network, kind in self._wanted.rules
-            if network.version == head.source.version and head.source in network
-        ]
-        matches += [(net, "deny") for net, _ in self._wanted.timed if _holds(net, head.source)]
-        if not matches:
-            return Stage("access lists", f"{head.source} is on none")
-        network, kind = max(matches, key=lambda one: one[0].prefixlen)
+
+Listed = Mapping[bytes, str]
+"""Class by network, packed with its length; of millions, one is found at once."""
+
+
+def listed(wanted: Wanted, *, now_s: float) -> Listed:
+    """What the lists say, in the order in which the last one counts. Pure."""
+    found = {_packed(net): f"by hand until {until}" for net, until in wanted.timed if until > now_s}
+    for networks, kind in wanted.lists:
+        for size, packed in ((5, networks.ipv4), (17, networks.ipv6)):
+            found.update(dict.fromkeys((packed[at : at + size] for at in range(0, len(packed), size)), kind))
+    return found
+
+
+def access(lists: Listed, source: Address) -> Stage:
+    """What they say of a source: the longest network decides. Pure."""
+    for length in range(source.max_prefixlen, -1, -1):
+        network = ipaddress.ip_network((source, length), strict=False)
+        kind = lists.get(_packed(network))
         if kind == "exempt":
-            return Stage("access lists", f"{network} is exempt from lists and limits", "protection.allow")
-        return Stage("access lists", f"{network} is denied", "protection.deny")
+            return Stage("access lists", f"{network} is exempt from lists and limits", EXEMPT)
+        if kind == "deny":
+            return Stage("access lists", f"{network} is denied", "protection.deny")
+        if kind is not None:
+            return Stage("access lists", f"{network} is denied {kind} (Unix time): xds-agent deny")
+    return Stage("access lists", f"{source} is on none")
 
 
-def with_origins(found: Replayed, edge: Mapping[str, Any], origins: Mapping[str, str]) -> Replayed:
+def _packed(network: Network) -> bytes:
+    return network.network_address.packed + bytes([network.prefixlen])
+
+
+def with_origins(
+    found: Replayed, edge: Mapping[str, Any], origins: Mapping[str, str],
+    hosts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Replayed:  # fmt: skip
     """The same with file and line of each stage, by an inventory's document. Pure."""
     stages = []
     for stage in found.stages:
-        path = _exact(stage, edge)
+        path = _exact(stage, edge, hosts or {})
         origin = find_origin(origins, path) if path else None
         stages.append(replace(stage, path=path, origin=origin or ""))
     return replace(found, stages=tuple(stages))
 
 
-def _exact(stage: Stage, edge: Mapping[str, Any]) -> str:
-    """Of a list of networks the very entry that decided, if the inventory names it."""
-    listed = (edge.get("protection") or {}).get(stage.path.rpartition(".")[2])
-    if not stage.path.startswith("protection.") or not isinstance(listed, list):
+def _exact(stage: Stage, edge: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Of what names networks the very entry that decided, if the inventory has it."""
+    if not stage.path.startswith("protection."):
         return stage.path
-    network = stage.text.split(" ", 1)[0]
-    for at, text in enumerate(listed):
-        with contextlib.suppress(ValueError):
-            if str(ipaddress.ip_network(str(text))) == network:
-                return f"{stage.path}[{at}]"
-    return stage.path
+    network, protection = stage.text.split(" ", 1)[0], edge.get("protection") or {}
+    named = {f"protection.{key}": protection.get(key) for key in ("deny", "allow", "operators")}
+    for key, listed in named.items():
+        asked = key == stage.path or (stage.path == EXEMPT and key != "protection.deny")
+        for at, text in enumerate(listed if asked and isinstance(listed, list) else ()):
+            if _is(text, network):
+                return f"{key}[{at}]"
+    if stage.path != EXEMPT:
+        return stage.path
+    for name, host in hosts.items():
+        for key in ("address", "private_address", "interconnect_endpoint"):
+            if _is(host.get(key), network):
+                return f"hosts.{name}.{key}"
+    for service in edge.get("services") or ():
+        for at, endpoint in enumerate(service.get("endpoints") or ()):
+            if isinstance(endpoint, dict) and _is(endpoint.get("address"), network):
+                return f"services[{service.get('name')}].endpoints[{at}]"
+    return EXEMPT if not edge else "the clouds' metadata and health probes"
 
 
-def _holds(network: Network, address: Address) -> bool:
-    return network.version == address.version and address in network
+def _is(text: object, network: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_network(str(text))) == network
+    return False
 
 
 def _limit_path(reason: str, service: str) -> str:
