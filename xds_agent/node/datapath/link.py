@@ -33,10 +33,11 @@ from xds_agent.node.datapath.confirming import Confirming
 from xds_agent.node.datapath.failures import FAILURES, in_words
 from xds_agent.node.datapath.flow_log import FlowLog
 from xds_agent.node.datapath.lockout import Lockout
-from xds_agent.node.datapath.network import Network, index_of
+from xds_agent.node.datapath.network import index_of
 from xds_agent.node.datapath.rates import settings_of
 from xds_agent.node.datapath.reading import Reader
 from xds_agent.node.datapath.rings import RingFiles
+from xds_agent.node.datapath.routes import NetlinkEvents, Routes
 from xds_agent.node.datapath.shaped import FILE as SHAPED
 from xds_agent.node.datapath.shaping import Shaping, shape_of
 from xds_agent.node.datapath.surroundings import Surroundings
@@ -89,6 +90,8 @@ class DatapathLink:
         self._attached = Attached(config, record=(lasting or runtime) / "datapath.confirmed")
         self._rings = RingFiles(runtime / "rings")
         self._reader = Reader()
+        self._events, self._cards_seen = NetlinkEvents(), -1
+        self._routes = Routes(self._events)
         self._shaping = Shaping(program=config.program, pins=config.pins, record=runtime / SHAPED)
         self._flow_log = FlowLog(lasting or runtime)
         self._confirming: Confirming | None = None
@@ -239,6 +242,7 @@ class DatapathLink:
         """Close what is ours; programs and maps go on."""
         self._disk.shutdown(wait=True)
         self._attached.close()
+        self._events.close()
         self._shaping.close()
         if self.writer is not None:
             with contextlib.suppress(OSError):
@@ -317,8 +321,18 @@ class DatapathLink:
         return self._reader.read(snapshot, own=self.cards.own, vips=vips or self.cards.sources)
 
     def _ways(self, wanted: Wanted, *, wait: bool) -> Ways:
-        with Network() as network:
-            return Ways.of(network, wanted, self.cards.indices, wait=wait)
+        """`wait` is for a change, which asks for no neighbour that was there a second ago."""
+        known = self._around.macs if wait else {}
+        return self._routes.ways(wanted, self.cards.indices, known=known, wait=wait)
+
+    def _look_at_cards(self) -> bool:
+        """True if addresses or MTU are others now."""
+        seen = self._events.count()
+        if seen == self._cards_seen:
+            return False
+        changed = self.cards.look()
+        self._cards_seen = seen
+        return changed
 
     def _write(self, writer: Writer, wanted: Wanted, ways: Ways) -> None:
         key = cookie_key(self._runtime)
@@ -331,7 +345,8 @@ class DatapathLink:
 
     def _flip_now(self, target: Snapshot, known_good: bool) -> Wanted:
         assert self.writer is not None
-        self.cards.look()
+        if self._look_at_cards():
+            self.writer.mtu = self.cards.mtu
         wanted = self._read(target)
         ways = self._ways(wanted, wait=True)
         if not known_good:
@@ -346,7 +361,7 @@ class DatapathLink:
         assert self.writer is not None
         self.writer.keep_numbers()
         changed = self._look_after_links()
-        if all(map(index_of, self.config.interfaces)) and self.cards.look():
+        if all(map(index_of, self.config.interfaces)) and self._look_at_cards():
             log.warning("addresses or MTU of this host are others now: the maps follow")
             self.wanted, self.writer.mtu = self._read(self._snapshot), self.cards.mtu
             self._around.outdated()

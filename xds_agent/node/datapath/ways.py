@@ -19,19 +19,16 @@ class Ways:
     wanted: frozenset[Address]
 
     @classmethod
-    def of(cls, network: Network, wanted: Wanted, indices: Collection[int], *, wait: bool) -> Ways:
-        """`wait`: ask for neighbours that are not known, up to a second."""
-        addresses = {
-            real.key.address
-            for one in wanted.services.values()
-            if one.forward != "echo"
-            for real in one.reals
-        }
-        hops = {one: hop for one in addresses if (hop := network.hop(one)) is not None}
-        steps = {one: (hop.gateway or one, hop.index) for one, hop in hops.items()}
+    def over(
+        cls, network: Network, hops: Mapping[Address, Hop], indices: Collection[int], *,
+        wanted: Collection[Address], known: Mapping[Address, bytes], wait: bool,
+    ) -> Ways:  # fmt: skip
+        """`known`: MACs that are not asked for again; `wait`: for neighbours nobody knows, up to a second."""
+        steps = {one: (hop.gateway or one, hop.index) for one, hop in hops.items() if one not in known}
         macs = network.macs(steps.values(), wait=wait)
-        known = {one: macs[step] for one, step in steps.items() if step in macs}
-        return cls(hops, known, frozenset(indices), frozenset(addresses))
+        found = {one: macs[step] for one, step in steps.items() if step in macs}
+        kept = {one: known[one] for one in wanted if one in known}
+        return cls(hops, kept | found, frozenset(indices), frozenset(wanted))
 
     def or_macs(self, known: Mapping[Address, bytes]) -> Ways:
         """A neighbour that the kernel has forgotten is where it was until it is found elsewhere."""
@@ -45,9 +42,12 @@ class Ways:
 
     def astray(self, wanted: Wanted) -> dict[RealOf, str]:
         """Reals that cannot be reached by the datapath as the routes are now, with the reason."""
+        # Almost always none: then only those are looked at that need more than the right interface.
+        elsewhere = any(hop.index not in self.indices for hop in self.hops.values())
         return {
             (one.name, real.key): words
             for one in wanted.services.values()
+            if elsewhere or one.forward == "dsr"
             for real in one.reals
             if (words := self._problem(one, real.key.address))
         }
