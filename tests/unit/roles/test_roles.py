@@ -214,3 +214,12 @@ def test_a_node_agent_without_a_datapath_forgets_the_one_before(tmp_path: Path, 
         "/opt/marchproxy/agent/bin/xds-agent datapath forget --pins /run/marchproxy/bpf/datapath "
         "--config /etc/marchproxy/node.yml\n"
     )
+
+
+def test_the_unit_notes_every_file_whose_change_restarts_it() -> None:
+    """One that is not noted would restart every agent by each run of the role."""
+    template = (ROOT / "roles/xds_agent/templates/xds-agent-node.service.j2").read_text(encoding="utf-8")
+    [noted] = [one for one in template.splitlines() if "sha256sum" in one]
+    [node] = load(ROOT / "roles/xds_agent/vars/main.yml")["xds_agent_units_node"]
+    for name in re.findall(r"xds_agent_[a-z_]+|/etc/[^' ]+node\.yml", node["restart_on"]):
+        assert name in noted
