@@ -35,6 +35,7 @@ WORKERS = 32
 # Above every SDK's own version: the engine refuses a provider older than what a program was written for.
 VERSION = "99.0.0"
 BOOT_TIMEOUT_S = 300
+PARENT_CHECK_S = 2
 MAX_MESSAGE_BYTES = 400 << 20
 
 
@@ -230,7 +231,8 @@ def _to_user(engine: str) -> Any:
 
 
 def serve(cloud: Cloud, arguments: list[str]) -> int:
-    """Serve on a free loopback port, which goes to stdout, until a signal ends it."""
+    """Serve on a free loopback port, which goes to stdout, until a signal or the engine's own end."""
+    engine_pid = os.getppid()
     try:
         here = account(cloud, os.environ)
     except KeyError as missing:
@@ -252,6 +254,8 @@ def serve(cloud: Cloud, arguments: list[str]) -> int:
         signal.signal(number, lambda *_: over.set())
     server.start()
     print(port, flush=True)
-    over.wait()
+    # An engine that is killed ends nobody.
+    while not over.wait(PARENT_CHECK_S) and os.getppid() == engine_pid:
+        pass
     server.stop(None)
     return 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -117,14 +119,29 @@ def _only_the_network_is_missing(stack: Stack) -> bool:
     return pending == ["Vpc"] and made.count("Eip") == 2 and "InstanceProfile" in made
 
 
+def _serving(stack: Stack) -> list[int]:
+    """Processes that some engine of the stack has started and that are still there."""
+    world = f"SIMCLOUD_WORLD={stack.place / 'world'}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if world in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
+
+
 def test_a_killed_run_leaves_a_lock_that_cancel_takes_away(aws: Stack) -> None:
-    """A run that was killed holds the stack; the words name the remedy, after which `up` repairs it."""
+    """A run that was killed holds the stack; the words name the remedy, after which `up` repairs it.
+
+    Nothing that it had started outlives it.
+    """
     running = aws.start("up", "--yes", "--skip-preview", faults=("create:Vpc:1:slow",))
     try:
         wait_until(lambda: _only_the_network_is_missing(aws))
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.communicate()
+    wait_until(lambda: not _serving(aws))
     locked = aws.run("up", "--yes", "--skip-preview")
     assert locked.returncode != 0 and "pulumi cancel" in locked.stdout, locked.stdout
     aws.must("cancel", "--yes")

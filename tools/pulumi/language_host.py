@@ -31,6 +31,7 @@ ALREADY_SAID = 32
 JOB, CONFIG, SECRET_KEYS = "MARCHPROXY_PULUMI_JOB", "PULUMI_CONFIG", "PULUMI_CONFIG_SECRET_KEYS"
 MAX_MESSAGE_BYTES = 400 << 20
 WORKERS = 16
+PARENT_CHECK_S = 2
 
 
 class NoInterpreter(Exception):
@@ -188,7 +189,8 @@ def _environment(request: Any, engine: str) -> dict[str, str]:
 
 
 def serve(engine: str) -> None:
-    """Serve on a free loopback port, which goes to stdout, until a signal ends it."""
+    """Serve on a free loopback port, which goes to stdout, until a signal or the engine's own end."""
+    engine_pid = os.getppid()
     host = LanguageHost(engine)
     server = grpc.server(
         futures.ThreadPoolExecutor(WORKERS),
@@ -201,7 +203,9 @@ def serve(engine: str) -> None:
         signal.signal(number, lambda *_: over.set())
     server.start()
     print(port, flush=True)
-    over.wait()
+    # An engine that is killed ends nobody.
+    while not over.wait(PARENT_CHECK_S) and os.getppid() == engine_pid:
+        pass
     host.children.end_all()
     server.stop(None)
 
