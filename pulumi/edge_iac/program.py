@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from types import ModuleType
 
+from pulumi.runtime.config import get_config
+
 import pulumi
 from edge_iac import cloud_init, ssh_ca, startup
 from edge_iac.base import CloudProgram, Made, Needs, Routes, Vip
@@ -16,7 +18,7 @@ from edge_iac.credentials import lacking
 from edge_iac.dns_window import window_s
 from edge_iac.inventory import edge_inventory
 from edge_iac.plan import Plan, Region, plan_site
-from edge_iac.site import CloudName, Site, load_site
+from edge_iac.site import CloudName, Site, load_site, site_path
 from edge_iac.site.front import past_the_front
 from xds_agent.model.problems import ModelError
 
@@ -37,14 +39,20 @@ def run() -> None:
     """Makes the site that the stack names. Raises pulumi.RunError before anything is made, if it cannot."""
     gc.set_threshold(_COLLECT_AFTER)
     config = pulumi.Config(PROJECT)
-    site = _site(config.get("site") or pulumi.get_stack())
+    site = _site(config.get("site"))
     missing = lacking(site, os.environ, Path.home())
     if missing:
         raise pulumi.RunError("no credentials:\n" + "\n".join(f"- {sentence}" for sentence in missing))
     make(plan_site(site), authority=_authority(config))
 
 
-def _site(name: str) -> Site:
+def _site(said: str | None) -> Site:
+    name = said or pulumi.get_stack()
+    if said is None and not site_path(name).exists():
+        raise pulumi.RunError(
+            f"stack {name} has no site: there is no pulumi/sites/{name}.yaml, and no {PROJECT}:site names "
+            f"another; write the file, or: pulumi config set {PROJECT}:site NAME"
+        )
     try:
         return load_site(name)
     except ModelError as error:
@@ -59,12 +67,9 @@ def _authority(config: pulumi.Config) -> pulumi.Output[str]:
             f"the stack has no {PROJECT}:{CA_KEY}, the private key that signs SSH host keys: "
             f"ssh-keygen -t ed25519 -N '' -f host-ca; pulumi config set --secret {PROJECT}:{CA_KEY} < host-ca"
         )
-    return key.apply(_usable)
-
-
-def _usable(key: str) -> str:
     try:
-        ssh_ca.authority_public(key)
+        # Now, not in `apply`: by then networks might be there already.
+        ssh_ca.authority_public(get_config(f"{PROJECT}:{CA_KEY}") or "")
     except ssh_ca.NotAnAuthority as error:
         raise pulumi.RunError(f"{PROJECT}:{CA_KEY} cannot be used: {error}") from None
     return key

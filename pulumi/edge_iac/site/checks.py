@@ -24,6 +24,8 @@ _KEPT_ADDRESSES = 13
 # Parts of a network are zonal in AWS; elsewhere a tier's hosts of all zones share one.
 _ZONAL = frozenset({"aws"})
 _OUTER = frozenset({"ingress", "egress"})
+AWS_MOST_TARGETS = 500
+"""Targets that a network load balancer takes in one zone."""
 
 
 def run_checks(site: Site, add: Add, *, stem: str) -> None:
@@ -37,6 +39,7 @@ def run_checks(site: Site, add: Add, *, stem: str) -> None:
         _check_network(one, path, add)
         _check_pools(cloud, region, one, path, add)
         check_lasting(cloud, region, one, path, add)
+        _check_front(cloud, one, path, add)
     _check_overlaps(site, add)
     _check_control(site, add)
     check_reach(site, add)
@@ -102,6 +105,17 @@ def _check_pools(cloud: str, region: str, one: RegionSite, path: str, add: Add) 
             add(place, words, "use a larger network")
 
 
+def _check_front(cloud: str, one: RegionSite, path: str, add: Add) -> None:
+    if cloud != "aws" or not one.load_balancer:
+        return
+    zones = len(one.zone_names) or one.zones
+    hosts = sum(-(-pool.count // zones) for pool in one.hosts.values() if pool.role == "ingress")
+    if hosts > AWS_MOST_TARGETS:
+        words = f"{hosts} ingress hosts in one zone are more than a load balancer of AWS takes"
+        fix = f"spread them over more zones or regions ({AWS_MOST_TARGETS} each), or say load_balancer: false"
+        add(f"{path}.hosts", words, fix)
+
+
 def _check_overlaps(site: Site, add: Add) -> None:
     seen: list[tuple[ipaddress.IPv4Network, str]] = []
     for cloud, region, one, path in regions_of(site):
@@ -115,7 +129,10 @@ def _check_overlaps(site: Site, add: Add) -> None:
 
 def _check_control(site: Site, add: Add) -> None:
     roles = [pool.role for _, _, one, _ in regions_of(site) for pool in one.hosts.values()]
-    if roles and "control" not in roles:
+    if not roles:
+        fix = "add a pool such as control: {role: control}; pulumi destroy takes a whole site away"
+        add("clouds", "no region has hosts", fix)
+    elif "control" not in roles:
         add("clouds", "no pool has role: control", "add a pool such as control: {role: control}")
 
 

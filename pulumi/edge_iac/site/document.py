@@ -17,9 +17,11 @@ def read_document(path: Path, shown: str) -> tuple[dict[str, Any], dict[str, str
         known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml"))) or "none"
         raise _unreadable(shown, "there is no such site file", f"sites that are there: {known}") from error
     except UnicodeDecodeError as error:
-        raise _unreadable(shown, f"is not UTF-8: {error.reason}", "save it as UTF-8") from error
+        raise _unreadable(shown, f"the site file is not UTF-8: {error.reason}", "save it as UTF-8") from error
     except OSError as error:
-        raise _unreadable(shown, f"cannot be read: {error.strerror}", "check its owner and mode") from error
+        raise _unreadable(
+            shown, f"the site file cannot be read: {error.strerror}", "check its owner and mode"
+        ) from error
     return parse_document(text, shown)
 
 
@@ -29,7 +31,7 @@ def parse_document(text: str, shown: str) -> tuple[dict[str, Any], dict[str, str
     try:
         node = loader.get_single_node()
         if node is None:
-            raise _unreadable(shown, "is empty", "begin with name:, ssh: and clouds:")
+            raise _unreadable(shown, "the site file is empty", "begin with name:, ssh: and clouds:")
         origins: dict[str, str] = {}
         document = _value(loader, node, "", origins, shown)
     except yaml.MarkedYAMLError as error:
@@ -40,7 +42,7 @@ def parse_document(text: str, shown: str) -> tuple[dict[str, Any], dict[str, str
     finally:
         loader.dispose()
     if not isinstance(document, dict):
-        raise _unreadable(shown, "is not a mapping", "begin with name:, ssh: and clouds:")
+        raise _unreadable(shown, "the site file is not a mapping", "begin with name:, ssh: and clouds:")
     return document, origins
 
 

@@ -168,6 +168,18 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {
         "20 hosts of edge in one zone do not fit a subnet of 10.1.0.0/24, which has room for 3",
         "use a larger network",
     ),
+    "no hosts at all": (
+        lambda d: [
+            region.pop("hosts") for cloud in d["clouds"].values() for region in cloud["regions"].values()
+        ],
+        "clouds: no region has hosts",
+        "pulumi destroy",
+    ),
+    "more ingress hosts than a balancer of AWS takes": (
+        lambda d: aws(d)["hosts"]["edge"].update(count=1001),
+        "hosts: 501 ingress hosts in one zone are more than a load balancer of AWS takes",
+        "load_balancer: false",
+    ),
     "no control": (
         lambda d: aws(d)["hosts"].pop("control"),
         "no pool has role: control",
@@ -321,7 +333,7 @@ def test_a_mapping_may_take_over_another_and_change_a_key_of_it() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is empty"),
+        ("", "the site file is empty"),
         ("- a\n", "is not a mapping"),
         ("name: [\n", "YAML"),
         ("name: a\nname: b\n", "key 'name' is there twice"),

@@ -297,10 +297,15 @@ def test_no_credentials_stop_the_program(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "no AWS_ACCESS_KEY_ID" in said
 
 
-def test_a_key_that_signs_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGE_SKIP_CREDENTIALS", "1")
-    with pytest.raises(Exception, match="edge:hostCaKey cannot be used: it is not a private SSH key"):
-        run_program(run, stack="lab", config={"hostCaKey": "hello"})
+def test_a_key_that_signs_nothing_is_refused_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_iac.program.make", lambda *_, **__: pytest.fail("something was made"))
+    said = refused(monkeypatch, hostCaKey="hello")
+    assert "edge:hostCaKey cannot be used: it is not a private SSH key" in said
+
+
+def test_a_stack_that_is_called_as_no_site_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = refused(monkeypatch, stack="try", hostCaKey=AUTHORITY)
+    assert "stack try has no site" in said and "pulumi config set edge:site NAME" in said
 
 
 def test_only_the_sdk_of_a_chosen_cloud_is_imported() -> None:
