@@ -1,4 +1,4 @@
-"""What a stack lives through, with the real engine: made, unchanged, drifted, replaced, refused, cut off."""
+"""What a stack lives through, with the real engine on a small program; test_site_lifecycle has the rest."""
 
 from __future__ import annotations
 
@@ -43,74 +43,10 @@ def test_made_unchanged_and_destroyed_to_nothing(aws: Stack) -> None:
     assert aws.state() == []
 
 
-def test_drift_is_seen_and_mended(aws: Stack) -> None:
-    """What changed behind Pulumi's back is seen by refresh and mended by the next up."""
-    aws.up()
-    gone, changed = (host["id"] for host in aws.inventory()["hosts"])
-    aws.cloud("terminate", gone)
-    aws.cloud("change", changed, "sourceDestCheck", "true")
-    seen = aws.must("refresh", "--yes")
-    assert "- 1 deleted" in seen and "~ 1 updated" in seen, seen
-    aws.up()
-    hosts = [record for record in aws.held() if record["token"].endswith(":Instance")]
-    assert len(hosts) == 2
-    assert gone not in {host["id"] for host in hosts}
-    assert all(host["outputs"]["sourceDestCheck"] is False for host in hosts)
-
-
-def test_a_change_updates_or_replaces_as_the_cloud_would(aws: Stack) -> None:
-    """A tag changes in place; another image makes a new host, and the old one goes last."""
-    aws.up()
-    before = {host["name"]: host["id"] for host in aws.inventory()["hosts"]}
-    aws.configure(revision="2")
-    assert "~ 2 updated" in aws.up()
-    assert {host["name"]: host["id"] for host in aws.inventory()["hosts"]} == before
-    aws.configure(image="debian-12-amd64-20260316-2418")
-    said = aws.up()
-    assert "+-4 replaced" in said, said
-    after = {host["name"]: host["id"] for host in aws.inventory()["hosts"]}
-    assert after.keys() == before.keys() and not set(after.values()) & set(before.values())
-    assert {record["id"] for record in aws.held() if record["token"].endswith(":Instance")} == set(
-        after.values()
-    )
-
-
-def test_a_failed_create_is_recovered_by_the_next_up(aws: Stack) -> None:
-    """No room for the second host: said in the cloud's words; the next up makes what is missing."""
-    refused = aws.run("up", "--yes", "--skip-preview", faults=("create:Instance:2:capacity",))
-    assert refused.returncode != 0
-    assert "InsufficientInstanceCapacity" in refused.stdout
-    assert len(aws.of("Instance")) == 1
-    aws.up()
-    assert len(aws.of("Instance")) == 2
-    aws.must("up", "--yes", "--expect-no-changes")
-
-
 def test_throttling_only_takes_time(aws: Stack) -> None:
     """A throttled call is asked again by the provider; the user is told and has nothing to do."""
     said = aws.must("up", "--yes", "--skip-preview", faults=("create:Vpc:1:throttle",))
     assert "RequestLimitExceeded" in said and "18 created" in said
-
-
-def test_interrupted_up_is_repaired_by_the_next(aws: Stack) -> None:
-    """Ctrl-C while a host is being made: the engine ends in order, and the next up completes the site."""
-    running = aws.start("up", "--yes", "--skip-preview", faults=("create:Instance:0:slow",))
-    try:
-        assert running.stdout is not None
-        for line in running.stdout:
-            if "slow on demand" in line:
-                break
-        os.kill(running.pid, signal.SIGINT)
-        said, _ = running.communicate(timeout=200)
-    finally:
-        if running.poll() is None:
-            os.killpg(running.pid, signal.SIGKILL)
-            running.communicate()
-    assert running.returncode != 0, said
-    aws.up()
-    instances = {record["id"] for record in aws.held() if record["token"].endswith(":Instance")}
-    assert instances == {host["id"] for host in aws.inventory()["hosts"]}, "no host is left behind unknown"
-    aws.must("up", "--yes", "--expect-no-changes")
 
 
 def _only_the_network_is_missing(stack: Stack) -> bool:

@@ -16,8 +16,6 @@ IMAGES = (
     "debian-12-bookworm-v20250311", "debian-12-bookworm-v20250415", "debian-12-bookworm-v20250610",
     "debian-12-bookworm-v20250812", "debian-12-bookworm-v20260114",
 )  # fmt: skip
-# Of these images Google's guest agent is the only one that reads metadata: none has cloud-init.
-FIRST_BOOT = "guest-agent"
 # Machine type -> virtual processors, and whether a GVNIC is all it has.
 TYPES = {
     "e2-micro": 2, "e2-small": 2, "e2-medium": 2, "e2-standard-2": 2, "e2-standard-4": 4, "n2-standard-2": 2,

@@ -16,6 +16,8 @@ pytest.importorskip("pulumi.runtime", reason="Pulumi lives in an environment of 
 from edge_iac.inventory import EdgeInventory
 from edge_iac.program import run
 from edge_iac.site import load_site, parse_site
+from edge_iac.ssh_ca import host_key
+from simcloud.first_boot import OF_CLOUD
 
 import pulumi
 from tests.unit.pulumi.support.graph import AUTHORITY, Graph, graph_of, graph_of_sites, run_program
@@ -318,3 +320,20 @@ def test_only_the_sdk_of_a_chosen_cloud_is_imported() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_every_host_takes_logins_and_shows_the_signed_key_whatever_its_image_reads(
+    graph: Graph,
+) -> None:
+    """What each image makes of what the program gives it, as the simulated clouds know it."""
+    kinds = {"ec2/instance:Instance": "aws", "gcp:compute/instance:Instance": "gcp"}
+    kinds["compute:VirtualMachine"] = "azure-native"
+    keys = load_site("example").ssh.authorized_keys
+    for kind, cloud in kinds.items():
+        nodes = graph.of(kind)
+        assert nodes
+        for node in nodes:
+            booted = OF_CLOUD[cloud](node.inputs)
+            assert booted.logins == {"edge": keys}, node.name
+            private = host_key(AUTHORITY, site="example", host=node.name).private.strip()
+            assert private in (booted.host_key or booted.script), node.name
