@@ -101,6 +101,8 @@ def _of_host(old: Host, new: Host, *, image: bool) -> str:
     ]
     if image and new.renew:
         replaced.append("another image")
+    elif new.renew and not old.renew:
+        replaced.append("takes image, logins and host key as they are now; where it has others")
     changed = [
         f"{what} {before} becomes {after}"
         for what, before, after in (
