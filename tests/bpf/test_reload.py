@@ -7,6 +7,7 @@ import json
 import os
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from xds_agent.datapath.nat_range import local_ports, snat_problem
 from xds_agent.datapath.program import Features
 from xds_agent.datapath.services import Settings
 from xds_agent.datapath.watch import Bounds, Sample, judge
+from xds_agent.node.datapath.figures import _program
 
 GOLDEN = Path(prove.__file__).parent / "fixtures.json"
 FRAMES, LONGEST = 400, 140
@@ -181,6 +183,8 @@ def test_how_full_and_how_long(bench: Bench) -> None:
         bench.run(Packet(destination=VIP4, dport=80, flags=2, sport=2000 + port))
     after = fills(bench.generation)
     assert after["nat"].used == 5 and after["nat_open"].used == 0
+    beside = SimpleNamespace(generation=bench.generation)
+    assert {one.name for one in _program(beside)} == {"marchproxy_datapath_program_instructions"}  # type: ignore[arg-type]
     counting = keep_run_time()
     try:
         was = run_time(bench.generation.program_fd)
@@ -189,6 +193,9 @@ def test_how_full_and_how_long(bench: Bench) -> None:
     finally:
         os.close(counting)
     assert now.runs - was.runs == 1000 and now.ns > was.ns
+    said = {one.name: one.samples[0].value for one in _program(beside)}  # type: ignore[arg-type]
+    assert said["marchproxy_datapath_program_runs"] == now.runs
+    assert said["marchproxy_datapath_program_seconds"] == now.ns / 1e9
 
 
 @pytest.mark.root
