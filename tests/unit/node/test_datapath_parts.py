@@ -139,5 +139,5 @@ def test_captures_and_headers_are_read() -> None:
     file = b"\xd4\xc3\xb2\xa1" + bytes(16) + (1).to_bytes(4, "little")
     record = bytes(8) + len(frame).to_bytes(4, "little") * 2 + frame
     assert frames_of(file + record * 2) == [frame, frame]
-    with pytest.raises(ValueError, match="this is no pcap file"):
+    with pytest.raises(ValueError, match="neither a pcap file nor a pcapng file"):
         frames_of(b"something else")
