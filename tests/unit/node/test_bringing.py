@@ -31,6 +31,13 @@ def complete(**fields: Any) -> Complete:
     return Complete(target, {DATAPATH_SERVICE: frozenset({"db"})}, 1)
 
 
+class Maps:
+    """Take whatever is asked of them."""
+
+    def nat_problem(self, wanted: object) -> str:
+        return ""
+
+
 class Host:
     """A host without Envoy, whose maps are as far away as the kernel."""
 
@@ -57,7 +64,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         made.written.append(frozenset(wanted.services))
 
     monkeypatch.setattr(Lockout, "baseline", baseline)
-    monkeypatch.setattr(made.datapath, "writer", object())
+    monkeypatch.setattr(made.datapath, "writer", Maps())
     monkeypatch.setattr(made.datapath.cards, "look", lambda: False)
     monkeypatch.setattr(Cards, "sources", ())
     monkeypatch.setattr(made.datapath, "_describe", lambda: None)
