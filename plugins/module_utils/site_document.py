@@ -184,7 +184,8 @@ class _Gatherer:
         walker = _Walker(
             self, Templar(loader=self.loader, variables=variables), variables, gathered.get("encrypted", ())
         )
-        return walker.walk(raw, "edge", None), bool(gathered.get("incomplete"))
+        edge = with_prices(walker.walk(raw, "edge", None), _plain(variables.get("edge_prices") or {}))
+        return edge, bool(gathered.get("incomplete"))
 
     def _hosts(self):
         of_host = {}
@@ -207,6 +208,27 @@ class _Gatherer:
             facts.setdefault("address", str.__str__(name))
             hosts[str.__str__(name)] = facts
         return hosts
+
+
+def with_prices(edge, prices):
+    """``edge`` with the prices of a Pulumi stack (``edge_prices``: by cloud and region) where its ``clouds``
+    name none. What somebody wrote goes before, be it of the region or of the cloud."""
+    clouds = edge.get("clouds", {}) if isinstance(edge, dict) else None
+    if not prices or not isinstance(clouds, dict):
+        return edge
+    clouds = dict(clouds)
+    for name, regions in prices.items():
+        cloud = clouds.get(name, {})
+        own = cloud.get("regions", {}) if isinstance(cloud, dict) else None
+        if not isinstance(own, dict) or cloud.get("egress_usd_per_gb") is not None:
+            continue
+        priced = {
+            region: {**price, **own.get(region, {})}
+            for region, price in regions.items()
+            if isinstance(own.get(region, {}), dict)
+        }
+        clouds[name] = {**cloud, "regions": {**own, **priced}}
+    return {**edge, "clouds": clouds}
 
 
 class _Walker:
