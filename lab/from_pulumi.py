@@ -14,6 +14,7 @@ from lab import cloud_site, hosts, image, network, place, site, wires
 from lab.commands import ENVIRONMENT, attempt, run
 from lab.errors import LabError
 from lab.fabric import running as fabric
+from lab.fabric import watcher
 from lab.place import ROOT, HostSpec, Place
 from lab.progress import Progress, err
 from plugins.module_utils import stack_inventory
@@ -69,6 +70,7 @@ def make_hosts(progress: Progress) -> Place:
         hosts.start(host)
     hosts.wait_until_booted(made.hosts, progress.say)
     fabric.ensure(made)
+    watcher.start(made)
     wires.ensure(made, progress.say)
     return made
 
@@ -194,6 +196,7 @@ def tear_down(here: Place, progress: Progress) -> None:
         if left:
             progress.note(f"left behind by pulumi destroy: {', '.join(left)}")
         pulumi("stack", "rm", STACK, "--yes")
+    watcher.stop(here)
     fabric.remove(here)
     shutil.rmtree(here.state / FOLDER, ignore_errors=True)
     shutil.rmtree(here.state / "runner", ignore_errors=True)

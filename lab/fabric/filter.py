@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-# Before connections are known (conntrack is at -200), and before any rule of podman's.
+# Before connections are known (conntrack is at -200), and before any rule of podman's; translation before the
+# kernel's own places for it (-100, 100), and what decides the way after that.
 BEFORE_CONNECTIONS, BEFORE_OTHERS = -310, -10
+ARRIVING, ROUTED, LEAVING = -110, -90, 90
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,28 @@ class Machine:
     guards: tuple[Guard, ...]
 
 
+@dataclass(frozen=True)
+class Ways:
+    """What is translated, and what goes by route tables."""
+
+    public: Mapping[str, str]
+    """Private address of a machine -> its public one; outside its network it is known by that."""
+    services: Mapping[tuple[str, int], tuple[str, int]]
+    """Address and TCP port of a cloud's service -> where it is served."""
+    outside: str
+    """Device to whoever is in no cloud."""
+    ranges: tuple[str, ...]
+    """What goes by route tables: the clouds' private ranges, and sources of their health checks."""
+    mark: int
+
+
 def card_of(address: str) -> str:
     """The hardware address of the card that has an address."""
     return "02:6d:" + ":".join(f"{octet:02x}" for octet in ipaddress.IPv4Address(address).packed)
 
 
 def filter_of(
-    name: str, *, machines: Iterable[Machine], bridges: Iterable[str], ranges: tuple[str, str]
+    name: str, *, machines: Iterable[Machine], bridges: Iterable[str], ranges: tuple[str, str], ways: Ways
 ) -> str:
     """What `nft -f` makes of it at once: the tables called ``name``, whatever they held before.
 
@@ -68,6 +85,7 @@ def filter_of(
         "    counter drop",
         "  }",
         *(line for hook in ("forward", "output") for line in _hook(hook)),
+        *_translated(ours, ways),
         *(line for machine in known for line in _machine(machine)),
         "}",
         # Machines of a subnet meet through the cloud's router too.
@@ -97,6 +115,31 @@ def _hook(hook: str) -> Iterator[str]:
     yield f"  chain {hook} {{"
     yield f"    type filter hook {hook} priority {BEFORE_OTHERS}; policy accept;"
     yield "    jump delivered"
+    yield "  }"
+
+
+def _translated(ours: str, ways: Ways) -> Iterator[str]:
+    """Public addresses are the clouds': a host never sees its own. Private ones go by the route tables."""
+    arriving = ", ".join(f"{public} : {private}" for private, public in ways.public.items())
+    leaving = ", ".join(f"{private} : {public}" for private, public in ways.public.items())
+    yield "  chain arriving {"
+    yield f"    type nat hook prerouting priority {ARRIVING}; policy accept;"
+    if arriving:
+        yield f'    iifname {{ {ours}, "{ways.outside}" }} dnat to ip daddr map {{ {arriving} }}'
+    for (address, port), (target, served) in ways.services.items():
+        yield f"    iifname {{ {ours} }} ip daddr {address} tcp dport {port} dnat to {target}:{served}"
+    yield "  }"
+    yield "  chain routed {"
+    yield f"    type filter hook prerouting priority {ROUTED}; policy accept;"
+    yield (
+        f"    iifname {{ {ours} }} ip daddr {{ {', '.join(ways.ranges)} }} ct status & dnat == 0 "
+        f"meta mark set {ways.mark:#x}"
+    )
+    yield "  }"
+    yield "  chain leaving {"
+    yield f"    type nat hook postrouting priority {LEAVING}; policy accept;"
+    if leaving:
+        yield f"    oifname {{ {ours} }} ct status & dnat != 0 snat to ip saddr map {{ {leaving} }}"
     yield "  }"
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from simcloud.cloud import Cloud
+from simcloud.endpoint import serve
 from simcloud.fabric import CLOUDS, fabric, machines_of
 from simcloud.packets import restored
 from simcloud.schema import Refused
@@ -40,6 +41,10 @@ def main() -> int:
     guards = commands.add_parser("guards", help="what a machine lets in, as iptables-restore takes it")
     guards.add_argument("machine")
     commands.add_parser("fabric", help="what the networks do with packets, of all clouds, as JSON")
+    endpoint = commands.add_parser(
+        "endpoint", help="serve metadata and EC2 to the machines of the simulated AWS"
+    )
+    endpoint.add_argument("address")
     options = parser.parse_args()
     stores = [Store(options.world, cloud) for cloud in CLOUDS]
     if options.command == "list":
@@ -49,6 +54,9 @@ def main() -> int:
         return 0
     if options.command == "fabric":
         print(json.dumps(fabric(options.world)))
+        return 0
+    if options.command == "endpoint":
+        serve(options.world, options.address)
         return 0
     if options.command == "guards":
         return _guards(options.world, options.machine)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,16 @@ INVENTORY = "inventories/lab-pulumi"
 REGIONS = ("aws-us-east-1", "gcp-us-central1", "azure-eastus")
 # A port of the backends that the site file opens later.
 ADDED = 8300
+CONTROL = "control-aws-us-east-1-1"
+# Where health checks of balancers come from.
+PROBES = {"gcp-us-central1": "35.191.0.9", "azure-eastus": "168.63.129.16"}
+NEAR, FAR = "backend-aws-us-east-1-1", "backend-azure-eastus-1"
+# The lab's backends say whom they see.
+WHO_AM_I = """
+import json, sys, urllib.request
+with urllib.request.urlopen(f"http://{sys.argv[1]}:8080/", timeout=3) as answer:
+    print(json.load(answer)["client"])
+"""
 REGION = """      us-west1:
         network: 10.204.0.0/22
         hosts:
@@ -38,9 +50,12 @@ def hosts(checkout: Checkout) -> dict[str, Any]:
 
 
 def smaller(text: str) -> str:
-    """The lab's site without egress and with one host of each pool: enough for a region to serve."""
-    fewer = text.replace(", count: 2", "").replace("          egress: {role: egress}\n", "")
-    assert fewer.count("{role:") == text.count("{role:") - 1
+    """The lab's site with one host of each pool but AWS's two gateways, whose backends may ask each other."""
+    fewer = text.replace("          egress: {role: egress}\n", "").replace(
+        "backend: {role: workload, count: 2,", "backend: {role: workload,"
+    )
+    fewer = fewer.replace("sources: [ingress, egress]", "sources: [ingress, egress, workload]")
+    assert fewer.count("{role:") == text.count("{role:") - 1 and fewer.count("count: 2") == 1
     return fewer
 
 
@@ -100,7 +115,7 @@ def fabric_of(checkout: Checkout, made: dict[str, Any]) -> Fabric:
 
 def check_rules(fabric: Fabric, region: str) -> None:
     """The matrix of the site, met by packets of real hosts in one cloud."""
-    control = fabric.address["control-aws-us-east-1-1"]
+    control = fabric.address[CONTROL]
     edge, backend = (f"{pool}-{region}-1" for pool in ("edge", "backend"))
     at = fabric.address
     fabric.check(
@@ -115,21 +130,60 @@ def check_rules(fabric: Fabric, region: str) -> None:
             (fabric.operator, at[backend], 22): THROUGH,
         },
     )
-    fabric.check(
-        fabric.inside(edge),
-        {
-            ("", control, 18000): THROUGH,
-            ("", control, 8000): SILENCE,
-            ("", at[backend], 8080): THROUGH,
-            ("", at[backend], ADDED): SILENCE,
-        },
-    )
-    fabric.check(fabric.inside(backend), {("", control, 18000): SILENCE, ("", at[edge], 443): THROUGH})
+    if probe := PROBES.get(region):
+        asked: dict[Question, str] = {(probe, at[edge], 51820): THROUGH, (probe, at[edge], 22): SILENCE}
+        fabric.check(fabric.outside(), asked)
+    fabric.check(fabric.inside(edge), {("", at[backend], 8080): THROUGH, ("", at[backend], ADDED): SILENCE})
+    fabric.check(fabric.inside(backend), {("", at[edge], 443): THROUGH, ("", at[edge], 22): SILENCE})
     before = fabric.dropped_at_the_card()
     run(*fabric.inside(edge), "python3", "-c", FOREIGN, at[backend])
     assert fabric.dropped_at_the_card() == before, "an edge forwards, and may send packets of others"
     run(*fabric.inside(backend), "python3", "-c", FOREIGN, at[edge])
     assert fabric.dropped_at_the_card() == before + 1
+
+
+def check_control(fabric: Fabric, region: str) -> None:
+    """Whom the control host of AWS lets in from a region: its edges to the xDS port, and nobody else."""
+    control = fabric.address[CONTROL]
+    wanted: dict[Question, str] = {("", control, 18000): THROUGH, ("", control, 8000): SILENCE}
+    fabric.check(fabric.inside(f"edge-{region}-1"), wanted)
+    fabric.check(fabric.inside(f"backend-{region}-1"), {("", control, 18000): SILENCE})
+
+
+def check_clouds_apart(fabric: Fabric) -> None:
+    """Without a mesh no private address of another cloud is reached, though its rules would let it in."""
+    far = {("", fabric.address[f"backend-{region}-1"], 8080): SILENCE for region in REGIONS[1:]}
+    fabric.check(fabric.inside(f"edge-{REGIONS[0]}-1"), far)
+
+
+def check_mesh(fabric: Fabric) -> None:
+    """Ways that route tables name lead there, for hosts that know of no tunnel; sources stay as they are."""
+    for near, far in ((NEAR, FAR), (FAR, NEAR), ("backend-gcp-us-central1-1", FAR)):
+        eventually(lambda n=near, f=far: seen_by(fabric, n, f) == fabric.address[n], f"{near} reaches {far}")  # type: ignore[misc]
+    for region in REGIONS:
+        check_control(fabric, region)
+
+
+def check_gateway_that_dies(fabric: Fabric) -> None:
+    """Control moves the route tables of AWS by EC2's API, as the identity that its instance has there."""
+    run("podman", "kill", f"{fabric.here.prefix}-edge-{REGIONS[0]}-1")
+    eventually(lambda: seen_by(fabric, NEAR, FAR) == fabric.address[NEAR], "the other gateway takes over")
+
+
+def seen_by(fabric: Fabric, near: str, far: str) -> str:
+    """The address that a server on ``far`` sees when ``near`` asks it; empty if it is not reached."""
+    done = subprocess.run(
+        [*fabric.inside(near), "python3", "-c", WHO_AM_I, fabric.address[far]],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def eventually(holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.5)
 
 
 def serves(checkout: Checkout, address: str) -> bool:
@@ -153,7 +207,7 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     site.write_text(smaller(site.read_text()))
     said = json.loads(checkout.must("script/lab", "up", "--from-pulumi", "--bare", "--json", timeout_s=UP_S))
     made = {host["name"]: host for host in said["hosts"]}
-    assert len(made) == 7 and {host["cloud"] for host in made.values()} == {"aws", "gcp", "azure"}
+    assert len(made) == 8 and {host["cloud"] for host in made.values()} == {"aws", "gcp", "azure"}
     assert answering(checkout) == made.keys() == hosts(checkout).keys()
     # The address that the simulated subnet gave is the one that the host has.
     for entry in podman_json("ps", "--filter", f"label=marchproxy.checkout={checkout.root}"):
@@ -163,6 +217,8 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     fabric.invite_operator()
     for region in REGIONS:
         check_rules(fabric, region)
+    check_control(fabric, REGIONS[0])
+    check_clouds_apart(fabric)
     refused = checkout.run("script/lab", "up", "--bare")
     assert refused.returncode == 1 and "was made by Pulumi" in refused.stderr
 
@@ -180,9 +236,11 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     grown = hosts(checkout)
     assert grown.keys() - made.keys() == {NEW}
     edges = {name: facts["address"] for name, facts in grown.items() if name.startswith("edge-")}
-    assert len(edges) == 4 and {name: serves(checkout, address) for name, address in edges.items()} == (
+    assert len(edges) == 5 and {name: serves(checkout, address) for name, address in edges.items()} == (
         dict.fromkeys(edges, True)
     )
+
+    check_mesh(fabric)
 
     # What the site file takes away again goes out of service first, and nobody else does.
     words = (
@@ -206,6 +264,7 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     assert "prog/xdp" not in checkout.must("script/lab", "ssh", NEW, "ip", "-d", "link")
     assert checkout.run("script/lab", "ssh", NEW, "ls", "/run/marchproxy/bpf/datapath").returncode != 0
 
+    check_gateway_that_dies(fabric)
     checkout.must("script/lab", "down", timeout_s=UP_S)
     assert not any(held_by(checkout.root).values())
     assert not (checkout.root / ".lab" / "pulumi").exists()

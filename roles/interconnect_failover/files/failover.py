@@ -140,13 +140,13 @@ class Tables:
 class Aws:
     """EC2 of one region."""
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, region: str, endpoint: str | None) -> None:
         import boto3
         from botocore.config import Config
 
         # A call that hangs is a failover that does not come.
         limits = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
-        self._client = boto3.client("ec2", region_name=region, config=limits)
+        self._client = boto3.client("ec2", region_name=region, endpoint_url=endpoint, config=limits)
 
     def read(self, table: str) -> Mapping[str, str]:
         [found] = self._client.describe_route_tables(RouteTableIds=[table])["RouteTables"]
@@ -179,6 +179,12 @@ class Command:
             raise RuntimeError((done.stderr or done.stdout).strip() or f"exit code {done.returncode}")
 
 
+def _router(one: dict[str, Any], config: dict[str, Any]) -> Router:
+    if one["cloud"] == "aws":
+        return Aws(one["region"], config.get("endpoint") or None)
+    return Command(config["command"])
+
+
 def tables_of(config: dict[str, Any]) -> list[Tables]:
     networks = config.get("networks") or {}
     return [
@@ -186,7 +192,7 @@ def tables_of(config: dict[str, Any]) -> list[Tables]:
             tables=tuple(one["tables"]),
             networks={range_: networks.get(range_, "") for range_ in one["ranges"]},
             gateways=tuple(Gateway(**gateway) for gateway in one["gateways"]),
-            router=Aws(one["region"]) if one["cloud"] == "aws" else Command(config["command"]),
+            router=_router(one, config),
         )
         for one in config["tables"]
     ]

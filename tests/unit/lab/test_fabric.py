@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from lab.fabric.filter import Guard, Machine, card_of, filter_of, nothing_of
+from lab.fabric.filter import Guard, Machine, Ways, card_of, filter_of, nothing_of
+from lab.fabric.routes import MARK, Probe, Route, Subnet, asked, number_of, numbers, table_of
 
 ALL = (1, 65535)
 EDGE = Machine(
@@ -24,10 +25,22 @@ BACKEND = Machine(
     ),
 )  # fmt: skip
 RANGES = ("10.150.64.0", "10.150.255.255")
+WAYS = Ways(
+    public={EDGE.address: "198.18.0.1"},
+    services={("169.254.169.254", 80): ("10.150.9.200", 80)},
+    outside="clients",
+    ranges=("10.150.64.0-10.150.255.255", "35.191.0.9"),
+    mark=MARK,
+)
+CHECK = Probe("35.191.0.9", 51820, "/", 2, 2)
+GATEWAYS = ("10.150.72.2", "10.150.72.3")
+SUBNET = Subnet(
+    "10.150.74.0/26", ("10.150.72.0/26", "10.150.74.0/26"), (Route("10.150.68.0/22", GATEWAYS, CHECK),)
+)
 
 
 def text_of(*machines: Machine, bridges: tuple[str, ...] = ("podman1", "podman2")) -> str:
-    return filter_of("test-fabric", machines=machines, bridges=bridges, ranges=RANGES)
+    return filter_of("test-fabric", machines=machines, bridges=bridges, ranges=RANGES, ways=WAYS)
 
 
 def chain(text: str, name: str) -> list[str]:
@@ -67,6 +80,29 @@ def test_a_host_that_no_rule_knows_yet_gets_and_sends_nothing() -> None:
         assert chain(text, name)[-1] == "counter drop" and not any(
             "goto" in line for line in chain(text, name)
         )
+
+
+def test_a_table_holds_what_its_cloud_says_and_drops_the_rest() -> None:
+    outside = {"35.191.0.9/32": "10.150.9.2"}
+    dropped = {
+        "default": ("blackhole",),
+        "35.191.0.9/32": ("via", "10.150.9.2"),
+        "10.150.72.0/26": ("throw",),
+        "10.150.74.0/26": ("throw",),
+    }
+    assert asked([SUBNET]) == {(CHECK, gateway) for gateway in GATEWAYS}
+    assert table_of(SUBNET, well=(), outside=outside) == dropped, "whoever is not well is no way"
+    one = table_of(SUBNET, well={(CHECK, GATEWAYS[1])}, outside=outside)
+    assert one == dropped | {"10.150.68.0/22": ("via", GATEWAYS[1])}
+    both = table_of(SUBNET, well=asked([SUBNET]), outside=outside)["10.150.68.0/22"]
+    assert both == ("nexthop", "via", GATEWAYS[0], "nexthop", "via", GATEWAYS[1])
+
+
+def test_tables_of_subnets_and_of_labs_are_apart() -> None:
+    thirds, fourths = (64, 65, 255), (0, 64, 192)
+    ranges = [f"10.{lab}.{third}.{fourth}/26" for lab in (150, 151) for third in thirds for fourth in fourths]
+    assert len({number_of(range_) for range_ in ranges}) == len(ranges)
+    assert all((number_of(range_) in numbers(150)) == range_.startswith("10.150.") for range_ in ranges)
 
 
 @pytest.mark.root

@@ -1,0 +1,38 @@
+"""The simulated AWS as machines reach it, over HTTP: python -m simcloud endpoint ADDRESS."""
+
+from __future__ import annotations
+
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from simcloud.aws.api import Api, Asked
+from simcloud.world import Store
+
+PORT = 80
+
+
+def handler(api: Api) -> type[BaseHTTPRequestHandler]:
+    """What gives each request to ``api``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_any(self) -> None:
+            length = int(self.headers.get("content-length") or 0)
+            headers = {key.lower(): value for key, value in self.headers.items()}
+            body = self.rfile.read(length)
+            said = api.answer(Asked(self.command, self.path, headers, body, self.client_address[0]))
+            data = said.body.encode()
+            self.send_response(said.status)
+            self.send_header("content-type", said.kind)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_PUT = do_POST = handle_any
+
+    return Handler
+
+
+def serve(folder: Path, address: str) -> None:
+    """Answer until the process ends."""
+    with ThreadingHTTPServer((address, PORT), handler(Api(Store(folder, "aws")))) as server:
+        server.serve_forever()
