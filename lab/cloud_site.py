@@ -10,10 +10,12 @@ from lab.errors import LabError
 # A network of the site file as it is written, a region's or one that a rule names.
 WRITTEN = re.compile(r"(?<![\d.])10\.(2\d\d)\.0\.0/22(?!\d)")
 FIRST_WRITTEN, BLOCKS = 200, 48
+# The first block is nobody's network: people who log in come from there.
+OUTSIDE = 1
 # Below are the networks of inventories/lab, which is made without Pulumi.
 FIRST_THIRD, STEP = 64, 4
-# Third octets of all of them.
-RANGES = FIRST_THIRD, FIRST_THIRD + STEP * BLOCKS - 1
+# Third octets of all networks.
+RANGES = FIRST_THIRD + STEP * OUTSIDE, FIRST_THIRD + STEP * BLOCKS - 1
 
 
 def moved(text: str, octet: int) -> str:
@@ -31,12 +33,12 @@ def moved(text: str, octet: int) -> str:
     strange = [
         range_
         for range_ in written
-        if not (found := WRITTEN.fullmatch(range_)) or int(found[1]) >= FIRST_WRITTEN + BLOCKS
+        if not (found := WRITTEN.fullmatch(range_)) or not OUTSIDE <= int(found[1]) - FIRST_WRITTEN < BLOCKS
     ]
     if strange:
         raise LabError(
             f"network {strange[0]} of the lab's site file cannot be placed on this machine",
-            f"the lab takes 10.{FIRST_WRITTEN}.0.0/22 to 10.{FIRST_WRITTEN + BLOCKS - 1}.0.0/22",
+            f"the lab takes 10.{FIRST_WRITTEN + OUTSIDE}.0.0/22 to 10.{FIRST_WRITTEN + BLOCKS - 1}.0.0/22",
         )
     return WRITTEN.sub(there, text)
 

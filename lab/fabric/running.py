@@ -40,7 +40,7 @@ def ensure(place: Place) -> None:
         _outside(place, world)
         for bridge in bridges.values():
             _route_within(bridge)
-        run(["nft", "-f", "-"], stdin=_filter(place, world, bridges), remedy=REMEDY)
+        _set_filter(place, _filter(place, world, bridges))
         _route(place, world, bridges)
 
 
@@ -65,10 +65,20 @@ def remove(place: Place) -> None:
 
 
 def _clear(place: Place) -> None:
-    run(["nft", "-f", "-"], stdin=nothing_of(table_of(place)), remedy=REMEDY)
+    _set_filter(place, nothing_of(table_of(place)))
     _set_rules(place, {})
     for number in _tables(place):
         run(["ip", "-4", "route", "flush", "table", str(number)])
+
+
+def _set_filter(place: Place, text: str) -> None:
+    """Tables that are as they should be keep their counters."""
+    there = place.state / "fabric.nft"
+    listed = run(["nft", "list", "tables"], remedy=REMEDY)
+    if there.exists() and there.read_text() == text and table_of(place) in listed:
+        return
+    run(["nft", "-f", "-"], stdin=text, remedy=REMEDY)
+    there.write_text(text)
 
 
 def table_of(place: Place) -> str:

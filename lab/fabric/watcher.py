@@ -61,14 +61,11 @@ def watch(place: Place) -> None:
         if not alone:
             return
         checks = Checks(place)
-        seen: object = None
+        brought: object = None
         endpoint: subprocess.Popen[bytes] | None = None
         try:
             while running.folder(place).is_dir():
-                now = _signature(place)
-                if now != seen or checks.made():
-                    seen = now
-                    _brought(place)
+                brought = _round(place, checks, brought)
                 if endpoint is None or endpoint.poll() is not None:
                     endpoint = _endpoint(place)
                 time.sleep(ROUND_S)
@@ -78,11 +75,18 @@ def watch(place: Place) -> None:
                 endpoint.wait()
 
 
-def _brought(place: Place) -> None:
+def _round(place: Place, checks: Checks, brought: object) -> object:
+    """What this machine was brought to last; what fails is said, and tried again in the next round."""
     try:
-        running.ensure(place)
-    except LabError as problem:
-        print(f"{problem.what}; {problem.remedy}".rstrip("; "), file=sys.stderr, flush=True)
+        now = _signature(place)
+        if now != brought:
+            checks.asked = routes.asked(running.read(place).subnets)
+        if checks.made() or now != brought:
+            running.ensure(place)
+    except (LabError, FileNotFoundError) as problem:
+        print(problem, file=sys.stderr, flush=True)
+        return None
+    return now
 
 
 class Checks:
@@ -90,21 +94,21 @@ class Checks:
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self.asked: set[routes.Asked] = set()
         self._silent: dict[routes.Asked, int] = {}
         self._due: dict[routes.Asked, float] = {}
         self._well: set[routes.Asked] = set()
 
     def made(self) -> bool:
         """Ask whom it is time to ask; whether anybody became well or ceased to be."""
-        asked = routes.asked(running.read(self._place).subnets)
         now = time.monotonic()
-        due = sorted((one for one in asked if self._due.get(one, 0) <= now), key=str)
+        due = sorted((one for one in self.asked if self._due.get(one, 0) <= now), key=str)
         with ThreadPoolExecutor(max_workers=8) as pool:
             answers = list(pool.map(self._answers, due))
         for one, good in zip(due, answers, strict=True):
             self._due[one] = now + one[0].interval_s
             self._silent[one] = 0 if good else self._silent.get(one, one[0].unhealthy_after) + 1
-        well = {one for one in asked if self._silent.get(one, 1) < one[0].unhealthy_after}
+        well = {one for one in self.asked if self._silent.get(one, 1) < one[0].unhealthy_after}
         if well == self._well:
             return False
         self._well = well
@@ -135,7 +139,8 @@ def _get(probe: routes.Probe, address: str) -> int:
 def _signature(place: Place) -> object:
     """What changes when the clouds do, or when a bridge comes or goes."""
     files = sorted(running.folder(place).glob("*.json"))
-    return [(file.name, file.stat().st_mtime_ns) for file in files], socket.if_nameindex()
+    bridges = [one for one in socket.if_nameindex() if one[1].startswith("podman")]
+    return [(file.name, file.stat().st_mtime_ns) for file in files], bridges
 
 
 def _endpoint(place: Place) -> subprocess.Popen[bytes] | None:

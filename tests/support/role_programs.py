@@ -19,5 +19,10 @@ def program(role: str, file: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look their module up.
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    # What lies beside it is found, as where it is started.
+    sys.path.insert(0, str(ROLES / role / "files"))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
     return module

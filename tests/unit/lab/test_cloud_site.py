@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.cloud_site import moved
+from lab.cloud_site import RANGES, moved
 from lab.errors import LabError
 
 
@@ -17,8 +17,17 @@ def test_networks_move_and_keep_their_place() -> None:
     assert "    network: 10.150.68.0/22\n" in moved(more, 150)
 
 
+def test_whoever_logs_in_comes_from_where_no_cloud_is() -> None:
+    assert (
+        moved("sources: [10.200.0.0/22, 192.0.2.0/24]\n", 150) == "sources: [10.150.64.0/22, 192.0.2.0/24]\n"
+    )
+    first, _ = RANGES
+    assert first > 67
+
+
 @pytest.mark.parametrize(
-    "range_", ["10.199.0.0/22", "10.248.0.0/22", "10.201.0.0/20", "192.168.0.0/22", "10.201.4.0/22"]
+    "range_",
+    ["10.199.0.0/22", "10.200.0.0/22", "10.248.0.0/22", "10.201.0.0/20", "192.168.0.0/22", "10.201.4.0/22"],
 )
 def test_a_network_that_has_no_place_is_refused(range_: str) -> None:
     with pytest.raises(LabError, match="cannot be placed on this machine"):
