@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -32,7 +33,18 @@ def handler(api: Api) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def seed(folder: Path) -> bytes:
+    """What the keys of this cloud come from, made once."""
+    kept = folder / "aws.seed"
+    if not kept.exists():
+        fresh = folder / "aws.seed.new"
+        fresh.touch(mode=0o600)
+        fresh.write_bytes(secrets.token_bytes(32))
+        fresh.replace(kept)
+    return kept.read_bytes()
+
+
 def serve(folder: Path, address: str) -> None:
     """Answer until the process ends."""
-    with ThreadingHTTPServer((address, PORT), handler(Api(Store(folder, "aws")))) as server:
+    with ThreadingHTTPServer((address, PORT), handler(Api(Store(folder, "aws"), seed(folder)))) as server:
         server.serve_forever()

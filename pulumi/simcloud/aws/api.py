@@ -10,7 +10,6 @@ import fnmatch
 import hashlib
 import hmac
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,10 +58,10 @@ class No(Exception):
 class Api:
     """The metadata of instances, and EC2, of one simulated AWS."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, seed: bytes) -> None:
+        """All keys come from ``seed``: machines keep theirs when the API starts again."""
         self._store = store
-        # Keys are worth something as long as the process lives; whoever is refused asks its metadata again.
-        self._seed = secrets.token_bytes(32)
+        self._seed = seed
 
     def answer(self, asked: Asked) -> Answer:
         if asked.path.startswith("/latest/"):

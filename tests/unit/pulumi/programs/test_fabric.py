@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from edge_iac.site import parse_site
 from simcloud.aws.api import CREDENTIALS, Api, Asked
-from simcloud.endpoint import handler
+from simcloud.endpoint import handler, seed
 from simcloud.fabric import fabric
 from simcloud.world import Store
 
@@ -99,7 +99,7 @@ def test_a_host_with_a_public_address_is_known_by_that_of_the_inventory(mesh: Ma
 
 @pytest.fixture
 def api(mesh: Made) -> Api:
-    return Api(Store(mesh.folder, "aws"))
+    return Api(Store(mesh.folder, "aws"), seed(mesh.folder))
 
 
 @pytest.fixture
@@ -179,6 +179,10 @@ def test_ec2_refuses_who_may_not_and_what_cannot_be(mesh: Made, api: Api, url: s
     stolen = keys_of(api, mesh.address["control-aws-us-east-1-1"]) | {"SecretAccessKey": "guessed"}
     assert refusal(client(url, stolen).replace_route, **good) == "AuthFailure"
     control.replace_route(**good)
+    again = Api(Store(mesh.folder, "aws"), seed(mesh.folder))
+    assert keys_of(again, mesh.address["control-aws-us-east-1-1"]) == keys_of(
+        api, mesh.address["control-aws-us-east-1-1"]
+    ), "who has keys keeps them when the API starts again"
 
 
 def test_metadata_is_an_instances_own_and_needs_a_token(mesh: Made, api: Api) -> None:
