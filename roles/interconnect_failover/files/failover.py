@@ -16,8 +16,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -138,18 +139,35 @@ class Tables:
 
 
 class Aws:
-    """EC2 of one region."""
+    """EC2 of one region, asked as the instance's own identity."""
 
     def __init__(self, region: str, endpoint: str | None) -> None:
+        self._region, self._endpoint = region, endpoint
+        self._client: Any = None
+
+    @contextmanager
+    def _asked(self) -> Iterator[Any]:
+        """A client; after a refusal a new one, which looks for keys again (metadata may be late at boot)."""
+        try:
+            if self._client is None:
+                self._client = self._connected()
+            yield self._client
+        except Exception:
+            self._client = None
+            raise
+
+    def _connected(self) -> Any:
         import boto3
         from botocore.config import Config
 
         # A call that hangs is a failover that does not come.
         limits = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
-        self._client = boto3.client("ec2", region_name=region, endpoint_url=endpoint, config=limits)
+        session = boto3.session.Session(region_name=self._region)
+        return session.client("ec2", endpoint_url=self._endpoint, config=limits)
 
     def read(self, table: str) -> Mapping[str, str]:
-        [found] = self._client.describe_route_tables(RouteTableIds=[table])["RouteTables"]
+        with self._asked() as ec2:
+            [found] = ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"]
         return {
             route["DestinationCidrBlock"]: route.get("NetworkInterfaceId", "")
             for route in found["Routes"]
@@ -157,9 +175,10 @@ class Aws:
         }
 
     def move(self, table: str, range_: str, gateway: Gateway) -> None:
-        self._client.replace_route(
-            RouteTableId=table, DestinationCidrBlock=range_, NetworkInterfaceId=gateway.interface
-        )
+        with self._asked() as ec2:
+            ec2.replace_route(
+                RouteTableId=table, DestinationCidrBlock=range_, NetworkInterfaceId=gateway.interface
+            )
 
 
 class Command:
