@@ -190,6 +190,9 @@ class Mesh:
         finally:
             file.unlink()
         run("ip", "link", "set", name, "mtu", str(one["mtu"]), "up")
+        # Without an address of its own, even a loose check of sources drops what came by another tunnel than
+        # its answer goes.
+        run("ip", "address", "replace", f"{self.config['address']}/32", "dev", name)
 
     def settle(self) -> None:
         """Bring the table to what the probes say, range by range, never without a route between."""
