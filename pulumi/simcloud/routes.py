@@ -115,7 +115,7 @@ def _gcp_route(route: Record, world: World) -> Route:
         str(first(instance.outputs, "networkInterfaces[].networkIp"))
         for link in at(service and service.inputs, "backends[].group")
         if (group := world.find(str(link), balancing.GROUP))
-        for member in group.inputs.get("instances") or []
+        for member in gcp.members(group, world)
         if (instance := world.find(str(member), gcp.INSTANCE))
     ]
     probe = None
