@@ -114,7 +114,8 @@ def attach(settings: dict) -> None:
         raise DecapError(words)
     addresses = [plain(one) for one in settings["addresses"]]
     pins = Path(settings["pins"])
-    before = [path for path in pins.glob("*") if path.is_dir()] if os.path.ismount(pins) else []
+    # `ip` makes a folder of its own in any BPF file system it finds first.
+    before = [path for path in pins.glob("*") if path.name.isdigit()] if os.path.ismount(pins) else []
     number = max((int(path.name) for path in before), default=0) + 1
     pin = load(settings["program"], pins / str(number), settings["edges"])
     was = read_state(settings) or {"interfaces": [], "addresses": [], "arp": {}}
