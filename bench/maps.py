@@ -3,9 +3,9 @@ the maps, and what memory the agent takes.
 
 One agent's datapath (loader, prober, maps, native XDP on a veth pair) in a process and a network namespace of
 its own. Of its 10,000 services 300 go by `nat` to reals of their own, the others by `gue` to one of 200 sets
-of backends: 500 rings. Times are from the agent's receipt of a revision to the last write; milliseconds of
-`*_cpu_ms` are of the thread that writes. The lock-out questions before a change are asked of a control plane
-that answers at once, and of no gateway.
+of backends: 500 tables of rings. Times are from the agent's receipt of a revision to the last write;
+milliseconds of `*_cpu_ms` are of the thread that writes. The lock-out questions before a change are asked of
+a control plane that answers at once, and of no gateway.
 
 `edit_ms` changes a limit, `ring_edit_ms` a backend. `kill_ms` is from the kill of a backend (its check: tcp,
 every 500 ms, two in a row) to the ring that leads elsewhere, `health_cpu_ms` the agent's part of it, both

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Network, ip_address, ip_network
 
 import pytest
@@ -186,6 +187,31 @@ def test_exempt_sources_have_no_limit(bench: Bench) -> None:
         bench.expect(HOST4, "pass_kernel")
 
 
+# A sender that is kept from its CPU uses less of its limit, so one window of many has to come near.
+WINDOWS, NEAR = 20, 0.8
+
+
+def never_above_and_once_near(bench: Bench, limit: Rate, send: Callable[[], object]) -> None:
+    """`send` sends more than may pass, for a time: never more than that does, and 80 % of it once."""
+    parameters, shares = limit.parameters(), []
+
+    def passed_so_far() -> int:
+        found = bench.counters.service(0).get("pass_kernel")
+        return found.packets if found else 0
+
+    for window in range(WINDOWS):
+        before, started = passed_so_far(), time.monotonic_ns()
+        send()
+        took_ns = time.monotonic_ns() - started
+        passed = passed_so_far() - before
+        assert passed <= (took_ns + tick_ns() + parameters["burst_ns"]) / parameters["interval_ns"] + 2
+        shares.append(passed * parameters["interval_ns"] / took_ns)
+        # The first one had the burst, too.
+        if window and shares[-1] >= NEAR:
+            return
+    pytest.fail(f"no window came near the limit: {', '.join(f'{one:.0%}' for one in shares)}")
+
+
 @pytest.mark.parametrize("burst_ms", [1, 5, 20, 50])
 def test_the_long_run_rate_is_kept_with_any_burst(bench: Bench, burst_ms: int) -> None:
     """The coarse clock stands still for a tick: in a time T at most rate x T + burst + one tick may pass."""
@@ -193,14 +219,9 @@ def test_the_long_run_rate_is_kept_with_any_burst(bench: Bench, burst_ms: int) -
     limit = Rate(rate, burst=max(1, rate * burst_ms // 1000))
     bench.configure(source_packets=limit)
     frame = HOST4.bytes()
-    started = time.monotonic_ns()
-    while time.monotonic_ns() - started < 60_000_000:
-        bench.generation.run(frame, repeat=5000)
-    took_ns = time.monotonic_ns() - started
-    passed = bench.counters.service(0)["pass_kernel"].packets
-    parameters = limit.parameters()
-    bound = (took_ns + tick_ns() + parameters["burst_ns"]) / parameters["interval_ns"] + 2
-    assert 0 < passed <= bound
+
+    # One call over many ticks: between two, the kernel waits for about four.
+    never_above_and_once_near(bench, limit, lambda: bench.generation.run(frame, repeat=1_000_000))
 
 
 def test_monitor_counts_what_it_lets_pass(bench: Bench) -> None:
@@ -255,22 +276,20 @@ def test_two_cpus_never_exceed_one_sources_limit(bench: Bench) -> None:
     limit = Rate(100_000, burst=2000)
     bench.configure(source_packets=limit)
     frame, cpus = HOST4.bytes(), sorted(os.sched_getaffinity(0))[:2]
-    started = time.monotonic_ns()
 
-    def send(cpu: int) -> None:
+    def send(cpu: int, started: int) -> None:
         os.sched_setaffinity(0, {cpu})  # of this thread
         while time.monotonic_ns() - started < 200_000_000:
             bench.generation.run(frame, repeat=20_000)
 
-    threads = [threading.Thread(target=send, args=(cpu,)) for cpu in cpus]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    took_ns = time.monotonic_ns() - started
+    def both() -> None:
+        now = time.monotonic_ns()
+        threads = [threading.Thread(target=send, args=(cpu, now)) for cpu in cpus]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    never_above_and_once_near(bench, limit, both)
     counts = bench.counters.service(0)
-    passed, parameters = counts["pass_kernel"].packets, limit.parameters()
-    bound = (took_ns + tick_ns() + parameters["burst_ns"]) / parameters["interval_ns"] + 2
-    print(f"{passed / bound:.0%} of what the limit allows, {counts['drop_source_rate'].packets} dropped")
-    assert 0 < passed <= bound
-    assert counts["drop_source_rate"].packets > passed
+    assert counts["drop_source_rate"].packets > counts["pass_kernel"].packets

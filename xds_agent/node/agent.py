@@ -110,6 +110,8 @@ class Agent:
         log.info("serving revision %s to Envoy", self.journal.snapshot.revision or "none")
         self.datapath = self._datapath_link()
         self._bringing = Bringing(self.journal, self.envoy, self.datapath, self.config.envoy.admin_socket)
+        # From READY on systemd wants it, and thousands of services take a datapath longer than its patience.
+        watchdog = asyncio.create_task(self._sign_of_life(), name="watchdog")
         if self.datapath is not None:
             # At boot the network and Envoy come after us: what arrives first is filtered already. Neither
             # waits for long, whatever ails the datapath.
@@ -123,7 +125,7 @@ class Agent:
         work = [
             asyncio.create_task(self.upstream.run(), name="upstream"),
             asyncio.create_task(self._apply_each(), name="apply"),
-            asyncio.create_task(self._sign_of_life(), name="watchdog"),
+            watchdog,
             asyncio.create_task(self.prober.run(), name="probes"),
         ]
         if self.datapath is not None:

@@ -121,13 +121,14 @@ class Api:
             scheme, _, rest = asked.headers.get("authorization", "").partition(" ")
             parts = dict(part.strip().split("=", 1) for part in rest.split(","))
             key, date, region, service, _ = parts["Credential"].split("/")
+            signed, signature = parts["SignedHeaders"], parts["Signature"]
         except (KeyError, ValueError):
             raise No("MissingAuthenticationToken", "Request is missing Authentication Token", 403) from None
         instance = "i-" + key.removeprefix(KEY_PREFIX).lower()
         keys = self._keys(instance)
-        good = _signature(asked, parts["SignedHeaders"], keys["SecretAccessKey"], (date, region, service))
+        good = _signature(asked, signed, keys["SecretAccessKey"], (date, region, service))
         given = asked.headers.get("x-amz-security-token", "")
-        if scheme != SCHEME or not hmac.compare_digest(good + keys["Token"], parts["Signature"] + given):
+        if scheme != SCHEME or not hmac.compare_digest(good + keys["Token"], signature + given):
             raise No("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
         return instance, region
 

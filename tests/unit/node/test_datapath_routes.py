@@ -74,8 +74,8 @@ def test_every_look_asks_about_a_few_that_nothing_was_said_about(monkeypatch: py
     assert kernel.hops == [A, A] and kernel.neighbours == 2
 
 
-def test_the_kernel_says_when_an_address_comes_and_goes() -> None:
-    """By the real socket; who is not allowed to ask is told that all may have changed."""
+def test_who_hears_nothing_of_the_kernel_takes_all_for_changed() -> None:
+    """By the real socket. That addresses are followed, tests/bpf/host/test_lockout.py shows on a host."""
     events = NetlinkEvents()
     first = events.count()
     assert events.count() >= first
