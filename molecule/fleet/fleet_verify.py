@@ -96,9 +96,23 @@ def test_a_change_made_by_hand_is_drift_until_the_inventory_is_applied_again(fle
 def in_mid_rollout(fleet: FleetHosts, host: str) -> subprocess.Popen[str]:
     """routes.yml of an edit, once its first wave soaks."""
     applying = fleet.start("playbooks/routes.yml")
-    eventually(
-        lambda: (fleet.status(host)["rollout"] or {}).get("phase") == "soaking", "the first wave soaks"
-    )
+
+    def soaks() -> bool:
+        rollout = fleet.status(host)["rollout"] or {}
+        if rollout.get("phase") != "soaking" and applying.poll() is not None:
+            pytest.fail(
+                f"the play ended, and nothing soaks ({rollout}):\n{applying.communicate()[0][-4000:]}"
+            )
+        return rollout.get("phase") == "soaking"
+
+    try:
+        eventually(soaks, "the first wave soaks")
+    except AssertionError as error:
+        applying.send_signal(signal.SIGINT)
+        said = applying.communicate(timeout=120)[0]
+        raise AssertionError(
+            f"{error}; {fleet.status(host)['rollout']}; the play said:\n{said[-4000:]}"
+        ) from None
     return applying
 
 
@@ -173,7 +187,7 @@ def test_a_revoked_host_is_cut_off_serves_on_and_comes_back_with_a_new_key(fleet
 
 def test_an_interrupted_play_has_said_that_control_goes_on_and_it_does(fleet):
     known = fleet.history()[0]["number"]
-    with fleet.edited(61, soak_s=10):
+    with fleet.edited(61, soak_s=20):
         applying = in_mid_rollout(fleet, fleet.leader())
         assert applying.stdout is not None
         said = next(line for line in applying.stdout if "Interrupting the play does not stop that" in line)

@@ -51,6 +51,7 @@ class FleetHosts:
     def __init__(self) -> None:
         self.place = place.load(INVENTORY / "hosts.yml")
         self.address = {host.name: host.address for host in self.place.hosts}
+        self._pids: dict[str, str] = {}
 
     # --- as an operator
 
@@ -112,13 +113,23 @@ class FleetHosts:
 
     def get(self, host: str, target: str) -> Any:
         """JSON of control's API on that host. Raises httpx.HTTPError or OSError while it is away."""
-        pid = subprocess.run(
-            ["podman", "inspect", "--format", "{{.State.Pid}}", self.place.host(host).container],
-            capture_output=True, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
-        transport = httpx.HTTPTransport(uds=f"/proc/{pid}/root/{_SOCKET}")
-        with httpx.Client(transport=transport, base_url="http://control", timeout=60) as client:
-            return client.get(target).raise_for_status().json()
+        transport = httpx.HTTPTransport(uds=f"/proc/{self._pid(host)}/root/{_SOCKET}")
+        try:
+            with httpx.Client(transport=transport, base_url="http://control", timeout=60) as client:
+                return client.get(target).raise_for_status().json()
+        except (httpx.HTTPError, OSError):
+            # Rebooted, perhaps.
+            self._pids.pop(host, None)
+            raise
+
+    def _pid(self, host: str) -> str:
+        """Of its first process. Asked for once: podman keeps whoever asks waiting while hosts are made."""
+        if host not in self._pids:
+            self._pids[host] = subprocess.run(
+                ["podman", "inspect", "--format", "{{.State.Pid}}", self.place.host(host).container],
+                capture_output=True, text=True, check=True,
+            ).stdout.strip()  # fmt: skip
+        return self._pids[host]
 
     def status(self, host: str = "control1") -> dict[str, Any]:
         found: dict[str, Any] = self.get(host, "/v1/status")
