@@ -91,14 +91,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="PEER",
         help="time this server (HOST:PORT) or XDP object (path) beside ours, where there is one",
     )
+    parser.add_argument(
+        "--peer-maps",
+        metavar="FILE",
+        help='JSON, {"MAP": [["KEY", "VALUE"], ...]} in hex: what to fill the maps of that XDP object with',
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what was measured, as SVG")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a goal is missed")
     options = parser.parse_args(argv)
     module = importlib.import_module(f"bench.{options.name}")
-    more = {key: given for key in ("peer", "plot") if (given := getattr(options, key)) is not None}
+    possible = ("peer", "peer_maps", "plot")
+    more = {key: given for key in possible if (given := getattr(options, key)) is not None}
     for key in more.keys() - inspect.signature(module.measure).parameters.keys():
-        parser.error(f"{options.name} has no --{key}")
-    figures, goals = module.measure(quick=options.quick, **more), module.GOALS
+        parser.error(f"{options.name} has no --{key.replace('_', '-')}")
+    try:
+        figures, goals = module.measure(quick=options.quick, **more), module.GOALS
+    except (FileNotFoundError, ValueError) as error:
+        if not more:
+            raise
+        parser.error(str(error))
     print(table(figures, goals, colour=sys.stdout.isatty()))
     if options.json is not None:
         options.json.write_text(json.dumps(report(module.NAME, figures, goals), indent=2) + "\n")

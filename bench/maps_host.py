@@ -24,6 +24,7 @@ import xds_agent.node.agent  # noqa: F401  what a real agent has loaded too
 from bench.xdp_objects import BUILD
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import DatapathLink
+from xds_agent.node.memory import give_back_large
 from xds_agent.node.probing import Prober
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import (
@@ -155,8 +156,8 @@ class Host:
         self.prober = Prober()
         self.link = DatapathLink(config, self.prober, control_answers=_answers, runtime=folder)
         self.flip, self.follow = Timed(), Timed()
-        self.link._flip_now = self.flip.around(self.link._flip_now)  # type: ignore[method-assign]
-        self.link._write = self.follow.around(self.link._write)  # type: ignore[method-assign]
+        self.link.running.flip = self.flip.around(self.link.running.flip)  # type: ignore[method-assign]
+        self.link.running._write = self.follow.around(self.link.running._write)  # type: ignore[method-assign]
         self.resources: dict[tuple[str, str], Resource] = {}
         self.snapshot = Snapshot.of(())
 
@@ -208,6 +209,10 @@ async def measure(folder: Path, net: Net, services: int, prefixes: int) -> dict[
         figures |= _middle("edit", edits)
         moves = [await host.apply(service(number, first=1)) for number in range(EDITS)]
         figures |= _middle("ring_edit", moves)
+        leaving = [await host.apply(service(500 + number, first=2)) for number in range(EDITS)]
+        figures |= _middle("shared_ring_edit", leaving)
+        added = [await host.apply(service(services + number)) for number in range(EDITS)]
+        figures |= _middle("added", added)
         figures |= {"rss_mb": rss_mb(), "ours_mb": rss_mb() - before_mb}
         deny_ms, deny_cpu_ms = await host.apply([deny(prefixes)])
         figures |= {"deny_s": deny_ms / 1000, "deny_cpu_s": deny_cpu_ms / 1000, "rss_listed_mb": rss_mb()}
@@ -243,6 +248,8 @@ async def _kill(host: Host, backend: subprocess.Popen[bytes]) -> dict[str, float
 
 def main() -> None:
     folder, services, prefixes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    # As the agent does.
+    give_back_large()
     net = Net(folder)
     try:
         print(json.dumps(asyncio.run(measure(folder, net, services, prefixes))))

@@ -8,18 +8,21 @@ import shutil
 import struct
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xds_agent.datapath.btf import Btf
+from xds_agent.datapath.info import map_info
 from xds_agent.datapath.layout import Layout
-from xds_agent.datapath.libbpf import OpenOptions, TestRunOptions, check, library
+from xds_agent.datapath.libbpf import OpenOptions, TestRunOptions, check, library, possible_cpus
 
 BUILD = Path(__file__).resolve().parents[1] / "bpf" / "build"
 ENTRY = BUILD / "bench_entry.bpf.o"
 _BPFFS = Path("/sys/fs/bpf")
 _RESTORED = 54
+# Hash, array, LRU hash.
+_PER_CPU = {5, 6, 10}
 
 
 class Object:
@@ -59,6 +62,26 @@ class Object:
         return check(
             library().bpf_map__fd(library().bpf_object__find_map_by_name(self._object, name.encode())), name
         )
+
+    def fill(self, maps: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+        """Keys and values in hex, as they lie in memory; a per-CPU map gets the value for each CPU.
+
+        Maps of maps, programs, devices and sockets hold what no file can name. Raises ValueError, OSError.
+        """
+        for name, entries in maps.items():
+            try:
+                info = map_info(self.map(name))
+            except OSError as error:
+                raise ValueError(f"no map '{name}' in the object") from error
+            copies = possible_cpus() if info.type in _PER_CPU else 1
+            for key, value in (map(bytes.fromhex, entry) for entry in entries):
+                if (len(key), len(value)) != (info.key_size, info.value_size):
+                    sizes = f"keys of {info.key_size} bytes and values of {info.value_size}"
+                    raise ValueError(f"map {name} has {sizes}, not {len(key)} and {len(value)}")
+                if copies > 1:
+                    value = value.ljust((len(value) + 7) // 8 * 8, b"\0") * copies
+                result = library().bpf_map_update_elem(self.map(name), key, value, 0)
+                check(result, f"filling map {name}")
 
     def close(self) -> None:
         library().bpf_object__close(self._object)

@@ -90,14 +90,13 @@ static __always_inline bool read_ports(struct __sk_buff *skb, struct packet *pac
     return true;
 }
 
-/* The service in whose name the packet leaves. */
-static __always_inline struct service *service_of_sender(const struct packet *packet) {
+static __always_inline struct service *service_at(const struct packet *packet, const union address *address,
+                                                  __be16 port) {
     if (packet->version == 4) {
-        struct service_key4 key = {packet->source.words[0], packet->source_port, packet->protocol, 0};
+        struct service_key4 key = {address->words[0], port, packet->protocol, 0};
         return bpf_map_lookup_elem(&services4, &key);
     }
-    struct service_key6 key = {
-        .address = packet->source, .port = packet->source_port, .protocol = packet->protocol};
+    struct service_key6 key = {.address = *address, .port = port, .protocol = packet->protocol};
     return bpf_map_lookup_elem(&services6, &key);
 }
 
@@ -126,7 +125,8 @@ int tc_egress(struct __sk_buff *skb) {
         return TC_ACT_UNSPEC;
     __u32 class = 0;
     if (read_ports(skb, &packet)) {
-        struct service *service = service_of_sender(&packet);
+        /* The one in whose name the packet leaves. */
+        struct service *service = service_at(&packet, &packet.source, packet.source_port);
         __u32 id = service ? service->id : 0;
         struct egress *egress = bpf_map_lookup_elem(&service_egress, &id);
         if (service && egress) {
@@ -232,8 +232,10 @@ int tc_ingress(struct __sk_buff *skb) {
     if (listener->state == BPF_TCP_LISTEN && is_cookie(&packet, bpf_ntohl(tcp.seq) - 1, cookie, current) &&
         attributes_of(skb, &packet, &tcp, cookie & 0xff, &attributes)) {
         struct sock *sk = (struct sock *)bpf_skc_to_tcp_sock(listener);
-        if (sk && !bpf_sk_assign_tcp_reqsk(skb, sk, &attributes, sizeof(attributes)))
-            count(0, NOTE_COOKIE_ACCEPTED, skb->len);
+        if (sk && !bpf_sk_assign_tcp_reqsk(skb, sk, &attributes, sizeof(attributes))) {
+            struct service *service = service_at(&packet, &packet.destination, packet.destination_port);
+            count(service ? service->id : 0, NOTE_COOKIE_ACCEPTED, skb->len);
+        }
     }
     bpf_sk_release(listener);
     return TC_ACT_UNSPEC;

@@ -25,6 +25,7 @@ const volatile struct features features = {.acl = 1,
                                            .nat_first_port = 20000,
                                            .nat_sets = 1596};
 
+#include "include/fragment.h"
 #include "include/forward_nat.h"
 
 /* Enums that only exist in code, and structs that only inner maps hold, would be missing from BTF. */
@@ -32,6 +33,7 @@ struct vocabulary {
     enum reason reason;
     enum acl_class acl_class;
     enum forward forward;
+    enum own_flag own_flag;
     enum service_flag service_flag;
     enum real_state real_state;
     enum setting_flag setting_flag;
@@ -52,10 +54,17 @@ static __always_inline enum reason protect(const struct packet *packet, const st
     enum reason exemption = exempt(packet);
     __u64 now_ns;
     if (exemption == PASS_SSH) {
-        if (features.limit && !source_conforms(packet, LIMIT_SSH, &settings->ssh_packets, settings, &now_ns,
-                                               features.limit_seed, features.limit_mask))
+        if (features.limit &&
+            !seldom_conforms(source_hash(packet, features.limit_seed), LIMIT_SSH, 0, features.limit_mask))
             return DROP_SSH_RATE;
         return PASS_SSH;
+    }
+    if (exemption == PASS_DHCP) {
+        if (!features.limit ||
+            seldom_conforms(source_hash(packet, features.limit_seed), LIMIT_DHCP, 0, features.limit_mask))
+            return PASS_DHCP;
+        /* In a flood the lists still know who hands out leases, where they say so. */
+        return features.acl && acl(packet) == ACL_EXEMPT ? PASS_DHCP : DROP_DHCP_RATE;
     }
     if (exemption != PARSED)
         return exemption;
@@ -74,22 +83,50 @@ static __always_inline enum reason protect(const struct packet *packet, const st
                              opens ? &settings->source_syns : &settings->source_packets, settings, &now_ns,
                              features.limit_seed, features.limit_mask))
             return opens ? DROP_SYN_RATE : DROP_SOURCE_RATE;
+        if (settings->source_bytes.interval &&
+            !seldom_conforms(source_hash(packet, features.limit_seed), LIMIT_BYTES, packet->frame_length,
+                             features.limit_mask))
+            return DROP_SOURCE_BYTES;
         if (service)
             return service_conforms(service, packet, opens, now_ns);
     }
     return PARSED;
 }
 
+/* From a client to a nat service: where its first fragment went. */
+static __always_inline enum reason carry_later(struct xdp_md *ctx, struct packet *packet,
+                                               const struct service *service, __u32 *id) {
+    if (!packet->followed)
+        return DROP_NAT_FRAGMENT;
+    if (service->mtu && packet->l3_length > service->mtu)
+        return DROP_TOO_BIG;
+    if (service->flags & SERVICE_MARK)
+        mark(ctx, packet, service->dscp);
+    return carry_fragment(ctx, packet, id);
+}
+
+/* Nobody healthy. Where the kernel gets a first fragment, the later ones are its, too. */
+static __always_inline enum reason without_real(struct packet *packet, const struct service *service) {
+    if (!(service->flags & SERVICE_PASS_WITHOUT_REAL))
+        return DROP_NO_REAL;
+    if (features.nat && packet->fragment == FRAGMENT_FIRST)
+        leave_fragment(packet, service->id);
+    return PASS_NO_REAL;
+}
+
 static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *packet, struct service *service,
-                                           const struct settings *settings) {
+                                           const struct settings *settings, __u32 *id) {
     if (service->forward == FORWARD_ECHO)
         return is_echo(packet) ? reply_echo(ctx, packet) : PASS_KERNEL;
-    if (packet->fragment && !(service->flags & SERVICE_HASH_ADDRESSES))
-        return service->forward == FORWARD_NAT ? DROP_NAT_FRAGMENT : PASS_FRAGMENT;
+    bool translated = features.nat && service->forward == FORWARD_NAT;
+    if (packet->fragment && !translated && !(service->flags & SERVICE_HASH_ADDRESSES))
+        return features.nat ? leave_fragment(packet, service->id) : PASS_FRAGMENT;
+    if (packet->fragment == FRAGMENT_LATER && translated)
+        return carry_later(ctx, packet, service, id);
     __u32 hash = flow_hash(packet, service, features.balance_seed);
     __u32 number = choose_real(packet, service, hash);
     if (!number)
-        return service->flags & SERVICE_PASS_WITHOUT_REAL ? PASS_NO_REAL : DROP_NO_REAL;
+        return without_real(packet, service);
     struct real *real = bpf_map_lookup_elem(&reals, &number);
     if (!real || real->state == REAL_ABSENT)
         return DROP_INTERNAL;
@@ -97,12 +134,12 @@ static __always_inline enum reason balance(struct xdp_md *ctx, struct packet *pa
         return reply_too_big(ctx, packet, service->mtu);
     if (service->flags & SERVICE_MARK)
         mark(ctx, packet, service->dscp);
-    if (features.nat && service->forward == FORWARD_NAT) {
+    if (translated) {
         packet->ring = service->ring;
         enum reason reason = forward_nat(ctx, packet, number, hash, service->id);
         if (packet->moved == MOVED_TO_PIN)
             pin_flow(packet, slot_of(hash), service->id);
-        return reason == DROP_NO_REAL && service->flags & SERVICE_PASS_WITHOUT_REAL ? PASS_NO_REAL : reason;
+        return reason == DROP_NO_REAL ? without_real(packet, service) : reason;
     }
     count_real(number, packet);
     return service->forward == FORWARD_DSR ? forward_dsr(ctx, real)
@@ -120,8 +157,9 @@ static __always_inline bool wants_cookie(const struct settings *settings) {
 static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *packet, struct service *service,
                                           const struct settings *settings, __u32 *id) {
     bool monitor = settings->flags & SETTING_MONITOR;
-    if (features.nat && is_to_nat(packet, settings)) {
-        enum reason answered = answer_nat(ctx, packet, id);
+    if (features.nat && (packet->followed == FOLLOWED_ANSWER || is_to_nat(packet, settings))) {
+        enum reason answered = packet->followed == FOLLOWED_ANSWER ? carry_fragment(ctx, packet, id)
+                                                                   : answer_nat(ctx, packet, id);
         if (answered != PARSED)
             return answered;
     }
@@ -153,9 +191,12 @@ static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *pac
         if (features.cookies && !packet->fragment && opens_connection(packet) && is_to_own(packet) &&
             wants_cookie(settings))
             bpf_tail_call(ctx, &stages, STAGE_COOKIE);
-        return !service && packet->fragment ? PASS_FRAGMENT : PASS_KERNEL;
+        if (!packet->fragment || (service && packet->fragment == FRAGMENT_LATER))
+            return PASS_KERNEL;
+        enum reason left = features.nat ? leave_fragment(packet, *id) : PASS_FRAGMENT;
+        return service ? PASS_KERNEL : left;
     }
-    return balance(ctx, packet, service, settings);
+    return balance(ctx, packet, service, settings, id);
 }
 
 SEC("xdp")
@@ -172,6 +213,8 @@ int xdp_main(struct xdp_md *ctx) {
     if (features.sampling && anybody_reads(readers))
         take_sample(ctx, &packet, readers);
     if (reason == PARSED) {
+        if (features.nat && packet.fragment == FRAGMENT_LATER)
+            follow_first(&packet);
         struct service *service = classify(&packet);
         if (service)
             id = service->id;

@@ -25,6 +25,8 @@ from lab.wan import command as wan
 # systemd's name -> what the table calls it.
 UNITS = {"xds-agent-serve": "serve", "xds-agent-node": "node", "envoy": "envoy"}
 GOOD = {"running", "active"}
+# As shells say it of a command that SIGINT ended.
+INTERRUPTED = 130
 
 
 def main(arguments: list[str]) -> int:
@@ -42,6 +44,18 @@ def main(arguments: list[str]) -> int:
         if problem.remedy:
             err.print(f"  {problem.remedy}", markup=False, soft_wrap=True)
         return 1
+    except KeyboardInterrupt:
+        err.print(_interrupted(arguments), markup=False, soft_wrap=True)
+        return INTERRUPTED
+
+
+def _interrupted(arguments: list[str]) -> str:
+    again = f"script/lab {' '.join(arguments)}"
+    ends = {
+        "up": f"; `{again}` completes it, `script/lab down` removes it",
+        "down": f"; `{again}` removes the rest",
+    }
+    return f"interrupted{ends.get(arguments[0], '')}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,11 +159,11 @@ def _place(options: argparse.Namespace) -> Place:
 
 def _down(options: argparse.Namespace) -> int:
     here = place.load(options.inventory)
-    if from_pulumi.is_made():
-        from_pulumi.tear_down(here, Progress())
+    destroyed = from_pulumi.tear_down(here, Progress()) if from_pulumi.is_made() else 0
     gone = site.tear_down(here, forget=options.all)
+    by_pulumi = f" ({destroyed} of them by pulumi destroy)" if destroyed else ""
     err.print(
-        f"removed {len(gone['containers'])} hosts, {len(gone['networks'])} networks, "
+        f"removed {len(gone['containers']) + destroyed} hosts{by_pulumi}, {len(gone['networks'])} networks, "
         f"{gone['rules']} routing rule(s)"
     )
     return 0

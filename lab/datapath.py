@@ -100,7 +100,7 @@ def denied(proxy: HostSpec, site: Site) -> Met:
         target = (proxy.address, 443)
         clients.connected(site.place, clients.DENIED, target, timeout_s=SILENCE_S).close()
     except TimeoutError:
-        dropped = grown(before, proxy, "host", "drop_denied")
+        dropped = grown(before, proxy, "envoy/https", "drop_denied")
         return Met("silence, counted as denied" if dropped else "silence, not counted", dropped > 0)
     return Met("let in", False)
 

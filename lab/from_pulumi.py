@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ STACK = "lab"
 INVENTORY = ROOT / "inventories" / "lab-pulumi"
 SITE = ROOT / "pulumi" / "sites" / "lab.yaml"
 FOLDER = "pulumi"
+# The site's authority of SSH host keys, and the key that Ansible logs in with.
+HOST_CA, LOGIN = "host-ca", "login"
 UP_S = 1800
 
 
@@ -39,10 +42,12 @@ def pulumi(*words: str, timeout_s: float = 600) -> str:
 def prepare(here: Place) -> None:
     """The stack, its settings and the site file in this checkout's range; needs no engine that runs."""
     folder = here.state / FOLDER
-    cloud_site.write(SITE, folder / "lab.yaml", here.octet)
-    key = folder / "host-ca"
-    if not key.exists():
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", key])
+    folder.mkdir(parents=True, exist_ok=True)
+    for key in (folder / HOST_CA, folder / LOGIN):
+        if not key.exists():
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", key])
+    login = (folder / f"{LOGIN}.pub").read_text().strip()
+    cloud_site.write(SITE, folder / "lab.yaml", here.octet, login)
 
 
 def make_hosts(progress: Progress) -> Place:
@@ -79,7 +84,7 @@ def _configure(here: Place) -> None:
     folder = here.state / FOLDER
     pulumi("stack", "select", "--create", STACK)
     pulumi("config", "set", "edge:site", str(folder / "lab.yaml"))
-    key = (folder / "host-ca").read_text()
+    key = (folder / HOST_CA).read_text()
     run([ROOT / "script" / "pulumi", "--lab", "config", "set", "--secret", "edge:hostCaKey"], stdin=key)
 
 
@@ -124,7 +129,19 @@ def from_stack(here: Place) -> Place:
             str(problem), "script/lab up --from-pulumi completes it; script/lab down removes it"
         ) from None
     made = tuple(_host(here, host) for host in found["hosts"])
-    return replace(here, hosts=made, networks=(), from_clouds=True)
+    fronts = tuple(_balancer(vip) for vip in found["vips"])
+    return replace(here, hosts=made, networks=(), from_clouds=True, balancers=fronts)
+
+
+def _balancer(vip: dict[str, Any]) -> HostSpec:
+    return HostSpec(
+        name=str(vip["name"]),
+        container="",
+        network="",
+        address=str(vip["address"]),
+        groups=(str(vip["region"]),),
+        cloud=str(vip["cloud"]),
+    )
 
 
 def _host(here: Place, host: dict[str, Any]) -> HostSpec:
@@ -184,9 +201,13 @@ def _words(result: dict[str, Any]) -> str:
     return str(result.get("msg") or result.get("stderr") or result)[:600]
 
 
-def tear_down(here: Place, progress: Progress) -> None:
-    """`pulumi destroy`, and the stack itself; what is left then is an error of ours, and said."""
+def tear_down(here: Place, progress: Progress) -> int:
+    """`pulumi destroy`, and the stack itself; what is left then is an error of ours, and said.
+
+    Returns how many hosts it removed.
+    """
     progress.say("pulumi destroy")
+    before = len(hosts.states(here))
     if attempt([ROOT / "script" / "pulumi", "--lab", "stack", "select", STACK]).returncode == 0:
         attempt([ROOT / "script" / "pulumi", "--lab", "cancel", "--yes"])
         # Addresses are protected: real ones outlive their hosts.
@@ -198,10 +219,25 @@ def tear_down(here: Place, progress: Progress) -> None:
         pulumi("stack", "rm", STACK, "--yes")
     watcher.stop(here)
     fabric.remove(here)
+    hang_up(here)
     shutil.rmtree(here.state / FOLDER, ignore_errors=True)
     shutil.rmtree(here.state / "runner", ignore_errors=True)
+    for name in ("fabric.lock", "fabric.nft", "fabric.watcher", "networks.lock"):
+        (here.state / name).unlink(missing_ok=True)
+    return before - len(hosts.states(here))
+
+
+def hang_up(here: Place) -> None:
+    """End Ansible's connections, which outlive a playbook by a minute: their hosts are gone."""
+    folder = Path(f"/run/{here.prefix}-ssh")
+    for socket in folder.glob("*"):
+        attempt(["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "lab"])
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
     # script/pulumi --lab: the site file may have been edited since.
-    prepare(place.load(site.INVENTORY))
+    try:
+        prepare(place.load(site.INVENTORY))
+    except LabError as problem:
+        sys.exit(f"{problem.what}; {problem.remedy}".rstrip("; "))

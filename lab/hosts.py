@@ -32,18 +32,27 @@ def states(place: Place) -> dict[str, str]:
     return {name: entry["State"] for name, entry in containers(place).items()}
 
 
-def create(place: Place, host: HostSpec, image: str) -> None:
-    """Make and start one host with its fixed address."""
+def create(
+    place: Place, host: HostSpec, image: str, *, before_boot: Callable[[Path], None] | None = None
+) -> None:
+    """Make and start one host with its fixed address; ``before_boot`` is given its root file system."""
     # systemd and Envoy want many files; more than this process may have, the runtime may not give.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     podman(
-        "run", "--detach", "--name", host.container, "--hostname", host.name,
+        "create", "--name", host.container, "--hostname", host.name,
         *labels(place),
         "--network", host.network, "--ip", host.address, "--mac-address", card_of(host.address),
         "--privileged", "--systemd=always",
         "--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=4096:4096", image, "/lib/systemd/systemd",
     )  # fmt: skip
+    if before_boot is not None:
+        root = Path(podman("mount", host.container).strip())
+        try:
+            before_boot(root)
+        finally:
+            podman("umount", host.container)
+    start(host)
 
 
 def make_room(said: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from lab import first_boot
 from lab.commands import attempt, podman, run
 from lab.errors import LabError
 
@@ -18,13 +19,15 @@ INCLUDED = (
     "ca-certificates", "dbus", "iproute2", "iptables", "openssl", "procps", "python3", "python3-apt",
     "python3-venv", "systemd", "systemd-sysv",
 )  # fmt: skip
+# What images of clouds bring along too; it sleeps until a cloud has something to say (lab/first_boot.py).
+AS_IN_CLOUDS = ("cloud-init", "google-guest-agent", "openssh-server", "sudo")
 # Fetched but not installed, so that the roles install them as on any host, only quicker.
 FETCHED = (
     "chrony", "ethtool", "kmod", "libbpf1", "nftables", "nginx-light", "python3-cryptography",
     "python3-grpcio", "python3-websockets", "wireguard-go", "wireguard-tools",
 )  # fmt: skip
 # Raise to have every machine build its image anew.
-RECIPE_VERSION = "1"
+RECIPE_VERSION = "2"
 
 
 def recipe() -> str:
@@ -33,6 +36,8 @@ def recipe() -> str:
         RECIPE_VERSION,
         RELEASE,
         *INCLUDED,
+        "as in clouds",
+        *AS_IN_CLOUDS,
         "fetched",
         *FETCHED,
         os.environ.get("MARCHPROXY_DEBIAN_MIRROR", ""),
@@ -90,18 +95,12 @@ def _build(archive: Path) -> None:
             remedy="debootstrap needs a Debian mirror; MARCHPROXY_DEBIAN_MIRROR=URL names another one",
             timeout_s=900,
         )  # fmt: skip
-        run(
-            [
-                "chroot",
-                root,
-                "apt-get",
-                "install",
-                "--download-only",
-                "--yes",
-                "--no-install-recommends",
-                *FETCHED,
-            ]
-        )
+        apt = ["chroot", root, "apt-get", "--yes", "--no-install-recommends"]
+        # Not by debootstrap, which does not see through what these depend on.
+        run(["env", "DEBIAN_FRONTEND=noninteractive", *apt, "install", *AS_IN_CLOUDS], timeout_s=900)
+        run([*apt, "clean"])
+        run([*apt, "install", "--download-only", *FETCHED])
+        first_boot.asleep(root)
         # Every host makes its own.
         (root / "etc/machine-id").write_text("")
         fresh = work / "host.tar"

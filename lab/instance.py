@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab import hosts, image, network, place
+from lab import first_boot, hosts, image, network, place
 from lab.commands import podman_json
 from lab.errors import LabError
 from lab.fabric import running as fabric
+from lab.fabric import watcher
 from lab.place import HostSpec, Network, Place
 
 # Ten at once on a small machine take their time.
@@ -58,7 +59,9 @@ def boot(here: Place, machine: Mapping[str, Any]) -> None:
             network.ensure(here, [net])
     # Before it is there: what its rules do not let in yet, nobody does.
     fabric.ensure(here)
-    hosts.create(here, host, image.name())
+    # Machines ask for their metadata while they boot.
+    watcher.start(here)
+    hosts.create(here, host, image.name(), before_boot=first_boot.of(machine))
     hosts.wait_until_booted([host], lambda text: None, timeout_s=BOOT_S)
 
 

@@ -54,6 +54,8 @@ class Place:
     state: Path
     from_clouds: bool = False
     """Whether simulated clouds made the hosts and their networks."""
+    balancers: tuple[HostSpec, ...] = ()
+    """Public addresses of the clouds' load balancers, which are no hosts."""
 
     @property
     def supernet(self) -> str:

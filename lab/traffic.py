@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from websockets.exceptions import WebSocketException
 
-from lab import checks, datapath, failover, wires
+from lab import balancers, checks, datapath, failover, names, wires
 from lab.checks import Check, Met, Site
 from lab.errors import LabError
 from lab.place import HostSpec, Place
@@ -53,6 +53,15 @@ def measure(here: Place, say: Callable[[str], None], *, only: tuple[str, ...] = 
     for check in of_datapath:
         say(f"asking {len(edges)} edges: {check.name}")
         rows += [_row(check, edge, _ask(check, edge, site)) for edge in edges]
+    for check in (check for check in balancers.EVERY_ADDRESS if here.balancers and _asked(check, only)):
+        say(f"asking {len(here.balancers)} addresses of load balancers: {check.name}")
+        rows += [_row(check, one, _ask(check, one, site)) for one in here.balancers]
+    if here.balancers and _asked(balancers.DEAD_EDGE, only):
+        met = balancers.dead_edges(site, say)
+        rows += [_row(balancers.DEAD_EDGE, one, met[one.name]) for one in here.balancers if one.name in met]
+    if here.balancers and any(_asked(one, only) for one in (names.EVERY_PLACE, names.LOST_REGION)):
+        asked = names.measure(site, say, lambda check: _asked(check, only))
+        rows += [Row(one.name, who, one.expected, met.words, met.as_expected) for one, who, met in asked]
     if _asked(FAILOVER, only):
         met = failover.measure(proxies, site, say)
         rows += [_row(FAILOVER, proxy, met[proxy.name]) for proxy in proxies]

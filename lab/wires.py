@@ -8,10 +8,11 @@ XDP forwards passes nobody who would.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 from lab import clients
-from lab.commands import podman_json, run
+from lab.commands import attempt, podman_json, run
 from lab.hosts import states
 from lab.place import ROOT, HostSpec, Place
 
@@ -23,10 +24,7 @@ def ensure(place: Place, say: Callable[[str], None]) -> None:
     edges = place.in_group("l4")
     if not edges:
         return
-    run(
-        ["make", "-C", ROOT / "bpf", "build/xdp_pass.bpf.o"],
-        remedy="script/lab up installs what building needs: make, clang, libbpf-dev",
-    )
+    _build()
     running = {name for name, state in states(place).items() if state == "running"}
     done = 0
     for host in place.hosts:
@@ -41,6 +39,29 @@ def ensure(place: Place, say: Callable[[str], None]) -> None:
     clients.ensure(place)
 
 
+def let_pass(bridges: Collection[str]) -> None:
+    """Every port of these bridges carries the pass program, whoever plugged a host in."""
+    links = json.loads(run(["ip", "-j", "link", "show"]))
+    bare = [link["ifname"] for link in links if link.get("master") in bridges and not link.get("xdp")]
+    if bare:
+        _build()
+    for name in bare:
+        # A host may be gone meanwhile, and its port with it.
+        if attempt(_pass(name)).returncode and Path("/sys/class/net", name).exists():
+            run(_pass(name))
+
+
+def _build() -> None:
+    run(
+        ["make", "-C", ROOT / "bpf", "build/xdp_pass.bpf.o"],
+        remedy="script/lab up installs what building needs: make, clang, libbpf-dev",
+    )
+
+
+def _pass(interface: str) -> list[str | Path]:
+    return ["ip", "link", "set", "dev", interface, "xdp", "obj", PASS, "sec", "xdp"]
+
+
 def _pid(host: HostSpec) -> str:
     [found] = podman_json("inspect", "--format", "json", host.container)
     return str(found["State"]["Pid"])
@@ -53,7 +74,7 @@ def _pass_on_peer(pid: str) -> bool:
     [peer] = [link for link in links if link["ifindex"] == inside[0]["link_index"]]
     if peer.get("xdp"):
         return False
-    run(["ip", "link", "set", "dev", peer["ifname"], "xdp", "obj", PASS, "sec", "xdp"])
+    run(_pass(peer["ifname"]))
     return True
 
 

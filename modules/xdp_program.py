@@ -16,7 +16,7 @@ description:
   - Somebody else's program is refused by its name unless O(replace) allows it. With O(confirm_within) the
     host takes the change back by itself unless a second call with O(confirm) reaches it over a new
     connection.
-requirements: [bpftool]
+requirements: [bpftool, 'xds-agent, for O(preflight)']
 options:
   interface:
     description: Name of the interface.
@@ -47,10 +47,18 @@ options:
     description: Take the place of a program that is not pinned by this module.
     type: bool
     default: false
+  preflight:
+    description:
+      - Before an interface that has no program gets one, packets go through its driver and come back by
+        C(XDP_TX) (C(xds-agent datapath preflight)); one that loses them is refused with the remedy.
+      - C(false) for programs that send nothing, where the far end takes nothing from XDP, and for hosts
+        without role C(xdp).
+    type: bool
+    default: true
 extends_documentation_fragment: marchproxy.edge.commit_confirm
 attributes:
   check_mode:
-    description: The object is loaded and verified by the kernel, and let go again.
+    description: The object is loaded and verified by the kernel, and let go again. Preflight is announced.
     support: full
   diff_mode:
     description: One line with the program before and after.
@@ -84,12 +92,20 @@ actions:
   type: list
   elements: str
   sample: ["ens5 xdp: none -> filter (tag 3b185187f1855c4c, native)"]
+preflight:
+  description: What was shown of the interface, empty where it was not tried again.
+  returned: always
+  type: str
+  sample: >-
+    192.0.2.1 answered 8 questions, 7 of them sent by XDP:
+    packets come in by native XDP, and what it sends arrives
 unconfirmed:
   description: Whether the change waits to be confirmed.
   returned: always
   type: bool
 """
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -110,6 +126,7 @@ ARGUMENTS: dict[str, Any] = {
     "mode": {"choices": ["native", "skb"], "default": "native"},
     "pins": {"type": "path", "default": "/sys/fs/bpf/xdp_program"},
     "replace": {"type": "bool", "default": False},
+    "preflight": {"type": "bool", "default": True},
     **commit_confirm.OPTIONS,
 }
 
@@ -164,6 +181,19 @@ def attach(mode: str, pin: str, interface: str) -> list[str]:
 
 def detach(mode: str, interface: str) -> list[str]:
     return ["bpftool", "net", "detach", MODES[mode], "dev", interface]
+
+
+def tried(run: bpftool.Run, interface: str, mode: str) -> str:
+    """What packets through the interface showed; BpfError with what stands against it."""
+    if shutil.which("xds-agent") is None:
+        raise BpfError(
+            f"{interface} cannot be tried before it gets a program: xds-agent is not on this host (role "
+            "xds_agent); preflight: false does without"
+        )
+    code, out, err = run(["xds-agent", "datapath", "preflight", interface, "--mode", mode, "--json"])
+    if code:
+        raise BpfError((err or out).strip().removeprefix("xds-agent: "))
+    return str(json.loads(out)["preflight"][interface])
 
 
 class Call:
@@ -223,6 +253,18 @@ class Call:
     def _numbers(self) -> list[int]:
         return [int(one.name.rpartition("-")[2]) for one in self.pins.glob("generation-*")]
 
+    def first(self, after: dict[str, Any]) -> bool:
+        """Whether the interface gets a program and has none now."""
+        return bool(after) and not self.before
+
+    def preflight(self) -> str:
+        """As `tried`; what was loaded goes again where it is refused."""
+        try:
+            return tried(self.run, self.interface, self.mode)
+        except BpfError:
+            self.drop(keep=0)
+            raise
+
     def drop(self, keep: int) -> None:
         """Take away the pins of all programs but this number's, unless the way back needs them."""
         if commit_confirm.is_armed(CONCERN, self.run):
@@ -262,6 +304,8 @@ def main() -> None:
                 call.drop(keep=call.before.get("id", 0))
             module.exit_json(**result)
         after, commands, undo = call.plan()
+        first = params["preflight"] and call.first(after)
+        shown = call.preflight() if first and not module.check_mode else ""
         if commands and not module.check_mode:
             commit_confirm.change(
                 CONCERN,
@@ -278,11 +322,16 @@ def main() -> None:
     except (BpfError, commit_confirm.ConfirmError) as error:
         module.fail_json(msg=str(error))
     lines = [f"{call.interface} xdp: {words(one)}" for one in (call.before, after)]
+    if module.check_mode and first:
+        lines.append(
+            f"{call.interface} would be tried first: packets through it, and back by XDP (preflight)"
+        )
     module.exit_json(
+        preflight=shown,
         **commit_confirm.result(
             [f"{call.interface} xdp: {words(call.before)} -> {words(after)}"] if commands else [],
             lines[:1] if commands else [], lines[1:] if commands else [], unconfirmed=unconfirmed,
-        )
+        ),
     )  # fmt: skip
 
 

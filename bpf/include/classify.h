@@ -18,6 +18,13 @@ static __always_inline bool is_to_own(const struct packet *packet) {
     return bpf_map_lookup_elem(&own_addresses, &key);
 }
 
+/* Whether a nat service is there. */
+static __always_inline bool is_to_translated(const struct packet *packet) {
+    struct own_key key = {.address = packet->destination, .version = packet->version};
+    __u32 *flags = bpf_map_lookup_elem(&own_addresses, &key);
+    return flags && *flags & OWN_TRANSLATED;
+}
+
 /* Later fragments and ICMP have port 0, and with it an entry of their own or none. */
 static __always_inline struct service *classify(const struct packet *packet) {
     return service_at(packet, packet->destination_port);

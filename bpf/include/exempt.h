@@ -29,8 +29,11 @@ static __always_inline enum reason exempt(const struct packet *packet) {
     return PARSED;
 }
 
-/* Of the socket of this host that would get the packet; 0 where there is none. */
-static __always_inline __u32 socket_state(struct xdp_md *ctx, const struct packet *packet) {
+/* Of the socket of this host that would get the packet; 0 where there is none. A function of its own, which
+ * the verifier walks once and not for each reason to drop. */
+__attribute__((noinline)) __u32 socket_state(struct xdp_md *ctx, const struct packet *packet) {
+    if (!packet)
+        return 0;
     struct bpf_sock_tuple tuple = {};
     __u32 size;
     if (packet->version == 4) {

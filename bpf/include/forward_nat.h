@@ -2,6 +2,7 @@
  * come back to it and leave as the service's. Works across routers and in clouds that drop foreign sources.
  */
 #pragma once
+#include "fragment.h"
 #include "limit.h"
 #include "mark.h"
 #include "nat.h"
@@ -71,6 +72,23 @@ static __always_inline __u8 after_real(__u8 state, const struct packet *packet) 
  */
 static __always_inline bool confirms(const struct tcphdr *tcp, const struct nat_flow *flow) {
     return tcp->ack && bpf_ntohl(tcp->ack_seq) - flow->expected < 0x10000;
+}
+
+static __always_inline __u32 kept_as(__u8 state) {
+    return (state & NAT_STAGE) == NAT_OPEN ? FRAGMENT_CONFIRMED : 0;
+}
+
+/* The identification stays: where two senders' are alike, the checksum tells what does not belong together.
+ * A datagram without one would be another's in part, and nobody would know. */
+static __always_inline enum reason keep_translated(struct packet *packet, __u32 slot, __u32 flags,
+                                                   const struct settings *settings, __u32 id) {
+    if (packet->no_checksum) {
+        if (!(settings->flags & SETTING_MONITOR))
+            return DROP_NAT_FRAGMENT;
+        count_monitored(id, DROP_NAT_FRAGMENT, packet);
+        packet->monitored = DROP_NAT_FRAGMENT;
+    }
+    return keep_fragment(packet, slot, flags);
 }
 
 /* From the client to real `number`. */
@@ -153,12 +171,15 @@ __attribute__((noinline)) int forward_nat(struct xdp_md *ctx, struct packet *pac
     if (*(__u32 *)entry.flow->client_mac != *(__u32 *)ethernet->h_source ||
         *(__u16 *)(entry.flow->client_mac + 4) != *(__u16 *)(ethernet->h_source + 4))
         copy_mac(entry.flow->client_mac, ethernet->h_source);
+    if (packet->fragment) {
+        enum reason refused = keep_translated(packet, entry.port, kept_as(state), current, id);
+        if (refused != PARSED)
+            return refused;
+    }
     return translate(ctx, packet, &to, real->mac) ? SEND_NAT : DROP_INTERNAL;
 }
 
 static __always_inline bool is_to_nat(const struct packet *packet, const struct settings *settings) {
-    if (packet->fragment)
-        return false;
     if (packet->version == 4)
         return settings->nat_source4 && packet->destination.words[0] == settings->nat_source4;
     return settings->nat_source6.halves[0] && same_address(&packet->destination, &settings->nat_source6);
@@ -187,6 +208,8 @@ __attribute__((noinline)) int answer_nat(struct xdp_md *ctx, struct packet *pack
     struct settings *current = bpf_map_lookup_elem(&settings, &only);
     if (!packet || !id || !current)
         return DROP_INTERNAL;
+    if (packet->fragment == FRAGMENT_LATER)
+        return PARSED;
     struct packet answer = *packet;
     bool related = is_icmp_error(packet);
     if (related ? !quoted_flow(ctx, packet, &answer)
@@ -221,6 +244,75 @@ __attribute__((noinline)) int answer_nat(struct xdp_md *ctx, struct packet *pack
     nat_touch(&entry, state, coarse_s());
     if (!answer_passes(ctx, packet, current, *id))
         return DROP_ANSWER_BYTES;
+    if (packet->fragment) {
+        enum reason refused =
+            keep_translated(packet, entry.port, FRAGMENT_ANSWER | kept_as(state), current, *id);
+        if (refused != PARSED)
+            return refused;
+    }
     return is_still(&entry) && translate(ctx, packet, &to, entry.flow->client_mac) ? SEND_ANSWER
                                                                                    : DROP_INTERNAL;
+}
+
+/* A later fragment that follows its first one: addresses change, and there are no ports. */
+__attribute__((noinline)) int carry_fragment(struct xdp_md *ctx, struct packet *packet, __u32 *id) {
+    __u32 only = 0;
+    struct settings *current = bpf_map_lookup_elem(&settings, &only);
+    if (!packet || !id || !current)
+        return DROP_INTERNAL;
+    __u32 slot = packet->fragment_id, row = slot / NAT_WAYS;
+    struct nat_flow *flow = bpf_map_lookup_elem(&nat_flows, &slot);
+    struct nat_set *set = bpf_map_lookup_elem(&nat_sets, &row);
+    if (!packet->followed || !flow || !set)
+        return DROP_INTERNAL;
+    struct nat_entry entry = {.flow = flow, .place = &set->tags[slot & (NAT_WAYS - 1)]};
+    entry.tag = *(volatile __u64 *)entry.place;
+    bool answer = packet->followed == FOLLOWED_ANSWER;
+    /* It may have become another's since it was found. */
+    if (!is_readable(entry.tag) || !is_fragment_of(flow, packet, answer))
+        return DROP_NAT_FRAGMENT;
+    __u32 number = flow->real;
+    struct real *real = bpf_map_lookup_elem(&reals, &number);
+    struct ethhdr *ethernet = (void *)(long)ctx->data;
+    if (!real || (void *)(ethernet + 1) > (void *)(long)ctx->data_end)
+        return DROP_INTERNAL;
+    *id = flow->id;
+    if (packet->hop_limit <= 1)
+        return DROP_HOP_LIMIT;
+    if (answer && !answer_passes(ctx, packet, current, *id))
+        return DROP_ANSWER_BYTES;
+    union address source = flow->service, destination = answer ? flow->client : real->address;
+    if (!answer)
+        nat_source(&source, current, packet->version);
+    address_link(ethernet, answer ? flow->client_mac : real->mac);
+    if (!is_still(&entry) || !translate_network(ctx, packet, &source, &destination))
+        return DROP_NAT_FRAGMENT;
+    if (answer)
+        return SEND_ANSWER;
+    count_real(number, packet);
+    return SEND_NAT;
+}
+
+/* What becomes of a fragment that no service takes. Only at addresses of nat services may it be one of
+ * theirs: there a later one whose first was not seen is nobody's, and would only wait in the kernel for what
+ * never comes. The address from which the host itself speaks gets all of them. */
+__attribute__((noinline)) int leave_fragment(struct packet *packet, __u32 id) {
+    __u32 only = 0;
+    struct settings *current = bpf_map_lookup_elem(&settings, &only);
+    if (!packet || !current)
+        return DROP_INTERNAL;
+    if ((packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP) || is_to_nat(packet, current) ||
+        !is_to_translated(packet))
+        return PASS_FRAGMENT;
+    if (packet->fragment != FRAGMENT_LATER) {
+        keep_fragment(packet, NAT_NONE, 0);
+        return PASS_FRAGMENT;
+    }
+    if (packet->followed)
+        return PASS_FRAGMENT;
+    if (!(current->flags & SETTING_MONITOR))
+        return DROP_NAT_FRAGMENT;
+    count_monitored(id, DROP_NAT_FRAGMENT, packet);
+    packet->monitored = DROP_NAT_FRAGMENT;
+    return PASS_FRAGMENT;
 }

@@ -16,7 +16,13 @@ enum limit_kind {
     LIMIT_PACKETS = 0x243f6a88, /* salts: each kind has cells of its own */
     LIMIT_SYNS = 0x13198a2e,
     LIMIT_SSH = 0x03707344,
+    LIMIT_DHCP = 0x0a409382,
+    LIMIT_BYTES = 0, /* none: */
 };
+
+/* Each packet is charged to its bytes, too. So their pair is that of packets, so many cells further: never
+ * the same two, in which a source would use up one limit by the other. */
+#define LIMIT_BYTES_TURN 1
 
 static __always_inline bool takes(__u64 *cell, __u64 now, const struct limit *limit, __u64 cost_ns) {
 #pragma unroll
@@ -43,19 +49,18 @@ static __always_inline bool conforms_bytes(__u64 *cell, __u64 now, const struct 
 /* `old` was read before `now`, so no writer's clock is ahead of ours, and what is further ahead than a full
  * bucket is a cell that was idle for so long that the clock went round. After a lost race neither holds: the
  * cell is new, and its writer may have read the clock before us or after. */
-static __always_inline bool takes_cell(__u32 *cell, __u32 old, __u32 now, const struct source_limit *limit,
+static __always_inline bool takes_cell(__u32 *cell, __u32 old, __u32 now, __u32 burst, __u32 cost,
                                        __u32 full) {
     __u32 ahead = old - now;
     if (ahead > full)
         ahead = 0;
-    if (ahead > limit->burst)
+    if (ahead > burst)
         return false;
-    __u32 seen = __sync_val_compare_and_swap(cell, old, now + ahead + limit->interval);
+    __u32 seen = __sync_val_compare_and_swap(cell, old, now + ahead + cost);
     if (seen == old)
         return true;
     ahead = (__s32)(seen - now) > 0 ? seen - now : 0;
-    return ahead <= limit->burst &&
-           __sync_val_compare_and_swap(cell, seen, now + ahead + limit->interval) == seen;
+    return ahead <= burst && __sync_val_compare_and_swap(cell, seen, now + ahead + cost) == seen;
 }
 
 /* IPv6 sources are limited by /64: that is what one customer has. All kinds of limits share a block. */
@@ -72,18 +77,20 @@ static __always_inline void fetch_cells(const struct packet *packet, __u32 seed,
         *(volatile __u32 *)&block->touched = 0;
 }
 
-/* `now_ns` becomes what the clock said. */
-static __always_inline bool source_conforms(const struct packet *packet, enum limit_kind kind,
-                                            const struct source_limit *limit, const struct settings *settings,
-                                            __u64 *now_ns, __u32 seed, __u32 mask) {
-    __u32 hash = source_hash(packet, seed), row = hash & mask;
+/* `now_ns` becomes what the clock said; `turn`: how many cells further than the pair of this kind. */
+static __always_inline bool cells_conform(__u32 hash, enum limit_kind kind, __u32 turn,
+                                          const struct source_limit *limit, __u32 cost,
+                                          const struct settings *settings, __u64 *now_ns, __u32 mask) {
+    __u32 row = hash & mask;
     struct limit_block *block = bpf_map_lookup_elem(&limit_blocks, &row);
     if (!limit->interval || !block) {
         *now_ns = bpf_ktime_get_coarse_ns();
         return true;
     }
     /* From a second round: the row used up the good bits of the first. */
-    __u32 pair = mix(hash ^ kind), first = (pair & 0xffff) * LIMIT_CELLS >> 16;
+    __u32 pair = mix(hash ^ kind), first = ((pair & 0xffff) * LIMIT_CELLS >> 16) + turn;
+    if (turn && first >= LIMIT_CELLS)
+        first -= LIMIT_CELLS;
     __u32 second = first + 1 + ((pair >> 16) * (LIMIT_CELLS - 1) >> 16);
     if (second >= LIMIT_CELLS)
         second -= LIMIT_CELLS;
@@ -92,8 +99,44 @@ static __always_inline bool source_conforms(const struct packet *packet, enum li
     *now_ns = bpf_ktime_get_coarse_ns();
     __u32 now = *now_ns >> (settings->source_shift & 63), full = settings->source_full;
     /* Both are charged, always: they stay in step, and their sum lets no more through than one. */
-    bool conforms_here = takes_cell(one, here, now, limit, full);
-    return takes_cell(other, there, now, limit, full) | conforms_here;
+    bool conforms_here = takes_cell(one, here, now, limit->burst, cost, full);
+    return takes_cell(other, there, now, limit->burst, cost, full) | conforms_here;
+}
+
+static __always_inline bool source_conforms(const struct packet *packet, enum limit_kind kind,
+                                            const struct source_limit *limit, const struct settings *settings,
+                                            __u64 *now_ns, __u32 seed, __u32 mask) {
+    return cells_conform(source_hash(packet, seed), kind, 0, limit, limit->interval, settings, now_ns, mask);
+}
+
+/* All leases together: who floods spoofs addresses. The cell is that of the host itself, row 0, which no
+ * service has. */
+static __always_inline bool leases_conform(const struct settings *settings, __u64 now) {
+    __u32 only = 0;
+    struct service_cell *cell = bpf_map_lookup_elem(&service_cells, &only);
+    return !cell || !settings->dhcp_total.interval_ns || conforms(&cell->packets, now, &settings->dhcp_total);
+}
+
+/* Limits of a source that few packets meet, or few hosts have: one copy of the above for all of them, and a
+ * function of its own for the verifier. Bytes, `length` of them, are rounded up to whole units. */
+__attribute__((noinline)) __u32 seldom_conforms(__u32 hash, __u32 kind, __u32 length, __u32 mask) {
+    __u32 only = 0;
+    __u64 now_ns;
+    struct settings *current = bpf_map_lookup_elem(&settings, &only);
+    if (!current)
+        return true;
+    const struct source_limit *limit = &current->source_bytes;
+    __u32 salt = LIMIT_PACKETS, turn = LIMIT_BYTES_TURN;
+    if (kind != LIMIT_BYTES) {
+        limit = kind == LIMIT_SSH ? &current->ssh_packets : &current->dhcp_packets;
+        salt = kind;
+        turn = 0;
+        length = 1024;
+    }
+    __u32 cost = ((__u64)length * limit->interval + 1023) >> 10;
+    if (!cells_conform(hash, salt, turn, limit, cost, current, &now_ns, mask))
+        return false;
+    return kind != LIMIT_DHCP || leases_conform(current, now_ns);
 }
 
 /* PARSED, or why not. */

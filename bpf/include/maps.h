@@ -7,11 +7,11 @@ enum stage {
     STAGES = 8,
 };
 
-/* The inner maps are mmapable: a generation is built by writing 16 MiB of memory and put in place by one
+/* The inner maps are mmapable: a generation is built by writing 4 MiB of memory and put in place by one
  * write to the outer map. */
 struct acl4_directory {
     __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, DIRECTORY_ROWS);
+    __uint(max_entries, DIRECTORY_ROWS + 1);
     __uint(map_flags, BPF_F_MMAPABLE);
     __type(key, __u32);
     __type(value, struct acl_row);
@@ -32,7 +32,7 @@ struct acl4_long_table {
     __type(value, __u32);
 };
 
-/* Row: parity of the generation. The directory's byte says which one, so both change with one write. */
+/* Row: parity of the generation. The directory says which one, so both change with one write. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
     __uint(max_entries, 2);
@@ -71,7 +71,7 @@ struct {
     __type(value, struct service_cell);
 } service_cells SEC(".maps");
 
-/* Addresses of this host: what else comes, it forwards. */
+/* Addresses of this host, with their enum own_flag: what else comes, it forwards. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 4096);
@@ -156,6 +156,14 @@ struct {
     __type(key, __u32);
     __type(value, struct nat_flow);
 } nat_flows SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, FRAGMENT_SETS);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct fragment_set);
+} nat_fragments SEC(".maps");
 
 /* Written by the loader, read by the next one. */
 struct {

@@ -174,6 +174,8 @@ __attribute__((noinline)) __u64 best_of_set(__u32 row, __u32 now_s) {
     if (!set)
         return 0;
     __u64 best = 0, free = 0;
+    /* Unrolled, it would keep all scores on the stack, of which a chain of calls has 512 bytes together. */
+#pragma clang loop unroll(disable)
     for (int way = 0; way < NAT_WAYS; way++) {
         __u64 score = claim_score(*(volatile __u64 *)&set->tags[way], now_s);
         free += score / CLAIM_FREE;

@@ -24,6 +24,13 @@ enum fragment {
     FRAGMENT_LATER = 2, /* what looks like ports is payload */
 };
 
+enum followed {
+    FOLLOWED_NOT = 0,
+    FOLLOWED = 1,        /* a later fragment whose first one was seen, from a client */
+    FOLLOWED_ANSWER = 2, /* or from a real */
+    FOLLOWED_KERNEL = 3, /* or one that no service took */
+};
+
 enum moved {
     MOVED_NOT = 0,
     MOVED = 1,
@@ -44,7 +51,12 @@ struct packet {
     __u16 ring;     /* by which it is balanced */
     __u8 monitored; /* the drop that monitor mode spared it */
     __u8 sampled;
-    __u32 current; /* (nat) the current real of that slot; then the one the flow has */
+    __u8 followed;         /* (nat) enum followed */
+    __u32 current;         /* (nat) the current real of that slot; then the one the flow has */
+    __u32 fragment_id;     /* (nat) of a later fragment that is FOLLOWED: the slot of its flow */
+    __u16 fragment_offset; /* bytes */
+    __u8 no_checksum;      /* a UDP datagram that has none */
+    __u8 padding;
 };
 
 #define TCP_FIN 0x01

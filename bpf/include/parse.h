@@ -72,8 +72,11 @@ static __always_inline enum reason parse_ipv4(struct cursor *cursor, struct pack
     packet->l4_offset = packet->l3_offset + header;
     __u16 fragment = bpf_ntohs(ip->frag_off);
     packet->keep_whole = !!(fragment & 0x4000);
-    if (fragment & 0x3fff)
+    if (fragment & 0x3fff) {
         packet->fragment = fragment & 0x1fff ? FRAGMENT_LATER : FRAGMENT_FIRST;
+        packet->fragment_id = ip->id;
+        packet->fragment_offset = fragment << 3;
+    }
     cursor->position = (void *)ip + header;
     return PARSED;
 }
@@ -114,8 +117,11 @@ static __always_inline enum reason parse_ipv6(struct cursor *cursor, struct pack
         if (protocol == IPPROTO_FRAGMENT) {
             size = 8;
             __u16 fragment = bpf_ntohs(extension->offset);
-            if (fragment & 0xfff9) /* offset or more to come; else an atomic fragment: whole */
+            if (fragment & 0xfff9) { /* offset or more to come; else an atomic fragment: whole */
                 packet->fragment = fragment & 0xfff8 ? FRAGMENT_LATER : FRAGMENT_FIRST;
+                packet->fragment_id = extension->identification;
+                packet->fragment_offset = fragment & 0xfff8;
+            }
         }
         protocol = extension->next;
         offset += size;
@@ -128,8 +134,26 @@ static __always_inline enum reason parse_ipv6(struct cursor *cursor, struct pack
     return PARSED;
 }
 
+static __always_inline __u32 transport_header(__u8 protocol) {
+    if (protocol == IPPROTO_TCP)
+        return sizeof(struct tcphdr);
+    return protocol == IPPROTO_UDP || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 ? 8 : 0;
+}
+
+/* A first fragment that ends within the transport header, or a later one that would write over it: ports and
+ * flags would be others once it is put together (RFC 1858, RFC 3128). What Ethernet pads with is no header.
+ */
+static __always_inline bool splits_header(const struct packet *packet) {
+    __u32 header = transport_header(packet->protocol);
+    if (packet->fragment == FRAGMENT_LATER)
+        return packet->fragment_offset < header;
+    return packet->l4_offset + header > (__u32)packet->l3_offset + packet->l3_length;
+}
+
 /* Ports, TCP flags, ICMP type. Later fragments have none. */
 static __always_inline enum reason parse_transport(struct cursor *cursor, struct packet *packet) {
+    if (packet->fragment && splits_header(packet))
+        return DROP_TINY_FRAGMENT;
     if (packet->fragment == FRAGMENT_LATER)
         return PARSED;
     if (packet->protocol == IPPROTO_TCP) {
@@ -145,6 +169,7 @@ static __always_inline enum reason parse_transport(struct cursor *cursor, struct
             return DROP_TRUNCATED;
         packet->source_port = udp->source;
         packet->destination_port = udp->dest;
+        packet->no_checksum = !udp->check;
     } else if (packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6) {
         struct icmphdr *icmp = TAKE(cursor, struct icmphdr);
         if (!icmp)

@@ -8,12 +8,13 @@ enum reason {
     PASS_KERNEL = 0,   /* nobody's in particular: the host's own traffic, or a service that Envoy serves */
     PASS_NOT_IP,       /* neither ARP nor IP */
     PASS_NEIGHBOUR,    /* ARP, IPv6 neighbour discovery: without it the host has no network */
-    PASS_DHCP,         /* a lease being renewed */
+    PASS_DHCP,         /* a lease being renewed: never denied, has caps of its own */
     PASS_SSH,          /* port 22: never denied, has a cap of its own */
     PASS_EXPECTED,     /* denied or over its rate, but a socket of this host is connected to that peer */
     PASS_FRAGMENT,     /* a fragment that no service takes by addresses alone */
     PASS_DECAPSULATED, /* (backends) what was in the tunnel, to the kernel */
     PASS_NO_REAL,      /* no healthy real, and the service says: then let it pass */
+    DROP_SOURCE_BYTES = 15, /* bytes of this source (IPv6: of its /64) */
     DROP_TRUNCATED = 16,
     DROP_BAD_HEADER,  /* header length, version or total length contradict each other */
     DROP_EXTENSIONS,  /* more IPv6 extension headers than MAX_EXTENSIONS */
@@ -30,11 +31,15 @@ enum reason {
     DROP_ANSWER_BYTES,     /* bytes of its answers */
     DROP_NAT_UNKNOWN,      /* in the middle of a TCP connection of which nothing is known */
     DROP_NAT_FULL,         /* every port this flow may have is in use */
-    DROP_NAT_FRAGMENT,     /* addresses and ports cannot be translated in a part of a packet */
+    DROP_NAT_FRAGMENT,     /* a later fragment, whose first one has the ports and was not seen just before; or
+                              the first one of a datagram without a checksum */
+    DROP_FRAGMENTS_FULL,   /* no place for a first fragment among those of confirmed flows */
+    DROP_TINY_FRAGMENT,    /* cuts the transport header in two, or would write over it */
     DROP_OTHER_VERSION,    /* a real of the other IP version in the ring of a nat service */
     DROP_HOP_LIMIT,        /* used up */
     DROP_TUNNEL_PEER,      /* (backends) encapsulated by somebody who is no edge of ours */
     DROP_INTERNAL,         /* a map is missing or inconsistent: a mistake of ours */
+    DROP_DHCP_RATE,        /* more leases than a host can be asking for */
     DROP_END,
     SEND_GUE = 40, /* encapsulated to a real */
     SEND_DSR,      /* handed to a real on the same link */
@@ -57,7 +62,7 @@ enum reason {
     REASONS = 64,         /* rows of one service in `counters` */
 };
 
-#define FIRST_DROP DROP_TRUNCATED
+#define FIRST_DROP DROP_SOURCE_BYTES
 #define FIRST_SEND SEND_GUE
 #define DROPS      (DROP_END - FIRST_DROP)
 

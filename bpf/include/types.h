@@ -14,8 +14,8 @@
 #include <bpf/bpf_endian.h>
 #include "reasons.h"
 
-#define RING_SLOTS     65537  /* Maglev: a prime much larger than any number of reals */
-#define DIRECTORY_ROWS 262144 /* of 64 bytes: one byte for each of 2^24 IPv4 /24 */
+#define RING_SLOTS     65537 /* Maglev: a prime much larger than any number of reals */
+#define DIRECTORY_ROWS 65536 /* of 256 IPv4 /24 each, and one more row behind them */
 
 /* An IPv4 address lies in words[0], the rest is zero. */
 union address {
@@ -31,8 +31,8 @@ struct limit {
     __u64 burst_ns;
 };
 
-/* The same for a source, whose cells are 32 bits wide: in units of 2^source_shift ns. interval 0: no limit.
- */
+/* The same for a source, whose cells are 32 bits wide: in units of 2^source_shift ns. Limits of bytes again
+ * say the interval of 1024 of them. interval 0: no limit. */
 struct source_limit {
     __u32 interval;
     __u32 burst;
@@ -55,13 +55,19 @@ struct settings {
     __u16 nat_tcp_s;    /* open, */
     __u16 nat_udp_s;
     __u16 nat_closing_s; /* closed by both sides or reset */
-    __u32 padding;
+    __u16
+        nat_fragment_s; /* how long later fragments may follow their first; four minutes and more: forever */
+    __u16 padding;
     union address nat_source6;
     struct source_limit source_packets;
     struct source_limit source_syns;
     struct source_limit ssh_packets;
+    struct source_limit dhcp_packets;
+    struct source_limit source_bytes;
     __u32 source_shift;
-    __u32 source_full; /* interval and burst of the largest of these: no cell is further ahead of the clock */
+    __u32 source_full; /* burst of the largest of these and what one packet adds: no cell is further ahead of
+                        * the clock */
+    struct limit dhcp_total;    /* over all sources */
     struct limit cookies_above; /* connection requests to the host's own services; beyond it cookies answer */
     __u64 cookie_key[2];
 };
@@ -88,12 +94,14 @@ enum acl_class {
     ACL_NONE = 0,
     ACL_EXEMPT = 1, /* neither denied nor limited */
     ACL_DENY = 2,
-    ACL_ASK_EVEN = 254, /* a prefix beyond /24 lies below: ask the long table of an even generation */
-    ACL_ASK_ODD = 255,
+    ACL_ASK = 3, /* the last of two bits, and only in a directory: a prefix beyond /24 lies below, ask the
+                  * long table */
 };
 
+/* Two bits for each /24, the first in the lowest bits of the first byte. Of the row behind all others the
+ * first byte is the parity of the generation. */
 struct acl_row {
-    __u8 classes[64];
+    __u8 fours[64];
 };
 
 struct prefix4 {
@@ -137,6 +145,11 @@ struct service_answers {
     __u8 marked;
     __u8 dscp;
     __u8 padding[6];
+};
+
+enum own_flag {
+    OWN_ADDRESS = 1,
+    OWN_TRANSLATED = 2, /* a nat service is there: what its fragments are, only their first one says */
 };
 
 /* An IPv4 address alone might be an IPv6 one. */
@@ -257,6 +270,15 @@ enum nat_state {
     NAT_FIN_REAL = 0x20,
     NAT_RESET = 0x40,
     NAT_UDP = 0x80,
+};
+
+/* Datagrams of which NAT has seen the first fragment. One cache line; a place: slot of the flow (32 bits),
+ * fingerprint of addresses, identification and protocol (18), direction and whether the flow is confirmed (1
+ * each), time (12). */
+#define FRAGMENT_SETS 4096
+#define FRAGMENT_WAYS 8
+struct fragment_set {
+    __u64 places[FRAGMENT_WAYS];
 };
 
 /* One cache line. */

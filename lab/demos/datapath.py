@@ -242,7 +242,7 @@ def _sent_bytes(edge: HostSpec, handle: str) -> int:
 
 
 def _live_rates(stage: Stage, edge: HostSpec) -> Shown:
-    """`datapath top` while a denied client and an ordinary one send."""
+    """`datapath top` while a denied client, an ordinary one and the steady requests over HTTPS send."""
     over = threading.Event()
 
     def send() -> None:
@@ -263,7 +263,7 @@ def _live_rates(stage: Stage, edge: HostSpec) -> Shown:
         over.set()
         sender.join()
     rates = said["packets_per_second"]
-    met = [("host", "drop_denied"), ("echo-xdp", "send_nat")]
+    met = [("host", "drop_denied"), ("echo-xdp", "send_nat"), ("envoy/https", "pass_kernel")]
     words = [f"{name} {reason} {rates.get(name, {}).get(reason, 0):g}/s" for name, reason in met]
     shares = [f"{share:g} % by {tier}" for tier, share in said["share_percent"].items()]
     good = all(reason in rates.get(name, {}) for name, reason in met)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +33,8 @@ endpoints in gcp and azure; a gigabyte from gcp costs 0.05 USD, from azure 0.09.
 
 Before each of them `xds-agent what-if` is asked where requests would go; once control has decided, requests
 go through a proxy of every cloud, and who answered is counted: every backend says where it stands. No share
-may be more than 5 points from what was said, and no request may fail. All of it is taken back in the end.
+may be more than 5 points from what was said (what is, is counted once more), and no request may fail. All of
+it is taken back in the end.
 """
 DISTANCES = (("aws", "gcp", 30), ("aws", "azure", 12), ("gcp", "azure", 42))
 CLOUDS, FAILING, DEAR = ("gcp", "azure"), "azure", "gcp"
@@ -48,6 +49,10 @@ TOLERATED = 0.05
 DECIDED = 0.03
 # Two heartbeats of the proxies and more: what they measure is trusted little by little, and tells each time.
 REST_S = 25.0
+# By then a backend that answers its checks again is asked again.
+CHECKED_S = 10.0
+Seat = tuple[str, str]
+"""Place of a proxy, and a service."""
 
 
 @dataclass
@@ -93,17 +98,16 @@ def play(stage: Stage) -> Iterable[Shown]:
 
 def _compared(stage: Stage, scene: str, said: Shares, places: Mapping[str, HostSpec]) -> Iterator[Shown]:
     """A row per service, once control has decided what was said, or has not for a long time."""
-    try:
-        control.until(
-            lambda: _worst(said, control.shares(control.routes(stage)), places) <= DECIDED, every_s=2
-        )
-    except LabError:
-        stage.say("control did not decide what it had said")
+    _decided(stage, said, places)
     stage.say(f"counting answers: {scene}")
-    seats = [(place, name) for name in NAMES for place in places]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        counts = pool.map(lambda seat: _count(places[seat[0]], seat[1], stage), seats)
-        counted = dict(zip(seats, counts, strict=True))
+    counted = _counted(stage, places, [(place, name) for name in NAMES for place in places])
+    # A proxy goes round a backend that was slow to answer its checks, which on a busy machine happens.
+    off = [seat for seat, one in counted.items() if _off(said, *seat, one) > TOLERATED and not one.failed]
+    if off:
+        stage.say("once more: " + ", ".join(f"{name} from {place}" for place, name in off))
+        time.sleep(CHECKED_S)
+        _decided(stage, said, places)
+        counted |= _counted(stage, places, off)
     for name in NAMES:
         found = {place: counted[place, name] for place in places}
         worst = max(_off(said, place, name, one) for place, one in found.items())
@@ -119,6 +123,22 @@ def _compared(stage: Stage, scene: str, said: Shares, places: Mapping[str, HostS
             f"{name.removeprefix('steer-')}, {scene}", f"{words}; {failed} failed",
             worst <= TOLERATED and not failed,
         )  # fmt: skip
+
+
+def _decided(stage: Stage, said: Shares, places: Mapping[str, HostSpec]) -> None:
+    """Wait until control has decided what was said."""
+    try:
+        control.until(
+            lambda: _worst(said, control.shares(control.routes(stage)), places) <= DECIDED, every_s=2
+        )
+    except LabError:
+        stage.say("control did not decide what it had said")
+
+
+def _counted(stage: Stage, places: Mapping[str, HostSpec], seats: Sequence[Seat]) -> dict[Seat, Counted]:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        counts = pool.map(lambda seat: _count(places[seat[0]], seat[1], stage), seats)
+        return dict(zip(seats, counts, strict=True))
 
 
 def _part(shares: Shares, place: str, name: str, cloud: str) -> float:

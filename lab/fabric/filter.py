@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+from lab.fabric import fronts
+from lab.fabric.fronts import Front
+from lab.fabric.routes import Asked
 
 # Before connections are known (conntrack is at -200), and before any rule of podman's; translation before the
 # kernel's own places for it (-100, 100), and what decides the way after that.
 BEFORE_CONNECTIONS, BEFORE_OTHERS = -310, -10
+BALANCED = -150
+# Addresses that the simulated clouds hand out, and nobody else.
+PUBLIC = "198.18.0.0/15"
 ARRIVING, ROUTED, LEAVING = -110, -90, 90
 
 
@@ -31,6 +38,8 @@ class Machine:
     address: str
     forwards: bool
     guards: tuple[Guard, ...]
+    cloud: str = ""
+    region: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,14 +47,23 @@ class Ways:
     """What is translated, and what goes by route tables."""
 
     public: Mapping[str, str]
-    """Private address of a machine -> its public one; outside its network it is known by that."""
+    """Private address of a machine -> its public one, which leads to it."""
+    outbound: Mapping[str, str]
+    """Private address of a machine -> public source of what it sends; others reach nothing outside."""
     services: Mapping[tuple[str, int], tuple[str, int]]
     """Address and TCP port of a cloud's service -> where it is served."""
     outside: str
     """Device to whoever is in no cloud."""
     ranges: tuple[str, ...]
-    """What goes by route tables: the clouds' private ranges, and sources of their health checks."""
+    """What goes by route tables and is not outside: the clouds' private ranges."""
     mark: int
+    probes: tuple[str, ...] = ()
+    """Sources of health checks from outside, which the route tables lead answers to."""
+    wan: str = ""
+    """Device that packets between clouds far apart (`script/lab wan`) come out of."""
+    fronts: tuple[Front, ...] = ()
+    well: Collection[Asked] = ()
+    """Health checks whose answer is good."""
 
 
 def card_of(address: str) -> str:
@@ -120,27 +138,56 @@ def _hook(hook: str) -> Iterator[str]:
 
 def _translated(ours: str, ways: Ways) -> Iterator[str]:
     """Public addresses are the clouds': a host never sees its own. Private ones go by the route tables."""
+    others = ", ".join(f'"{one}"' for one in (ways.outside, ways.wan) if one)
+    arrives = f"iifname {{ {ours}, {others} }}"
     arriving = ", ".join(f"{public} : {private}" for private, public in ways.public.items())
-    leaving = ", ".join(f"{private} : {public}" for private, public in ways.public.items())
+    services = sorted({address for address, _ in ways.services})
+    inside = ", ".join([*ways.ranges, *ways.probes, *services])
+    unnamed = f"ip saddr != {{ {', '.join(ways.outbound)} }} " if ways.outbound else ""
+    yield "  chain balanced {"
+    yield f"    type filter hook prerouting priority {BALANCED}; policy accept;"
+    yield f"    iifname {{ {ours} }} ct state new {unnamed}ip daddr != {{ {inside} }} counter drop"
+    yield from _indented(fronts.marked(ways.fronts, arrives=arrives, well=ways.well))
+    yield "  }"
     yield "  chain arriving {"
     yield f"    type nat hook prerouting priority {ARRIVING}; policy accept;"
+    yield from _indented(fronts.translated(ways.fronts, arrives=arrives, well=ways.well))
     if arriving:
-        yield f'    iifname {{ {ours}, "{ways.outside}" }} dnat to ip daddr map {{ {arriving} }}'
+        yield f"    {arrives} dnat to ip daddr map {{ {arriving} }}"
     for (address, port), (target, served) in ways.services.items():
         yield f"    iifname {{ {ours} }} ip daddr {address} tcp dport {port} dnat to {target}:{served}"
     yield "  }"
     yield "  chain routed {"
     yield f"    type filter hook prerouting priority {ROUTED}; policy accept;"
+    yield from _indented(fronts.lost(PUBLIC, arrives=arrives))
     yield (
         f"    iifname {{ {ours} }} ip daddr {{ {', '.join(ways.ranges)} }} ct status & dnat == 0 "
         f"meta mark set {ways.mark:#x}"
     )
+    if ways.probes:
+        yield f"    iifname {{ {ours} }} ip daddr {{ {', '.join(ways.probes)} }} meta mark set {ways.mark:#x}"
     yield "  }"
     yield "  chain leaving {"
     yield f"    type nat hook postrouting priority {LEAVING}; policy accept;"
-    if leaving:
-        yield f"    oifname {{ {ours} }} ct status & dnat != 0 snat to ip saddr map {{ {leaving} }}"
+    yield from _indented(_sources(ours, ways))
     yield "  }"
+
+
+def _sources(ours: str, ways: Ways) -> Iterator[str]:
+    """Outside of its network a machine is known by its public address, or by that of a NAT gateway."""
+    if not ways.outbound:
+        return
+    leaving = ", ".join(f"{private} : {public}" for private, public in ways.outbound.items())
+    for which in ("ct status & dnat != 0", *fronts.unchanged(ways.fronts)):
+        yield f"oifname {{ {ours} }} {which} snat to ip saddr map {{ {leaving} }}"
+    # The clouds' own services know machines by their private addresses.
+    served = sorted({target for target, _ in ways.services.values()})
+    others = f"ip daddr != {{ {', '.join(served)} }} " if served else ""
+    yield f'oifname "{ways.outside}" {others}snat to ip saddr map {{ {leaving} }}'
+
+
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    return (f"    {line}" for line in lines)
 
 
 def _set(key: str, elements: list[str]) -> Iterator[str]:

@@ -28,6 +28,12 @@ class Probe:
     path: str
     interval_s: int
     unhealthy_after: int
+    protocol: str = "http"
+    """http or tcp."""
+    healthy_after: int = 1
+    timeout_s: int = 1
+    accepts: tuple[int, int] = (200, 200)
+    """First and last status that is well."""
 
 
 @dataclass(frozen=True)

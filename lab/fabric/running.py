@@ -7,22 +7,35 @@ import ipaddress
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import clients, network
-from lab.cloud_site import RANGES
+from lab import clients, network, wires
+from lab.cloud_site import FIRST_THIRD, RANGES
 from lab.commands import attempt, podman_json, run
-from lab.fabric import routes
+from lab.fabric import checks, fronts, guests, routes
 from lab.fabric.filter import Ways, filter_of, nothing_of
 from lab.fabric.world import World, world_of
 from lab.place import ROOT, Place
+from lab.wan import running as wan
 
 PYTHON = ROOT / "pulumi" / ".venv" / "bin" / "python"
 REMEDY = "script/lab up --from-pulumi installs nftables, which the simulated clouds' rules need"
 # What clouds serve to machines: an instance's metadata, and the API at a public address of the simulated AWS.
 METADATA, API = ("169.254.169.254", 80), ("198.19.255.1", 80)
-_SERVICE_NUMBER = 200
+_SERVICE_NUMBER, _NAMES_NUMBER = 200, 53
+# This machine among the people who log in, whom the site file's `ssh.sources` let in.
+_OPERATOR_NUMBER = 1
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Packets with a mark go by a table of routes; those of one bridge, or of any."""
+
+    table: int
+    mark: int
+    bridge: str = ""
 
 
 def ensure(place: Place) -> None:
@@ -40,8 +53,12 @@ def ensure(place: Place) -> None:
         _outside(place, world)
         for bridge in bridges.values():
             _route_within(bridge)
+        # A card of a cloud sends what XDP hands it, whether `script/lab` or `pulumi up` alone made the host.
+        wires.let_pass(bridges.values())
         _set_filter(place, _filter(place, world, bridges))
         _route(place, world, bridges)
+        _end_flows(place, world)
+        guests.ensure(place, world)
 
 
 def read(place: Place) -> World:
@@ -66,7 +83,7 @@ def remove(place: Place) -> None:
 
 def _clear(place: Place) -> None:
     _set_filter(place, nothing_of(table_of(place)))
-    _set_rules(place, {})
+    _set_rules(place, set())
     for number in _tables(place):
         run(["ip", "-4", "route", "flush", "table", str(number)])
 
@@ -97,6 +114,21 @@ def service(place: Place) -> str:
     return clients.address(place, _SERVICE_NUMBER)
 
 
+def names_at(place: Place) -> str:
+    """Where the clouds' DNS answers, among those who are in no cloud."""
+    return clients.address(place, _NAMES_NUMBER)
+
+
+def inside(place: Place) -> Path:
+    """The namespace of those who are in no cloud."""
+    return Path("/run/netns", clients.namespace(place))
+
+
+def operator(place: Place) -> str:
+    """The address from which this machine logs in to the clouds' hosts."""
+    return f"10.{place.octet}.{FIRST_THIRD}.{_OPERATOR_NUMBER}"
+
+
 def bridges_of(place: Place) -> dict[str, str]:
     """Range of a cloud's subnet -> its bridge."""
     first, last = (ipaddress.IPv4Address(each) for each in range_of(place))
@@ -113,13 +145,18 @@ def bridges_of(place: Place) -> dict[str, str]:
 
 def _filter(place: Place, world: World, bridges: dict[str, str]) -> str:
     first, last = range_of(place)
-    probes = sorted({probe.source for probe, _ in routes.asked(world.subnets)})
+    probes = sorted({probe.source for probe, _ in world.asked})
     ways = Ways(
         public=world.public,
+        outbound=world.outbound,
         services={METADATA: (service(place), METADATA[1]), API: (service(place), API[1])},
         outside=clients.near(place),
-        ranges=(f"{first}-{last}", *probes),
+        wan=wan.device(place),
+        ranges=(f"{first}-{last}",),
+        probes=tuple(probes),
         mark=routes.MARK,
+        fronts=world.fronts,
+        well=checks.read(place),
     )
     return filter_of(
         table_of(place), machines=world.machines, bridges=bridges.values(), ranges=(first, last), ways=ways
@@ -127,11 +164,13 @@ def _filter(place: Place, world: World, bridges: dict[str, str]) -> str:
 
 
 def _outside(place: Place, world: World) -> None:
-    """Addresses of the clouds' services, and of their health checks."""
-    inside = ["ip", "-n", clients.namespace(place), "addr", "replace"]
-    run([*inside, f"{service(place)}/24", "dev", "eth0"])
-    for source in {probe.source for probe, _ in routes.asked(world.subnets)}:
-        run([*inside, f"{source}/32", "dev", "eth0"])
+    """Addresses of the clouds' services, of their health checks, and of whoever logs in from this machine."""
+    run(["ip", "addr", "replace", f"{operator(place)}/32", "dev", clients.near(place)])
+    add = ["ip", "-n", clients.namespace(place), "addr", "replace"]
+    for own in (service(place), names_at(place)):
+        run([*add, f"{own}/24", "dev", "eth0"])
+    for source in {probe.source for probe, _ in world.asked}:
+        run([*add, f"{source}/32", "dev", "eth0"])
 
 
 def _route_within(bridge: str) -> None:
@@ -143,21 +182,29 @@ def _route_within(bridge: str) -> None:
 
 
 def _route(place: Place, world: World, bridges: dict[str, str]) -> None:
-    outside = {
-        f"{probe.source}/32": clients.address(place, clients.ORDINARY)
-        for probe, _ in routes.asked(world.subnets)
-    }
-    known = well(place)
-    tables = {
-        routes.number_of(one.range): (bridges[one.range], routes.table_of(one, well=known, outside=outside))
+    outside = {f"{probe.source}/32": clients.address(place, clients.ORDINARY) for probe, _ in world.asked}
+    known = checks.read(place)
+    ways = {
+        Rule(routes.number_of(one.range), routes.MARK, bridges[one.range]): routes.table_of(
+            one, well=known, outside=outside
+        )
         for one in world.subnets
         if one.range in bridges
     }
-    for number, (_, table) in tables.items():
-        _set_table(number, table)
-    _set_rules(place, {number: bridge for number, (bridge, _) in tables.items()})
-    for number in _tables(place) - tables.keys():
+    for number, target in fronts.marks(world.fronts).items():
+        ways[Rule(number, number)] = {"default": ("via", target)}
+    for rule, table in ways.items():
+        _set_table(rule.table, table)
+    _set_rules(place, set(ways))
+    for number in _tables(place) - {rule.table for rule in ways}:
         run(["ip", "-4", "route", "flush", "table", str(number)])
+
+
+def _end_flows(place: Place, world: World) -> None:
+    """Flows to targets that ceased to be well; their next packet opens another, to a target that is well."""
+    for front, target in fronts.broken(world.fronts, checks.read(place)):
+        flow = ["--proto", front.protocol, "--orig-dst", front.address, "--orig-port-dst", str(front.port)]
+        attempt(["conntrack", "-D", *flow, "--reply-src", target.address])
 
 
 def _set_table(number: int, table: routes.Table) -> None:
@@ -182,34 +229,25 @@ def _rules() -> list[dict[str, Any]]:
     return list(json.loads(run(["ip", "-j", "-4", "rule", "show"])))
 
 
-def _set_rules(place: Place, wanted: dict[int, str]) -> None:
-    """Number of a table -> the bridge whose marked packets go by it."""
+def _set_rules(place: Place, wanted: set[Rule]) -> None:
     own = str(routes.preference(place.octet))
     here = {
-        (int(rule["table"]), rule["iif"])
+        Rule(int(rule["table"]), int(rule["fwmark"], 16), rule.get("iif", ""))
         for rule in _rules()
-        if str(rule["priority"]) == own and "iif" in rule and str(rule["table"]).isdigit()
+        if str(rule["priority"]) == own and "fwmark" in rule and str(rule["table"]).isdigit()
     }
-    for action, which in (("add", wanted.items() - here), ("del", here - wanted.items())):
-        for number, bridge in which:
-            words = ["pref", own, "iif", bridge, "fwmark", hex(routes.MARK), "lookup", str(number)]
+    for action, which in (("add", wanted - here), ("del", here - wanted)):
+        for rule in which:
+            comes = ["iif", rule.bridge] if rule.bridge else []
+            words = ["pref", own, *comes, "fwmark", hex(rule.mark), "lookup", str(rule.table)]
             run(["ip", "-4", "rule", action, *words])
 
 
 def _tables(place: Place) -> set[int]:
     shown = run(["ip", "-j", "-4", "route", "show", "table", "all"])
     named = {str(route.get("table", "")) for route in json.loads(shown or "[]")}
-    ours = routes.numbers(place.octet)
-    return {int(name) for name in named if name.isdigit() and int(name) in ours}
-
-
-def well(place: Place) -> set[routes.Asked]:
-    """Health checks whose answer is good now, as the watcher left word."""
-    try:
-        said = json.loads((place.state / "pulumi" / "well.json").read_text())
-    except (FileNotFoundError, ValueError):
-        return set()
-    return {(routes.Probe(**probe), address) for probe, address in said}
+    ours = routes.numbers(place.octet), fronts.tables(place.octet)
+    return {int(name) for name in named if name.isdigit() and any(int(name) in one for one in ours)}
 
 
 @contextmanager

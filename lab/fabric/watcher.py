@@ -1,15 +1,14 @@
 """Keeps the fabric as the clouds have it, while the lab is there: one process of this machine for each lab.
 
-It asks machines behind internal balancers whether they are well, as the clouds' health checks do and from
+It asks machines behind balancers whether they are well, as the clouds' health checks do and from
 their addresses, and brings this machine to what the clouds hold whenever that, an answer or a bridge has
-changed. Beside it the simulated AWS answers its machines (`simcloud endpoint`).
+changed. The clouds' DNS is answered by it, and beside it the simulated AWS answers its machines
+(`simcloud endpoint`).
 """
 
 from __future__ import annotations
 
 import fcntl
-import http.client
-import json
 import os
 import signal
 import socket
@@ -17,14 +16,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from lab import clients
 from lab.errors import LabError
-from lab.fabric import routes, running
+from lab.fabric import running
+from lab.fabric.checks import Checks
+from lab.fabric.dns_server import Known, Server
+from lab.fabric.world import World
 from lab.place import ROOT, Place
 
 ROUND_S, PATIENCE_S = 1.0, 20.0
@@ -60,92 +60,74 @@ def watch(place: Place) -> None:
     with _only(place) as alone:
         if not alone:
             return
-        checks = Checks(place)
-        brought: object = None
-        endpoint: subprocess.Popen[bytes] | None = None
+        watch = _Watch(place)
         try:
             while running.folder(place).is_dir():
-                brought = _round(place, checks, brought)
-                if endpoint is None or endpoint.poll() is not None:
-                    endpoint = _endpoint(place)
+                watch.round()
                 time.sleep(ROUND_S)
         finally:
-            if endpoint is not None:
-                endpoint.kill()
-                endpoint.wait()
+            watch.close()
 
 
-def _round(place: Place, checks: Checks, brought: object) -> object:
-    """What this machine was brought to last; what fails is said, and tried again in the next round."""
-    try:
-        now = _signature(place)
-        if now != brought:
-            checks.asked = routes.asked(running.read(place).subnets)
-        if checks.made() or now != brought:
-            running.ensure(place)
-    except (LabError, FileNotFoundError) as problem:
-        print(problem, file=sys.stderr, flush=True)
-        return None
-    return now
-
-
-class Checks:
-    """Health checks of balancers, round by round."""
+class _Watch:
+    """What the watcher keeps from round to round."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self.asked: set[routes.Asked] = set()
-        self._silent: dict[routes.Asked, int] = {}
-        self._due: dict[routes.Asked, float] = {}
-        self._well: set[routes.Asked] = set()
+        self._checks = Checks(place)
+        self._brought: object = None
+        self._world: World | None = None
+        self._names: Server | None = None
+        self._endpoint: subprocess.Popen[bytes] | None = None
 
-    def made(self) -> bool:
-        """Ask whom it is time to ask; whether anybody became well or ceased to be."""
-        now = time.monotonic()
-        due = sorted((one for one in self.asked if self._due.get(one, 0) <= now), key=str)
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            answers = list(pool.map(self._answers, due))
-        for one, good in zip(due, answers, strict=True):
-            self._due[one] = now + one[0].interval_s
-            self._silent[one] = 0 if good else self._silent.get(one, one[0].unhealthy_after) + 1
-        well = {one for one in self.asked if self._silent.get(one, 1) < one[0].unhealthy_after}
-        if well == self._well:
-            return False
-        self._well = well
-        fresh = self._place.state / "pulumi" / "well.new"
-        fresh.write_text(json.dumps([[asdict(probe), address] for probe, address in sorted(well, key=str)]))
-        fresh.replace(self._place.state / "pulumi" / "well.json")
-        return True
-
-    def _answers(self, asked: routes.Asked) -> bool:
-        probe, address = asked
+    def round(self) -> None:
+        """Bring this machine to what is now; what fails is said, and tried again in the next round."""
         try:
-            return clients.inside(self._place, lambda: _get(probe, address)) == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
+            self._bring()
+        except (LabError, OSError) as problem:
+            print(problem, file=sys.stderr, flush=True)
+            self._brought = None
+        if self._endpoint is None or self._endpoint.poll() is not None:
+            self._endpoint = _endpoint(self._place)
 
+    def _bring(self) -> None:
+        now = _signature(self._place)
+        if self._world is None or now != self._brought:
+            self._world = running.read(self._place)
+            self._checks.asked = self._world.asked
+        changed = self._checks.made()
+        if changed or now != self._brought:
+            running.ensure(self._place)
+        self._answer(self._world)
+        self._brought = now
 
-def _get(probe: routes.Probe, address: str) -> int:
-    request = http.client.HTTPConnection(
-        address, probe.port, timeout=ROUND_S, source_address=(probe.source, 0)
-    )
-    try:
-        request.request("GET", probe.path)
-        return request.getresponse().status
-    finally:
-        request.close()
+    def _answer(self, world: World) -> None:
+        """Keep the names' server at what is known; a lab without names has none."""
+        if self._names is None and world.names and running.inside(self._place).exists():
+            self._names = clients.inside(self._place, lambda: Server(running.names_at(self._place)))
+        if self._names is not None:
+            by_name = {one.name: one for one in world.names}
+            self._names.known = Known(by_name, world.places, self._checks.well)
+
+    def close(self) -> None:
+        self._checks.close()
+        if self._names is not None:
+            self._names.close()
+        if self._endpoint is not None:
+            self._endpoint.kill()
+            self._endpoint.wait()
 
 
 def _signature(place: Place) -> object:
-    """What changes when the clouds do, or when a bridge comes or goes."""
+    """What changes when the clouds do, or when a bridge or a host comes or goes."""
     files = sorted(running.folder(place).glob("*.json"))
-    bridges = [one for one in socket.if_nameindex() if one[1].startswith("podman")]
-    return [(file.name, file.stat().st_mtime_ns) for file in files], bridges
+    wires = [one for one in socket.if_nameindex() if one[1].startswith(("podman", "veth"))]
+    return [(file.name, file.stat().st_mtime_ns) for file in files], wires
 
 
 def _endpoint(place: Place) -> subprocess.Popen[bytes] | None:
     """The simulated AWS for its machines, where those are who are in no cloud."""
-    inside = Path("/run/netns", clients.namespace(place))
+    inside = running.inside(place)
     if not inside.exists():
         return None
     command = [running.PYTHON, "-m", "simcloud", "--world", running.folder(place), "endpoint"]

@@ -17,6 +17,7 @@ from lab import clients
 from lab.apart import TUNNELS
 from lab.commands import attempt, podman_json, run
 from lab.errors import LabError
+from lab.fabric.world import PUBLIC_OF
 from lab.network import CHECKOUT, NAME
 from lab.place import FIRST_OCTET, Place
 from lab.wan import table
@@ -37,6 +38,8 @@ class Side:
     name: str
     devices: tuple[str, ...]
     ranges: tuple[str, ...]
+    public: tuple[str, ...] = ()
+    """Where a simulated cloud's machines are known outside of it."""
 
 
 Sides = Mapping[str, Side]
@@ -52,7 +55,8 @@ def sides(place: Place) -> dict[str, Side]:
         name = entry["name"].removeprefix(f"{place.prefix}-").split("-")[0]
         was = found.get(name, Side(name, (), ()))
         ranges = tuple(subnet["subnet"] for subnet in entry["subnets"])
-        found[name] = Side(name, (*was.devices, entry["network_interface"]), (*was.ranges, *ranges))
+        public = (PUBLIC_OF[name],) if place.from_clouds else ()
+        found[name] = Side(name, (*was.devices, entry["network_interface"]), (*was.ranges, *ranges), public)
     near = clients.near(place)
     if _exists(near):
         found["clients"] = Side("clients", (near,), (clients.range_of(place),))
@@ -77,10 +81,34 @@ def apply(place: Place, ways: Ways, known: Sides) -> None:
         raise LabError(f"the WAN did not take what was set: {said or 'it has died'}", f"see {_log(place)}")
     # Between clouds apart nothing passes but tunnels: what is to be dropped must not come in by this way.
     ports = TUNNELS if place.apart.exists() else ""
-    _set_rules(place, {
+    wanted = {
         (device, target, ports)
-        for source, to in ways for device in known[source].devices for target in known[to].ranges
-    })  # fmt: skip
+        for source, to in ways for device in known[source].devices
+        for target in _targets(known[source], known[to])
+    }  # fmt: skip
+    _set_untracked(place, {(device, target) for device, target, _ in wanted} if place.from_clouds else set())
+    _set_rules(place, wanted)
+
+
+def _targets(source: Side, to: Side) -> tuple[str, ...]:
+    """Where packets are addressed to: between simulated clouds there is no way to private addresses."""
+    return to.public if source.public and to.public else (*to.ranges, *to.public)
+
+
+def _set_untracked(place: Place, ways: set[tuple[str, str]]) -> None:
+    """What simulated clouds translate they do when it comes out of the WAN: nobody remembers it going in."""
+    name = f"{place.prefix}-wan"
+    pairs = ", ".join(f'"{device}" . {target}' for device, target in sorted(ways))
+    table_ = f"""
+table ip {name} {{
+  set ways {{ type ifname . ipv4_addr; flags interval; elements = {{ {pairs} }} }}
+  chain entering {{
+    type filter hook prerouting priority raw;
+    iifname . ip daddr @ways notrack
+  }}
+}}
+"""
+    run(["nft", "-f", "-"], stdin=f"table ip {name} {{ }}\ndelete table ip {name}\n{table_ if ways else ''}")
 
 
 def renew(place: Place) -> None:
@@ -94,6 +122,7 @@ def stop(place: Place) -> bool:
     """All ways are short again and nothing of it runs; False if nothing did. Needs no podman, no networks."""
     was = bool(rules(place)) or _exists(device(place))
     _set_rules(place, set())
+    attempt(["nft", "delete", "table", "ip", f"{place.prefix}-wan"])
     # Its program ends with it.
     attempt(["ip", "link", "del", device(place)])
     _until(lambda: _ask(place, "show") is None)
@@ -210,7 +239,7 @@ def _set_rules(place: Place, wanted: set[Rule]) -> None:
 
 
 def _ranges(known: Sides) -> table.Sides:
-    return {name: side.ranges for name, side in known.items()}
+    return {name: (*side.ranges, *side.public) for name, side in known.items()}
 
 
 def _number(place: Place) -> int:

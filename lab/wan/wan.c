@@ -35,7 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINES_MOST     64
+#define LINES_MOST     512
 #define WAITING_MOST   65536
 #define PACKET_BYTES   1600
 #define MESSAGE_BYTES  16384

@@ -11,12 +11,15 @@ version_added: 0.1.0
 author: MarchProxy contributors (@marchproxy)
 description:
   - Reads the output C(edge_inventory) of a stack and makes its hosts the inventory; nothing is typed twice.
-  - A stack that cannot be read, is locked, is of a schema this collection does not know or holds a secret is
-    an error. It never makes the inventory smaller.
+  - A stack that cannot be read, is of a schema this collection does not know or holds a secret is an error;
+    so is a locked one where O(source=state), while the CLI gives the last outputs of it. With
+    C(any_unparsed_is_failed) of the collection's C(ansible.cfg) it never makes the inventory smaller.
   - Hosts are in the groups the stack says (C(ingress), C(l4), C(egress), C(control), C(observability)) and in
     a group named after their cloud. They have C(cloud), C(region), C(zone), C(address), C(private_address),
     C(edge_nic), C(edge_id) and C(edge_labels); ingress hosts whose load balancer keeps the address that
     clients asked (Google Cloud) have it as C(vip).
+  - Hosts have C(edge_cloud_rules), the proxies' ports as the site file has them and what the clouds' rules
+    let in. C(validate) compares the inventory's C(ports) and services with it.
   - The group C(all) has C(edge_site) and C(edge_vips), the group C(control) has C(edge_prices).
   - Where the stack makes the way between its regions, C(all) has C(interconnect) (role C(interconnect)) and
     C(control) has C(interconnect_tables) (role C(interconnect_failover)).
@@ -84,6 +87,7 @@ keyed_groups:
   - {key: region, prefix: region}
 """
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -206,7 +210,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if not lines:
             return None
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marchproxy" / "known_hosts"
-        file = base / re.sub(r"[^\w.-]", "_", str(document.get("site") or "site"))
+        # By its authority too: sites of one name (labs of two checkouts) do not take each other's file.
+        name = re.sub(r"[^\w.-]", "_", str(document.get("site") or "site"))
+        file = base / f"{name}-{hashlib.sha256(lines.encode()).hexdigest()[:8]}"
         if not file.exists() or file.read_text() != lines:
             base.mkdir(parents=True, exist_ok=True)
             fresh = file.with_name(f"{file.name}.{os.getpid()}")

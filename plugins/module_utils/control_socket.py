@@ -12,7 +12,7 @@ import os
 import socket
 from pathlib import Path
 
-from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import problems_text
+from ansible_collections.marchproxy.edge.plugins.module_utils.fleet_text import diff_text, problems_text
 
 _KINDS = {409: "refused", 403: "denied", 507: "full"}
 
@@ -85,6 +85,8 @@ def _answer(status, content):
     words = str(answer.get("error") or answer.get("detail") or f"control answered {status}")
     if answer.get("remedy"):
         words = f"{words}; {answer['remedy']}"
+    if answer.get("lines"):
+        words = f"{words}\nwhat it would change:\n{diff_text(answer).rstrip()}"
     raise ControlError(words, _KINDS.get(status, "broken"), answer)
 
 

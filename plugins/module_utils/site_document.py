@@ -40,6 +40,7 @@ FACTS = {
     "tenants": ("edge_tenants",),
     "vip": ("vip",),
     "interfaces": ("xdp_interfaces",),
+    "cloud_rules": ("edge_cloud_rules",),
 }
 _IMPLIED_GROUPS = frozenset(("all", "ungrouped"))
 _TEMPLATE = re.compile(r"\{\{|\{%")
@@ -72,6 +73,8 @@ def build_from_inventory(path, vault_ids=(), vault_password_files=(), without_se
 
     _prepare_ansible()
     loader = _without_vaults(DataLoader)() if without_secrets else DataLoader()
+    # By its name: Ansible keeps for the process where "." once led.
+    loader.set_basedir(str(Path.cwd()))
     try:
         _open_vaults(loader, vault_ids, vault_password_files)
         inventory = InventoryManager(loader=loader, sources=[path])

@@ -242,6 +242,9 @@ def variables(document, host):
     places = ("cloud", "region", "zone", "address", "private_address")
     found = {key: host[key] for key in places if host[key]}
     found |= {f"edge_{key}": host[key] for key in ("id", "nic", "labels") if host.get(key)}
+    if document.get("ports") and host.get("opened") is not None:
+        rules = {"site": document["site"], "ports": document["ports"], "opened": host["opened"]}
+        found["edge_cloud_rules"] = rules
     if host.get("address6"):
         found["address6"] = host["address6"]
     if vip := _vip(document, host):

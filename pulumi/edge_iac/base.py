@@ -30,6 +30,8 @@ class Network:
     """Subnet's name in the plan -> its id."""
     tables: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
     """Name -> id of each route table that a failover may have to change."""
+    way_out: tuple[pulumi.Resource, ...] = ()
+    """What has to be there before anything in it gets a public address, where the cloud wants that."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Made:
     id: pulumi.Output[str]
     link: pulumi.Output[str]
     """What a load balancer refers to it by."""
+    type: pulumi.Output[str]
+    """Instance type it has, which is the plan's only once it is renewed."""
     private_address: pulumi.Output[str]
     address: pulumi.Output[str]
     address6: pulumi.Output[str] | None = None
@@ -146,6 +150,8 @@ class Needs:
     """Host -> its cloud-config, or its startup script where the image has no cloud-init; secret."""
     ssh_user: str
     authorized_keys: tuple[str, ...]
+    booted_from: Mapping[str, str] = field(default_factory=dict)
+    """Host -> the image it has, of hosts that are there and whose cloud looks images up."""
 
 
 class CloudProgram(Protocol):

@@ -7,8 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 import yaml
@@ -27,6 +28,9 @@ from edge_iac.site.schema import json_schema
 from xds_agent.cli.output import show_table
 from xds_agent.model.problems import ModelError
 
+_T = TypeVar("_T")
+ENVIRONMENT = Path(__file__).parents[1] / ".venv"
+"""As Pulumi.yaml names it."""
 FAILED = 1
 _USAGE = 2
 
@@ -61,10 +65,10 @@ def show(
       script/site-plan show example --against main
       script/site-plan show prod --json
     """
-    plan = plan_site(_loaded(name))
+    plan = _planned(name)
     before, what = _before(name, against)
     costs = costs_of(plan)
-    differences = changes(plan_site(before), plan) if before is not None else ()
+    differences = changes(before, plan) if before is not None else ()
     if as_json:
         compared = what if before is not None else None
         typer.echo(json.dumps(_document(plan, costs, differences, compared_with=compared), indent=2))
@@ -81,25 +85,20 @@ def show(
 
 @app.command()
 def ready(name: Name) -> None:
-    """Whether this machine can run `pulumi up` for the site: the CLI, and credentials of each cloud."""
+    """Whether this machine can run `pulumi up` for the site: CLI, environment, credentials of each cloud."""
     site = _loaded(name)
-    missing = lacking(site, os.environ, Path.home())
-    if shutil.which("pulumi") is None:
-        missing.append(
-            "pulumi: there is no `pulumi` on PATH; install it as www.pulumi.com/docs/install says, or use "
-            "script/pulumi, which builds it where it cannot be installed"
-        )
+    missing = [*lacking(site, os.environ, Path.home()), *_lacking_here(Path.home())]
     for sentence in missing:
         typer.secho(sentence, err=True, fg=typer.colors.RED)
     if missing:
         raise typer.Exit(FAILED)
-    typer.echo(f"ready: pulumi up --cwd pulumi -s {site.name}")
+    typer.echo(f"ready: script/pulumi up -s {site.name} --policy-pack policy")
 
 
 @app.command(name="prices")
 def show_prices(name: Name) -> None:
     """The `clouds` section of an inventory: prices of traffic where the site stands, for steering."""
-    section = clouds_section(plan_site(_loaded(name)))
+    section = clouds_section(_planned(name))
     typer.echo(f"# List prices as of {prices.AS_OF}; by script/site-plan prices {name}.")
     typer.echo(yaml.safe_dump(section, sort_keys=False).rstrip())
 
@@ -128,22 +127,61 @@ def host_ca() -> None:
     typer.echo(new_authority(), nl=False)
 
 
-def _loaded(name: str) -> Site:
+@app.command()
+def seal() -> None:
+    """State of a stack, stdin to stdout: user data secret that `pulumi import` left in plain text.
+
+    [dim]Example:[/dim]
+      pulumi stack export | script/site-plan seal | pulumi stack import
+    """
+    from edge_iac.sealed import NotAState, sealed
+
     try:
-        return load_site(name)
+        text, hosts = sealed(sys.stdin.read())
+    except NotAState as error:
+        typer.secho(f"{error}: pulumi stack export | script/site-plan seal", err=True, fg=typer.colors.RED)
+        raise typer.Exit(FAILED) from error
+    typer.echo(text, nl=False)
+    typer.echo(f"user data made secret of: {', '.join(hosts) or 'no host, all of them were'}", err=True)
+
+
+def _lacking_here(home: Path) -> Iterator[str]:
+    """What script/pulumi wants of this machine, where it looks for it."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), str(home / ".pulumi/bin")))
+    if shutil.which("pulumi", path=path) is None:
+        yield (
+            "pulumi: there is no `pulumi` on PATH or in ~/.pulumi/bin; install it as "
+            "www.pulumi.com/docs/install says (the one that script/pulumi builds knows simulated clouds only)"
+        )
+    if not (ENVIRONMENT / "bin/python").exists():
+        yield "pulumi: there is no pulumi/.venv, which the programs run in; script/pulumi --prepare makes it"
+
+
+def _loaded(name: str) -> Site:
+    return _said(lambda: load_site(name))
+
+
+def _planned(name: str) -> Plan:
+    return _said(lambda: plan_site(load_site(name)))
+
+
+def _said(make: Callable[[], _T]) -> _T:
+    """What ``make`` gives. Says every problem and ends where it raises ModelError."""
+    try:
+        return make()
     except ModelError as error:
         for problem in error.problems:
             typer.secho(problem.render(), err=True, fg=typer.colors.RED)
         raise typer.Exit(FAILED) from error
 
 
-def _before(name: str, against: str) -> tuple[Site | None, str]:
-    """(the site to compare with, what it is). None where there is none, or none that can be read.
+def _before(name: str, against: str) -> tuple[Plan | None, str]:
+    """(the plan to compare with, what it is). None where there is none, or none that can be read.
 
     Raises typer.Exit for a revision that does not exist: it was mistyped.
     """
     if against.endswith((".yaml", ".yml")):
-        return _loaded(against), against
+        return _planned(against), against
     path = site_path(name).resolve()
     git = ["git", "-C", str(path.parent), "show", f"{against}:./{path.name}"]
     try:
@@ -154,7 +192,8 @@ def _before(name: str, against: str) -> tuple[Site | None, str]:
         _refuse_unknown(against, path.parent)
         return None, f"git knows no {path.name} at {against}"
     try:
-        return parse_site(done.stdout, shown=f"{against}:{path.name}", stem=path.stem), against
+        site = parse_site(done.stdout, shown=f"{against}:{path.name}", stem=path.stem)
+        return plan_site(site), against
     except ModelError as error:
         return None, f"{path.name} at {against} is not valid ({len(error.problems)} problems)"
 

@@ -14,8 +14,7 @@ def user_data(*, host: str, ssh: Ssh, key: HostKey) -> str:
         "hostname": host,
         "preserve_hostname": False,
         "ssh_deletekeys": True,
-        # Only the key below: a key of its own making would be one that nobody has signed.
-        "ssh_genkeytypes": [],
+        # Who is given a key makes none of its own, which nobody would have signed.
         "ssh_keys": {
             "ed25519_private": key.private,
             "ed25519_public": key.public,

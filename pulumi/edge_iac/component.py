@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pulumi
 from edge_iac.plan import Host
@@ -11,8 +12,9 @@ from edge_iac.plan import Host
 def first_boot(host: Host, *properties: str) -> list[str]:
     """Those of ``properties`` whose change leaves ``host`` as it is: all, unless the site renews it.
 
-    They are given at the first boot, so that a change makes a new host. Were it followed, another pinned
-    image in the catalogue or a key more would replace every host of a site in one `up`.
+    What is given at the first boot makes a new host where it changes, another size stops the machine. Were
+    they followed, another pinned image in the catalogue, a key more or a larger size would take every host
+    of a site away in one `up`.
     """
     return [] if host.renew else list(properties)
 
@@ -40,23 +42,31 @@ class Part(pulumi.ComponentResource):
         depends_on: list[pulumi.Resource] | None = None,
         ignore_changes: list[str] | None = None,
         delete_before_replace: bool | None = None,
+        replace_on_changes: list[str] | None = None,
+        called: Sequence[str] = (),
     ) -> pulumi.ResourceOptions:
-        """Options of a resource of this component."""
+        """Options of a resource of this component; ``called``: names that it had in earlier stacks."""
         return pulumi.ResourceOptions(
             parent=self,
             provider=self._provider,
             depends_on=depends_on,
             ignore_changes=ignore_changes,
             delete_before_replace=delete_before_replace,
+            replace_on_changes=replace_on_changes,
+            aliases=[pulumi.Alias(name=name) for name in called] or None,
         )
 
-    def kept(self, *, keeps: bool = True) -> pulumi.ResourceOptions:
+    def kept(self, *, keeps: bool = True, ignore_changes: list[str] | None = None) -> pulumi.ResourceOptions:
         """Options of what outlives hosts and stack: an address that is gone never comes back.
 
         ``keeps``: False once the site has given it up; then it goes as anything else.
         """
         return pulumi.ResourceOptions(
-            parent=self, provider=self._provider, protect=keeps, retain_on_delete=keeps
+            parent=self,
+            provider=self._provider,
+            protect=keeps,
+            retain_on_delete=keeps,
+            ignore_changes=ignore_changes,
         )
 
 

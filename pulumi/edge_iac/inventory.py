@@ -8,9 +8,14 @@ from pydantic import Field, StringConstraints
 
 import pulumi
 from edge_iac.base import Made, Routes, Vip
-from edge_iac.plan import Plan
+from edge_iac.catalogue.sizes import TYPES, size_of
+from edge_iac.plan import Host, Plan
 from edge_iac.plan.prices import prices_of
-from xds_agent.model.base import IPV4_PATTERN, IPV6_PATTERN, Count, Model, Name, Text
+from edge_iac.plan.reachability import span_text
+from edge_iac.site import Role
+from edge_iac.site.reach import PORTS_OF_THE_INVENTORY
+from edge_iac.site.values import GroupName
+from xds_agent.model.base import IPV4_PATTERN, IPV6_PATTERN, Count, Model, Name, Port, Text
 
 SCHEMA = "edge.inventory/v1"
 
@@ -34,7 +39,7 @@ class HostEntry(Model):
     cloud: Text
     region: Text
     zone: str
-    groups: tuple[Name, ...]
+    groups: tuple[GroupName, ...]
     address: Ip = Field(description="Where one logs in: public, or private for hosts without a public one.")
     address6: Ip | None = None
     private_address: Ip
@@ -42,6 +47,9 @@ class HostEntry(Model):
     jump: Name | None = Field(default=None, description="Host to log in through.")
     nic: NicContract
     labels: dict[str, str] = Field(default_factory=dict)
+    opened: tuple[Text, ...] = Field(
+        default=(), description="What somebody may reach on it: 'tcp 443', 'udp 9000-9010'."
+    )
 
 
 class VipEntry(Model):
@@ -100,6 +108,9 @@ class EdgeInventory(Model):
     ssh_ca: Text = Field(description="Public key of the host authority, for @cert-authority lines.")
     vips: tuple[VipEntry, ...]
     hosts: tuple[HostEntry, ...]
+    ports: dict[str, Port] = Field(
+        default_factory=dict, description="The proxies' own ports, for which rules and balancers are made."
+    )
     prices: dict[str, dict[str, dict[str, float]]] = Field(
         default_factory=dict, description="cloud -> region -> {egress_usd_per_gb}."
     )
@@ -132,22 +143,28 @@ def edge_inventory(
             for vip in vips
         ],
         "hosts": [_host(plan, cloud, region, made) for cloud, region, made in hosts],
+        "ports": plan.site.ports.model_dump(exclude=set(PORTS_OF_THE_INVENTORY)),
         "prices": prices_of(plan),
     }
-    if any(region.mesh for region in plan.regions):
+    if plan.joined:
         document["interconnect"] = _interconnect(plan, routes)
     return pulumi.Output.from_input(document).apply(checked)
 
 
 def checked(document: dict[str, Any]) -> dict[str, Any]:
-    """``document`` as it is, when it keeps to the schema. Raises pydantic's ValidationError."""
+    """``document`` when it keeps to the schema, without IPv6 addresses that no cloud has given yet.
+
+    Raises pydantic's ValidationError.
+    """
+    for host in document["hosts"]:
+        if host.get("address6") == "":
+            del host["address6"]
     EdgeInventory.model_validate(document)
     return document
 
 
 def _host(plan: Plan, cloud: str, region: str, made: Made) -> dict[str, Any]:
     host = made.plan
-    nic = host.instance.nic
     entry: dict[str, Any] = {
         "name": host.name,
         "id": made.id,
@@ -158,14 +175,33 @@ def _host(plan: Plan, cloud: str, region: str, made: Made) -> dict[str, Any]:
         "address": made.address,
         "private_address": made.private_address,
         "user": plan.site.ssh.user,
-        "nic": {"driver": nic.driver, "queues": nic.queues, "mtu": nic.mtu, "xdp": nic.xdp},
-        "labels": {"pool": host.pool, "role": host.role, "size": host.size, "type": host.instance.name},
+        "nic": made.type.apply(lambda name: _nic(cloud, name, host)),
+        "labels": made.type.apply(lambda name: _labels(cloud, name, host)),
+        "opened": _opened(plan, cloud, region, host.role),
     }
     if made.address6 is not None:
         entry["address6"] = made.address6
     if jump := _jump(plan, cloud, region, public=host.public):
         entry["jump"] = jump
     return entry
+
+
+def _opened(plan: Plan, cloud: str, region: str, role: Role) -> list[str]:
+    here = next(one for one in plan.regions if (one.cloud, one.name) == (cloud, region))
+    rules = [rule for rule in here.rules if rule.target == role]
+    return sorted({f"{rule.protocol} {span_text(span)}" for rule in rules for span in rule.ports})
+
+
+def _nic(cloud: str, type_name: str, host: Host) -> dict[str, Any]:
+    """What the interface of the type that the host has promises, which may not be the site file's yet."""
+    size = size_of(cloud, type_name)
+    nic = (TYPES[cloud][size] if size else host.instance).nic
+    return {"driver": nic.driver, "queues": nic.queues, "mtu": nic.mtu, "xdp": nic.xdp}
+
+
+def _labels(cloud: str, type_name: str, host: Host) -> dict[str, str]:
+    size = size_of(cloud, type_name) or host.size
+    return {"pool": host.pool, "role": host.role, "size": size, "type": type_name or host.instance.name}
 
 
 def _interconnect(plan: Plan, routes: list[Routes]) -> dict[str, Any]:
@@ -178,7 +214,7 @@ def _interconnect(plan: Plan, routes: list[Routes]) -> dict[str, Any]:
                 "ranges": [region.network],
                 "gateways": list(region.mesh.gateways),
             }
-            for region in plan.regions
+            for region in plan.joined
             if region.mesh
         ],
         "tables": [

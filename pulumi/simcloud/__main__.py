@@ -42,7 +42,7 @@ def main() -> int:
     guards.add_argument("machine")
     commands.add_parser("fabric", help="what the networks do with packets, of all clouds, as JSON")
     endpoint = commands.add_parser(
-        "endpoint", help="serve metadata and EC2 to the machines of the simulated AWS"
+        "endpoint", help="serve metadata to the machines of AWS and Google Cloud, and EC2"
     )
     endpoint.add_argument("address")
     options = parser.parse_args()

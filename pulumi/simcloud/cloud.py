@@ -95,10 +95,14 @@ class Account:
             **dict.fromkeys(kind.fills, UNKNOWN),
         }
 
+    def preview_update(self, token: str, old: Values, inputs: Values) -> Values:
+        """What a resource will be after an update, as far as that is known before it."""
+        return {**old, **inputs, **dict.fromkeys(moving(self.kind(token), old, inputs), UNKNOWN)}
+
     def create(self, token: str, name: str, urn: str, inputs: Values) -> Record:
         """Make a resource; a machine is booted outside the lock, and goes again where it does not boot."""
         kind = self.kind(token)
-        self._meet("create", kind)
+        self._meet("create", kind.word)
         with self.store.change() as world:
             world.serial += 1
             request = self._request(kind, name, urn, inputs, world)
@@ -118,18 +122,19 @@ class Account:
 
     def update(self, token: str, name: str, urn: str, reference: str, inputs: Values) -> Record:
         kind = self.kind(token)
-        self._meet("update", kind)
+        self._meet("update", kind.word)
         with self.store.change() as world:
             known = world.find(reference, token)
             if known is None:
                 raise Refused(self.cloud.missing.format(word=kind.word, id=reference))
             request = self._request(kind, name, urn, inputs, world, known=known)
             fresh = self._settle(kind, request)
+            moved = moving(kind, known.inputs, inputs)
             # What the cloud computed when the resource was made stays, unless an input decides it now.
             kept = {
                 key: value
                 for key, value in known.outputs.items()
-                if key in kind.outputs and key not in inputs
+                if key in kind.outputs and key not in inputs and key not in moved
             }
             names = [*dict.fromkeys([*known.names, *fresh.names])]
             record = replace(fresh, id=known.id, outputs={**fresh.outputs, **kept}, names=names)
@@ -139,14 +144,14 @@ class Account:
 
     def read(self, token: str, reference: str) -> Record | None:
         kind = self.kind(token)
-        self._meet("read", kind)
+        self._meet("read", kind.word)
         world = self.store.read()
         record = world.find(reference, token)
         return _shown(kind, record, world) if record else None
 
     def delete(self, token: str, reference: str) -> None:
         kind = self.kind(token)
-        self._meet("delete", kind)
+        self._meet("delete", kind.word)
         with self.store.change() as world:
             record = world.find(reference, token)
             if record is None:
@@ -169,6 +174,7 @@ class Account:
         answer = self.cloud.answers.get(token)
         if answer is None:
             raise Refused(f"the simulated {self.cloud.name} has no data source {token}; see pulumi/simcloud")
+        self._meet("ask", token.rpartition(":")[2])
         region = self.cloud.region(arguments, self.config)
         return answer(Question(token, arguments, region, self.config, self.store.read()))
 
@@ -252,21 +258,26 @@ class Account:
                 self.cloud.over_quota.format(quota=kind.quota, allowed=allowed, region=request.region)
             )
 
-    def _meet(self, operation: str, kind: Type) -> None:
+    def _meet(self, operation: str, word: str) -> None:
         """The fault that was asked for, if this call is the one."""
-        due = self.counter.due(self.faults, operation, kind.word) if self.counter else None
+        due = self.counter.due(self.faults, operation, word) if self.counter else None
         if due is None:
             return
         if due.kind == "slow":
-            self.said(f"{kind.word}: slow on demand")
+            self.said(f"{word}: slow on demand")
             self.pause(faults.SLOW_S)
         elif due.kind == "throttle":
             # Providers ask again by themselves; a user sees only that it takes longer.
-            self.said(f"{kind.word}: {self.cloud.failures['throttle']}; asking again")
+            self.said(f"{word}: {self.cloud.failures['throttle']}; asking again")
             for attempt in range(faults.THROTTLED_TIMES):
                 self.pause(faults.BACKOFF_S * 2**attempt)
         else:
             raise Refused(f"{self.cloud.failures[due.kind]} (a fault asked for: {due.key})")
+
+
+def moving(kind: Type, old: Mapping[str, Any], inputs: Values) -> set[str]:
+    """Outputs that another value of an input makes others."""
+    return {key for key, cause in kind.follows.items() if (old.get(cause) or 0) != (inputs.get(cause) or 0)}
 
 
 def _shown(kind: Type, record: Record, world: World) -> Record:

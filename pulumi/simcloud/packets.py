@@ -13,12 +13,12 @@ from simcloud.aws import network as aws
 from simcloud.azure import network as azure
 from simcloud.cloud import Cloud
 from simcloud.gcp import network as gcp
+from simcloud.probes import AZURE_PROBES
 from simcloud.schema import Values
 from simcloud.values import at, first
 from simcloud.world import Record, World
 
 EVERYBODY = "0.0.0.0/0"
-AZURE_PROBES = "168.63.129.16/32"
 CHAIN_IN, CHAIN_OUT = "SIMCLOUD-IN", "SIMCLOUD-OUT"
 DESCRIBED = ("name", "cloud", "region", "address", "subnet", "range", "forwards")
 HOOKS = (
@@ -113,6 +113,10 @@ def _aws(record: Record, world: World) -> Iterator[Guard]:
     for other in world.of(aws.INSTANCE):
         for group in other.inputs.get("vpcSecurityGroupIds") or []:
             members.setdefault(group, []).append(f"{other.outputs['privateIp']}/32")
+    for balancer in world.of(aws.BALANCER):
+        for group in balancer.inputs.get("securityGroups") or []:
+            own = aws.interfaces_of(balancer).values()
+            members.setdefault(group, []).extend(f"{address}/32" for address in own)
     for rule in world.of(aws.INGRESS_RULE):
         said = rule.inputs
         if said["securityGroupId"] not in groups:
@@ -176,31 +180,23 @@ def _azure(record: Record, world: World) -> Iterator[Guard]:
         "*": [EVERYBODY],
         "Internet": [EVERYBODY],
         "VirtualNetwork": whole,
-        "AzureLoadBalancer": [AZURE_PROBES],
+        "AzureLoadBalancer": [f"{AZURE_PROBES}/32"],
     }
     group = world.find(str(first(interface.inputs, "networkSecurityGroup.id")), azure.NSG)
-    key = ("resourceGroupName", "networkSecurityGroupName")
-    own = [
-        rule.inputs
-        for rule in world.of(azure.RULE)
-        if group is not None
-        and all(rule.inputs.get(part) == group.inputs.get(part) for part in key)
-        and rule.inputs["direction"] == "Inbound"
-    ]
+    given = group.inputs.get("securityRules") or [] if group is not None else []
+    own = [rule for rule in given if rule["direction"] == "Inbound"]
     for said in sorted(own, key=lambda said: said["priority"]):
         protocol = {"*": "all"}.get(said["protocol"], said["protocol"].lower())
         if protocol in ("tcp", "udp", "icmp", "all"):
             ported = protocol in ("tcp", "udp")
             ports = (
-                _spans(said.get("destinationPortRanges") or [said.get("destinationPortRange")])
-                if ported
-                else ()
+                _spans(said.get("destinationPortRanges") or [said["destinationPortRange"]]) if ported else ()
             )
             yield Guard(
                 said["access"] == "Allow", tuple(_azure_sources(said, services, members)), protocol, ports
             )
     yield Guard(True, tuple(whole), "all")
-    yield Guard(True, (AZURE_PROBES,), "all")
+    yield Guard(True, (f"{AZURE_PROBES}/32",), "all")
 
 
 def _azure_sources(

@@ -14,19 +14,10 @@ from simcloud.aws import network as aws
 from simcloud.azure import network as azure
 from simcloud.gcp import balancing
 from simcloud.gcp import network as gcp
+from simcloud.probes import Probe, azure_probe, gcp_probe
+from simcloud.schema import Values
 from simcloud.values import at, first
 from simcloud.world import Record, World
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A balancer's health check: an HTTP request to each machine behind it."""
-
-    source: str
-    port: int
-    path: str
-    interval_s: int
-    unhealthy_after: int
 
 
 @dataclass(frozen=True)
@@ -52,10 +43,6 @@ class Subnet:
     routes: tuple[Route, ...]
 
 
-# One address of those that the clouds' probes come from.
-GCP_PROBES, AZURE_PROBES = "35.191.0.9", "168.63.129.16"
-
-
 def subnets(cloud: str, world: World) -> list[Subnet]:
     """Every subnet of a cloud."""
     return list({"aws": _aws, "gcp": _gcp, "azure-native": _azure}[cloud](world))
@@ -67,11 +54,10 @@ def public_addresses(cloud: str, world: World) -> dict[str, str]:
 
 
 def _aws(world: World) -> Iterator[Subnet]:
-    tables = {each.inputs.get("subnetId"): each.inputs["routeTableId"] for each in world.of(aws.ASSOCIATION)}
     for subnet in world.of(aws.SUBNET):
         vpc = world.find(subnet.inputs["vpcId"], aws.VPC)
         assert vpc is not None, "a subnet without a network is refused"
-        table = tables.get(subnet.id, vpc.outputs["mainRouteTableId"])
+        table = aws.table_of(subnet, world)
         routes = []
         for route in world.of(aws.ROUTE):
             target = world.find(str(route.outputs.get("networkInterfaceId")), aws.INSTANCE)
@@ -111,24 +97,8 @@ def _gcp_route(route: Record, world: World) -> Route:
     rule = world.find(str(route.inputs["nextHopIlb"]), gcp.FORWARDING)
     service = world.find(str(first(rule and rule.inputs, "backendService")), balancing.BACKEND)
     check = world.find(str(first(service and service.inputs, "healthChecks")), balancing.REGION_CHECK)
-    hops = [
-        str(first(instance.outputs, "networkInterfaces[].networkIp"))
-        for link in at(service and service.inputs, "backends[].group")
-        if (group := world.find(str(link), balancing.GROUP))
-        for member in gcp.members(group, world)
-        if (instance := world.find(str(member), gcp.INSTANCE))
-    ]
-    probe = None
-    if check is not None:
-        said = check.inputs
-        probe = Probe(
-            source=GCP_PROBES,
-            port=int(first(said, "httpHealthCheck.port")),
-            path=str(first(said, "httpHealthCheck.requestPath", "/")),
-            interval_s=int(said.get("checkIntervalSec", 5)),
-            unhealthy_after=int(said.get("unhealthyThreshold", 2)),
-        )
-    return Route(str(route.inputs["destRange"]), tuple(hops), probe)
+    hops = tuple(balancing.addresses_behind(service, world)) if service else ()
+    return Route(str(route.inputs["destRange"]), hops, gcp_probe(check) if check else None)
 
 
 def _gcp_public(world: World) -> Iterator[tuple[str, str]]:
@@ -145,43 +115,24 @@ def _azure(world: World) -> Iterator[Subnet]:
         table = world.find(str(first(subnet.inputs, "routeTable.id")), azure.TABLE)
         routes = [
             _azure_route(route, world)
-            for route in world.of(azure.ROUTE)
-            if table is not None
-            and _key(route, "routeTableName") == _key(table, "routeTableName")
-            and route.inputs.get("nextHopIpAddress")
+            for route in (table.inputs.get("routes") or [] if table is not None else [])
+            if route.get("nextHopIpAddress")
         ]
         own = tuple(network.inputs["addressSpace"]["addressPrefixes"])
         yield Subnet("azure", subnet.id, azure.prefixes(subnet)[0], own, tuple(routes))
 
 
-def _azure_route(route: Record, world: World) -> Route:
-    address = str(route.inputs["nextHopIpAddress"])
-    range_ = str(route.inputs["addressPrefix"])
+def _azure_route(route: Values, world: World) -> Route:
+    address, range_ = str(route["nextHopIpAddress"]), str(route["addressPrefix"])
     for balancer in world.of(azure.BALANCER):
         if address in azure.fronts(balancer):
-            return Route(range_, tuple(_members(balancer, world)), _azure_probe(balancer))
+            pools = {f"{balancer.id}/backendAddressPools/{one['name']}" for one in _pools(balancer)}
+            return Route(range_, tuple(azure.members(pools, world)), azure_probe(balancer))
     return Route(range_, (address,))
 
 
-def _members(balancer: Record, world: World) -> Iterator[str]:
-    pools = f"{balancer.id}/backendAddressPools/"
-    for interface in world.of(azure.INTERFACE):
-        for part in interface.outputs.get("ipConfigurations") or []:
-            if any(str(pool).startswith(pools) for pool in at(part, "loadBalancerBackendAddressPools[].id")):
-                yield str(part["privateIPAddress"])
-
-
-def _azure_probe(balancer: Record) -> Probe | None:
-    said: dict[str, Any] | None = first(balancer.inputs, "probes[]")
-    if said is None:
-        return None
-    return Probe(
-        source=AZURE_PROBES,
-        port=int(said["port"]),
-        path=str(said.get("requestPath", "/")),
-        interval_s=int(said.get("intervalInSeconds", 15)),
-        unhealthy_after=int(said.get("probeThreshold", 1)),
-    )
+def _pools(balancer: Record) -> list[dict[str, Any]]:
+    return balancer.inputs.get("backendAddressPools") or []
 
 
 def _azure_public(world: World) -> Iterator[tuple[str, str]]:

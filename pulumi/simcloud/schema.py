@@ -81,6 +81,8 @@ class Type:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     # What only the cloud knows.
     outputs: Mapping[str, Output] = field(default_factory=dict)
+    # Of these, those that an update computes anew: output -> the input whose change makes it another.
+    follows: Mapping[str, str] = field(default_factory=dict)
     # Inputs that come back with more in them than was said: property -> what the cloud makes of it.
     fills: Mapping[str, Callable[[Request], Any]] = field(default_factory=dict)
     # What the cloud checks against everything else it holds; raises Refused.

@@ -138,7 +138,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def Update(self, request: Any, context: Any) -> Any:
         inputs = plain(request.news)
         if request.preview:
-            return provider_pb2.UpdateResponse(properties=struct({**plain(request.olds), **inputs}))
+            foreseen = self._account.preview_update(request.type, plain(request.olds), inputs)
+            return provider_pb2.UpdateResponse(properties=struct(foreseen))
         try:
             record = self._account.update(request.type, request.name, request.urn, request.id, inputs)
         except Refused as no:

@@ -79,7 +79,7 @@ enter_environment() {
 }
 
 lab_packages=(
-  aardvark-dns ca-certificates clang conmon debootstrap ethtool iproute2 iptables libbpf-dev linux-libc-dev make netavark
+  aardvark-dns ca-certificates clang conmon conntrack debootstrap ethtool iproute2 iptables libbpf-dev linux-libc-dev make netavark
   nftables openssh-client openssl podman procps python3 python3-venv runc tar util-linux
 )
 test_packages=(bpftool clang clang-format ethtool git libbpf-dev libfaketime linux-libc-dev make postgresql prometheus tcpdump xdp-tools)

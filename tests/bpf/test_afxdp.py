@@ -121,15 +121,16 @@ def test_every_sample_is_received_or_counted_as_lost(
     """Far more than the sockets hold, and nobody reads meanwhile: all are dropped, as without a reader."""
     tap = capture(bench, attached)
     try:
+        taken = attached.received()
         send(attached, flood(attached), FLOOD, redirector(far_index(attached))).finish()
-        settled(lambda: dropped(bench.generation), FLOOD)
-        lost = tap.lost_by_sockets()
-        found = collect(tap, FLOOD - lost.get("rx_dropped", 0))
+        settled(lambda: dropped(bench.generation), lambda: attached.received() - taken)
+        came, lost = attached.received() - taken, tap.lost_by_sockets()
+        found = collect(tap, came - lost.get("rx_dropped", 0))
     finally:
         tap.close()
-    assert dropped(bench.generation) == FLOOD
+    assert dropped(bench.generation) == came > FLOOD // 2
     assert lost.keys() <= {"rx_dropped", "rx_ring_full", "rx_fill_ring_empty_descs"} and lost
-    assert len(found) + lost["rx_dropped"] == bench.counters.service(0)["note_sampled"].packets == FLOOD
+    assert len(found) + lost["rx_dropped"] == bench.counters.service(0)["note_sampled"].packets == came
 
 
 @contextmanager
@@ -171,21 +172,27 @@ def test_a_reader_that_is_killed_or_sleeps_costs_no_packet(
     ip("address", "add", "198.18.77.1/30", "dev", attached.near)
     good = flood(attached).but(source="198.18.77.2", destination="198.18.77.1")
     sender = redirector(far_index(attached))
+    arrived, taken = udp_arrivals(), attached.received()
+
+    def met() -> int:
+        return dropped(bench.generation) + udp_arrivals() - arrived
+
+    def came() -> int:
+        return attached.received() - taken
+
     with reader_of(bench, attached, bpffs, program) as process:
-        arrived, taken = udp_arrivals(), attached.received()
         senders = [send(attached, packet, FLOOD, sender) for packet in (good, flood(attached))]
-        while attached.received() - taken < FLOOD // 4:
+        while came() < FLOOD // 4:
             time.sleep(0.001)
         process.send_signal(blow)
         for one in senders:
             one.finish()
-        settled(lambda: dropped(bench.generation), FLOOD)
-        settled(lambda: udp_arrivals() - arrived, FLOOD)
+        settled(met, came)
         process.send_signal(signal.SIGCONT)
     counted = bench.counters.service(0)
-    assert dropped(bench.generation) == FLOOD
-    assert counted["pass_kernel"].packets >= FLOOD
-    assert udp_arrivals() - arrived >= FLOOD, "packets for the kernel were lost"
+    assert met() >= came() > FLOOD, "packets were lost between the card and where they belong"
+    assert min(dropped(bench.generation), udp_arrivals() - arrived) > FLOOD // 4
+    assert counted["pass_kernel"].packets + dropped(bench.generation) >= came()
     assert counted["note_sampled"].packets > 0
 
 

@@ -134,8 +134,7 @@ def test_where_one_card_refuses_the_next_attempt_has_the_same_tables(program: Pa
     """Tried again every few seconds, with empty tables each time, the other cards' flows would never live."""
     gone = Interface("gone0", 999_999, 1500, bytes(6), "veth", (), 0)
     first = loaded(program, folder).generation
-    with pytest.raises(AttachError, match="gone0"):
-        attach(first, (gone,), folder=folder, native=True)
+    assert attach(first, (gone,), folder=folder, native=True).refused.keys() == {"gone0"}
     first.close()
     second = loaded(program, folder)
     second.generation.close()

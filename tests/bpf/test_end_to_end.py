@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 MIB = 1 << 20
 SIZE = 10 * MIB
 DATAGRAM, WINDOW = 1200, 32
+LARGEST = 65_507  # bytes of a datagram over IPv4
 VIP = {4: "203.0.113.1", 6: "2001:db8:ffff::1"}
 EDGE = {4: "10.82.0.2", 6: "fd00:82::2"}
 GATEWAY = {4: "10.82.0.1", 6: "fd00:82::1"}
@@ -177,7 +178,7 @@ class Server(threading.Thread):
         with contextlib.suppress(OSError):
             while True:
                 if self.protocol == UDP:
-                    data, sender = self.socket.recvfrom(2048)
+                    data, sender = self.socket.recvfrom(LARGEST)
                     if sender is None:
                         return  # shut down
                     self.socket.sendto(self.name_of_host + data[1:], sender)
@@ -278,6 +279,24 @@ def test_10_mib_both_ways_by_nat(site: Site, version: int, protocol: int) -> Non
     counts = site.counters.service(version)
     assert counts["send_nat"].bytes > SIZE and counts["send_answer"].bytes > SIZE
     assert counts["note_nat_new"].packets == counts["note_nat_open"].packets == 1
+    assert not {name for name in counts if name.startswith("drop_")}
+
+
+@VERSIONS
+def test_datagrams_larger_than_any_link_go_both_ways_by_nat(site: Site, version: int) -> None:
+    """Of 6 and of 41 or 42 fragments, there and back, each whole; a late one would be named."""
+    Server(site, "a", version, UDP, "nat")
+    site.serve("nat", UDP, version)
+    connection, rounds = client(site, version, UDP), 20
+    connection.send(b"?")  # who is where is known then
+    assert connection.recv(LARGEST) == b"a"
+    for number in range(rounds):
+        size = (8_000, 60_000)[number % 2]
+        data = b"?" + DATA[number * size : (number + 1) * size - 1]
+        connection.send(data)
+        assert connection.recv(LARGEST) == b"a" + data[1:]
+    counts, cuts = site.counters.service(version), {4: 41, 6: 42}[version]
+    assert counts["send_nat"].packets == counts["send_answer"].packets == 1 + rounds // 2 * (6 + cuts)
     assert not {name for name in counts if name.startswith("drop_")}
 
 

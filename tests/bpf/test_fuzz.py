@@ -29,7 +29,7 @@ from tests.bpf.support.bench import (
     table,
 )
 from tests.bpf.support.network import network
-from tests.bpf.support.oracle import PACKETS, SSH, SYNS, Oracle
+from tests.bpf.support.oracle import BYTES, PACKETS, SSH, SYNS, Oracle
 from tests.bpf.support.oracle_cookie import Cookies
 from tests.bpf.support.oracle_nat import Table
 from tests.bpf.support.oracle_parse import Stop, parse
@@ -79,7 +79,10 @@ TCP_OPTIONS = [
         "01" * 12 + "020405b4",
     )
 ]
-BURSTS = {PACKETS: 500, SYNS: 100, SSH: 40}
+BURSTS = {PACKETS: 500, SYNS: 100, SSH: 40, BYTES: 600_000}
+# One packet, and one byte, in two hours and a half: what passes is the burst, however long the run. A power
+# of two, so that a sum of bytes is exact.
+SLOW = 1e9 / 2**43
 RULES = [
     ("198.51.100.0/24", "exempt"),
     ("198.51.0.0/16", "deny"),
@@ -92,7 +95,11 @@ RULES = [
 NEAR_PORTS = range(3000, 3006)  # few, so that flows come back
 TAGS = [(), (), (), ((VLAN, 5),), ((QINQ, 5), (VLAN, 6)), ((QINQ, 1), (VLAN, 2), (VLAN, 3))]
 REPORTERS = {4: ["192.0.2.77", "192.0.2.9"], 6: ["2001:db8:77::1"]}
+# Offset, and whether more come: 8 and 16 are within TCP's header.
+FRAGMENTS = [(0, True), (0, True), (1480, True), (64, False), (64, False), (8, True), (16, False)]
 EXTENSIONS = [HOPOPTS, DSTOPTS, ROUTING, AH, FRAGMENT]
+# Who sends so much that bytes are the first limit he meets.
+LOADERS = {4: "10.3.3.7", 6: "2001:db8:77:1::1"}
 SOURCES4 = ["198.51.{}.{}", "192.0.{}.{}", "10.{}.{}.7"]
 SOURCES6 = ["2001:db8:bad:{:x}::{:x}", "2001:db8:{:x}:{:x}::1", "2001:db8::{:x}:{:x}"]
 PORTS = [22, 53, 443, 443, 443, 5060, 7000, 8443, 9, 80, 80, 80, 27015, 27015]
@@ -101,7 +108,7 @@ PORTS = [22, 53, 443, 443, 443, 5060, 7000, 8443, 9, 80, 80, 80, 27015, 27015]
 REACHED = {
     *("send_gue", "send_dsr", "send_echo", "send_too_big", "drop_syn_rate", "send_nat", "send_answer"),
     *("note_nat_new", "note_nat_open", "drop_nat_unknown", "drop_nat_fragment", "drop_hop_limit"),
-    *("send_cookie", "pass_expected"),
+    *("drop_source_bytes", "send_cookie", "pass_expected", "drop_tiny_fragment", "drop_fragments_full"),
     *("note_flow_new", "note_flow_pinned", "note_flow_remapped", "drop_no_real"),
 }
 
@@ -121,6 +128,8 @@ class Generator:
                 source=source, sport=sport, destination=destination, dport=dport, protocol=protocol,
                 extensions=(),
             )  # fmt: skip
+        if chance.random() < 0.03:
+            packet = packet.but(source=LOADERS[packet.version], payload=bytes(1460))
         if chance.random() < 0.1:
             answered = packet.but(source=packet.destination, destination=packet.source, extensions=())
             answered = answered.but(sport=packet.dport, dport=packet.sport, tags=())
@@ -162,8 +171,10 @@ class Generator:
             pad_to=chance.choice([0, 60]),
         )
         packet = packet.but(tags=chance.choice(TAGS), tcp_options=chance.choice(TCP_OPTIONS))
-        if chance.random() < 0.15:
-            packet = packet.but(fragment=chance.choice([(0, True), (1480, True), (64, False)]))
+        if chance.random() < 0.2:
+            packet = packet.but(fragment=chance.choice(FRAGMENTS), fields={"id": chance.choice([7, 8])})
+            if chance.random() < 0.05:
+                packet = packet.but(transport=packet.l4()[:8], pad_to=60)
         if six and chance.random() < 0.3:
             kinds = chance.choices(EXTENSIONS, k=chance.choice([1, 2, 3, 6, 7]))
             return packet.but(extensions=tuple((kind, bytes(6)) for kind in kinds))
@@ -174,15 +185,16 @@ class Generator:
 
 def equipped(bench: Bench) -> Oracle:
     """Program and oracle with the same rules."""
-    # One packet in 10,000 s: what passes is the burst, however long the run.
-    rate = {salt: Rate(per_second=0.0001, burst=burst) for salt, burst in BURSTS.items()}
-    forever = {f"nat_{kind}_s": 65535 for kind in ("new", "tcp", "udp", "closing")}
+    rate = {salt: Rate(per_second=SLOW, burst=burst) for salt, burst in BURSTS.items()}
+    forever = {f"nat_{kind}_s": 65535 for kind in ("new", "tcp", "udp", "closing", "fragment")}
     bench.configure(
         cookies_above=Rate(per_second=0.0001, burst=COOKIES_ABOVE), cookie_key=KEY,
-        source_packets=rate[PACKETS], source_syns=rate[SYNS], ssh_packets=rate[SSH], flow_idle_s=65535,
+        source_packets=rate[PACKETS], source_syns=rate[SYNS], ssh_packets=rate[SSH],
+        source_bytes=rate[BYTES], flow_idle_s=65535,
         **forever,
     )  # fmt: skip
-    bench.tables.put_own([ip_address(VIP4), ip_address(VIP6)])
+    own = [ip_address(VIP4), ip_address(VIP6)]
+    bench.tables.put_own(own, translated=own)
     lists: dict[str, list[str]] = {}
     for prefix, kind in RULES:
         lists.setdefault(kind, []).append(prefix)
@@ -200,6 +212,7 @@ def equipped(bench: Bench) -> Oracle:
         bursts=BURSTS,
         cookies=Cookies(KEY, frozenset({VIP4, VIP6}), frozenset({LISTENING}), COOKIES_ABOVE),
         connected=frozenset({CONNECTED}),
+        own=frozenset({VIP4, VIP6}),
         mask=bench.generation.sizes.limit_blocks - 1,
         nat=Table(
             (LIMIT_SEED, BALANCE_SEED),
@@ -265,7 +278,21 @@ def answers(chance: random.Random, sent: bytes) -> list[bytes]:
     data = bytearray(said.bytes())
     if chance.random() < 0.1:
         data[chance.randrange(14, min(len(data), 74))] = chance.randrange(256)
-    return [bytes(data)]
+    cut = back.but(fields={"id": chance.choice([7, 8])})
+    first, later = cut.but(fragment=(0, True)), cut.but(fragment=(64, False), transport=bytes(40))
+    return [bytes(data), *([first.bytes(), later.bytes()] if chance.random() < 0.3 else [])]
+
+
+def rest_of(frame: bytes) -> list[bytes]:
+    """The later fragment of a first one."""
+    seen = parse(frame)
+    if seen.fragment != "first":
+        return []
+    later = Packet(
+        source=seen.source, destination=seen.destination, protocol=seen.protocol, ttl=seen.ttl,
+        fragment=(64, False), fields={"id": seen.id}, transport=bytes(48),
+    )  # fmt: skip
+    return [later.bytes()]
 
 
 @contextlib.contextmanager
@@ -344,6 +371,7 @@ def compare(bench: Bench, count: int, seed: int) -> None:
     actions = {"drop": 1, "pass": 2, "send": 3}
     recent: deque[bytes] = deque(maxlen=WINDOW)
     waiting: list[bytes] = []
+    followed: Counter[str] = Counter()
     steps = {count * 3 // 10: fail, count * 6 // 10: fail_back, count * 9 // 10: watch}
     for number in range(count):
         if number in steps:
@@ -361,8 +389,10 @@ def compare(bench: Bench, count: int, seed: int) -> None:
         place = f"seed {seed}, packet {number}: the oracle says {reason} for service {service}"
         assert verdict == actions[reason.split("_")[0]], f"{place}, the program {verdict}\n{frame.hex(' ')}"
         assert received == wanted or verdict == 1, f"{place}\n{difference(wanted, received)}"
-        if reason == "send_nat" and len(waiting) < 1000:
-            waiting += answers(chance, wanted)
+        if reason in ("send_nat", "send_answer") and parse(wanted).fragment == "later":
+            followed[reason] += 1
+        elif reason == "send_nat" and len(waiting) < 1000:
+            waiting += [*answers(chance, wanted), *rest_of(frame)]
     counted: Counter[tuple[int, str]] = Counter()
     monitored: Counter[tuple[int, str]] = Counter()
     for service in range(GAME + 2):
@@ -376,6 +406,7 @@ def compare(bench: Bench, count: int, seed: int) -> None:
     assert monitored == oracle.monitored, f"seed {seed}"
     reached = {reason for _, reason in counted}
     assert count < 20_000 or reached >= REACHED, sorted(REACHED - reached)
+    assert count < 20_000 or min(followed["send_nat"], followed["send_answer"]) > 10, followed
 
 
 def test_the_generator_reaches_every_kind_of_packet() -> None:

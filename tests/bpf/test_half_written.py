@@ -177,6 +177,33 @@ def test_nobody_is_dropped_by_new_settings_and_old_lists_or_the_other_way_round(
     assert len(met) > 2 and set(met) == {(PASS,)}
 
 
+DENIED = {
+    "whole": (RULES[0],),
+    "half": ((ip_network("198.51.100.0/25"), "deny"),),
+    "but one": (RULES[0], (ip_network("198.51.100.9/32"), "exempt")),
+    "wide": ((ip_network("198.51.0.0/16"), "deny"),),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(DENIED, 2)])
+def test_who_is_denied_before_and_after_is_denied_meanwhile(
+    loaded: Loader, tmp_path: Path, after_each_write: Callable[..., None], first: str, second: str
+) -> None:
+    """And who is let in is let in, whether the directory knows it or says that the long table does."""
+    writer = Writer(loaded(), rings=RingFiles(tmp_path), mtu=1500)
+    observer = Observer(writer)
+    met: list[tuple[Fate, ...]] = []
+    listed = {name: Wanted(lists=lists_of(*DENIED[name])) for name in (first, second)}
+    writer.apply(listed[first], SETTINGS, MACS, ())
+    for name in (second, first):
+        after_each_write(
+            partial(writer.apply, listed[name], SETTINGS, MACS, ()),
+            look=lambda: met.append(tuple(observer.fate((source, 7001)) for source in (SOURCES[0], FREE))),
+        )
+    # Long table, directory and list of IPv6, twice.
+    assert len(met) == 6 and set(met) == {((DROP,), (PASS,))}
+
+
 def test_the_looser_of_two_settings_drops_nothing_that_either_lets_pass() -> None:
     slow, fast = Rate(10, burst=1), Rate(1000, burst=100)
     one = Settings(monitor=True, source_packets=slow, source_syns=fast, ssh_packets=slow)

@@ -14,6 +14,7 @@ from xds_agent.datapath.services import Settings
 from xds_agent.node.datapath.index import Index
 from xds_agent.node.datapath.predecessor import live_services
 from xds_agent.node.datapath.rings import RingFiles
+from xds_agent.node.datapath.state import ServiceTexts
 from xds_agent.node.datapath.wanted import Front, RealKey, RealOf, Wanted, WantedReal, WantedService
 from xds_agent.node.datapath.writer import Writer
 
@@ -63,7 +64,7 @@ def held(writer: Writer) -> dict[Any, Any]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_an_edit_leaves_the_maps_as_a_whole_pass_would(loaded: Loader, tmp_path: Path, seed: int) -> None:
-    rng, wanted = random.Random(seed), Wanted()
+    rng, wanted, texts = random.Random(seed), Wanted(), ServiceTexts()
     writers = [
         Writer(loaded(), rings=RingFiles(tmp_path / name), mtu=1500) for name in ("incremental", "whole")
     ]
@@ -74,5 +75,12 @@ def test_an_edit_leaves_the_maps_as_a_whole_pass_would(loaded: Loader, tmp_path:
             writer.apply(wanted, Settings(), macs, out)
         assert held(writers[0]) == held(writers[1])
         assert writers[0].leaving() == writers[1].leaving()
+        for writer in writers:
+            writer.settle(wanted)
+        if rng.random() < 0.7:
+            # The state file too: what is kept of the services that no edit touched is what they are.
+            why_down = dict.fromkeys(out, "its next hop does not answer")
+            kept = texts.of(wanted, writers[0], why_down)
+            assert kept == ServiceTexts().of(wanted, writers[0], why_down)
     for writer in writers:
         writer.rings.close()

@@ -34,11 +34,26 @@ char _license[] SEC("license") = "GPL";
 """
 
 
+NODE = {
+    "name": "edge1", "control": ["192.0.2.1:18000"], "control_names": ["control1"],
+    "tls": {name: f"/nowhere/{name}" for name in ("certificate", "key", "ca")},
+    "datapath": {"interfaces": ["edge0"], "program": str(ROOT / "bpf/build/xdp_main.bpf.o")},
+}  # fmt: skip
+
+
 class Call:
     """call(module, **arguments) runs a module in a namespace of its own with an interface edge0."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder, self.pins = name, folder, BPFFS / name
+        # As a host has it, with the objects of this tree.
+        config = folder / "node.yml"
+        config.write_text(json.dumps(NODE))
+        agent = folder / "bin" / "xds-agent"
+        agent.parent.mkdir()
+        there = f"cd {ROOT} && exec {ROOT}/.venv/bin/python -m xds_agent"
+        agent.write_text(f'#!/bin/sh\n{there} "$@" --config {config}\n')
+        agent.chmod(0o755)
 
     def run(self, *words: object, **more: Any) -> subprocess.CompletedProcess[str]:
         # Not `ip netns exec`, which would hide the file system of BPF behind a fresh /sys.
@@ -51,7 +66,10 @@ class Call:
         done = self.run(
             ROOT / ".venv/bin/python", ROOT / f"modules/{module}.py",
             input=json.dumps({"ANSIBLE_MODULE_ARGS": {"_ansible_remote_tmp": str(self.folder), **arguments}}),
-            env={**os.environ, "PYTHONPATH": str(ROOT / ".collections")},
+            env={
+                **os.environ, "PYTHONPATH": str(ROOT / ".collections"),
+                "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            },
         )  # fmt: skip
         assert done.stdout, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
@@ -64,7 +82,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def call(tmp_path: Path) -> Iterator[Call]:
+def call(tmp_path: Path, program: Path) -> Iterator[Call]:
     name = f"mp-xdp-{uuid.uuid4().hex[:8]}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     made = Call(name, tmp_path)
@@ -101,6 +119,38 @@ def test_a_program_is_attached_exchanged_and_taken_off(call: Call, tmp_path: Pat
     assert not call("xdp_program", object=second, mode="skb")["changed"]
     assert call("xdp_program", state="absent")["actions"][0].endswith("-> none")
     assert not call("xdp_program", state="absent")["changed"]
+
+
+def test_an_interface_without_a_program_is_tried_first(call: Call, tmp_path: Path, program: Path) -> None:
+    """Its gateway answers; the far end of the pair takes nothing that XDP sends before it runs a program."""
+    far = f"{call.name}-far"
+    subprocess.run(["ip", "netns", "add", far], check=True)
+    try:
+        for words in (
+            ["-n", call.name, "link", "set", "peer0", "netns", far],
+            ["-n", far, "link", "set", "peer0", "up"],
+            ["-n", far, "address", "add", "192.0.2.1/24", "dev", "peer0"],
+            ["-n", call.name, "address", "add", "192.0.2.2/24", "dev", "edge0"],
+            ["-n", call.name, "route", "add", "default", "via", "192.0.2.1"],
+        ):  # fmt: skip
+            subprocess.run(["ip", *words], check=True)
+        wanted = compiled(tmp_path, "wanted", "XDP_PASS")
+        dry = call("xdp_program", object=wanted, _ansible_check_mode=True)
+        assert dry["changed"] and "edge0 would be tried first" in dry["diff"]["after"]
+        refused = call("xdp_program", object=wanted)
+        assert refused.get("failed") and "edge0 (driver veth, MTU 1500) loses what native" in refused["msg"]
+        assert call("xdp_program", state="absent")["actions"] == [], "something stayed on it"
+        assert not list(call.pins.rglob("generation-*")), "what was refused stayed loaded"
+        passing = str(program.with_name("xdp_pass.bpf.o"))
+        subprocess.run(
+            ["ip", "-n", far, "link", "set", "dev", "peer0", "xdp", "obj", passing, "sec", "xdp"], check=True
+        )
+        made = call("xdp_program", object=wanted)
+        assert made["changed"] and made["preflight"].startswith("192.0.2.1 answered")
+        again = call("xdp_program", object=wanted)
+        assert not again["changed"] and again["preflight"] == ""
+    finally:
+        subprocess.run(["ip", "netns", "del", far], check=True)
 
 
 def test_somebody_elses_program_is_refused_by_its_name(call: Call, tmp_path: Path) -> None:

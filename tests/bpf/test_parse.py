@@ -122,6 +122,23 @@ def test_payload_of_a_fragment_is_never_taken_for_ports(bench: Bench, vip: str, 
     bench.expect(web, "pass_fragment")
 
 
+@pytest.mark.parametrize("packet", [WEB4, WEB6], ids=["IPv4", "IPv6"])
+def test_no_fragment_hides_a_header_or_writes_over_it(bench: Bench, packet: Packet) -> None:
+    """RFC 1858, RFC 3128: a transport header lies in the first fragment, whole. Padding completes none."""
+    for size in (8, 16):
+        first = packet.but(transport=packet.l4()[:size], fragment=(0, True))
+        bench.expect(first, "drop_tiny_fragment")
+        bench.expect(first.but(pad_to=80), "drop_tiny_fragment")
+        bench.expect(packet.but(transport=bytes(64), fragment=(size, True)), "drop_tiny_fragment")
+    elsewhere = "2001:db8:ffff::77" if packet.version == 6 else "203.0.113.77"
+    packet = packet.but(destination=elsewhere)
+    datagram = packet.but(protocol=UDP, dport=9)
+    bench.expect(datagram.but(transport=datagram.l4()[:4], fragment=(0, True)), "drop_tiny_fragment")
+    bench.expect(datagram.but(transport=datagram.l4()[:8], fragment=(0, True)), "pass_fragment")
+    for later in (packet.but(fragment=(24, True)), datagram.but(fragment=(8, True))):
+        bench.expect(later.but(transport=bytes(64)), "pass_fragment")
+
+
 @pytest.mark.parametrize(("vip", "source"), [(VIP4, "198.51.100.7"), (VIP6, "2001:db8::7")])
 def test_fragments_reach_the_real_of_their_flow(bench: Bench, vip: str, source: str) -> None:
     """A service hashed by addresses: whole packets, first and later fragments, whatever the ports."""

@@ -17,6 +17,7 @@ from tests.bpf.support.packets import OUR_MAC, UDP, Packet
 from xds_agent.datapath.decap import load_decap
 from xds_agent.datapath.info import verified_instructions
 from xds_agent.datapath.libbpf import possible_cpus
+from xds_agent.datapath.maglev_program import MaglevProgram
 from xds_agent.datapath.program import COOKIE_PROGRAM
 from xds_agent.datapath.tc import load_tc
 
@@ -26,7 +27,7 @@ PITFALLS = {
     "per-CPU values need possible CPUs": "test_pitfalls.test_counters_sum_over_all_cpus",
     "a resized map loses its flows": "test_end_to_end.test_a_transfer_survives_reloads",
     "a SYN flood wipes an LRU table": "test_balance.test_a_syn_flood_evicts_no_live_flow",
-    "a SYN flood takes NAT's ports": "test_nat.test_a_flood_takes_no_port_of_a_confirmed_flow",
+    "a SYN flood takes NAT's ports": "test_nat_table.test_a_flood_takes_no_port_of_a_confirmed_flow",
     "UDP has no SYN": "test_pitfalls.test_udp_flows_stay_until_they_are_idle",
     "the coarse clock and small bursts": "test_protect.test_the_long_run_rate_is_kept_with_any_burst",
     "clocks of two CPUs": "test_protect.test_two_cpus_never_exceed_one_sources_limit",
@@ -35,13 +36,18 @@ PITFALLS = {
     "VLAN tags": "test_parse.test_tags_are_seen_through_and_kept",
     "IP options": "test_parse.test_options_of_every_length",
     "a fragment's payload read as ports": "test_parse.test_payload_of_a_fragment_is_never_taken_for_ports",
+    "a fragment before its first, or by a stranger": (
+        "test_nat_fragments.test_a_later_fragment_is_nobodys_without_its_first"
+    ),
+    "a header cut in two": "test_parse.test_no_fragment_hides_a_header_or_writes_over_it",
+    "fragments that flood": "test_nat_fragments.test_a_flood_takes_no_place_of_a_confirmed_flow",
     "ICMP errors with 8 bytes quoted": "test_balance.test_icmp_errors_reach_the_real_of_their_flow",
-    "ICMP errors behind NAT": "test_nat.test_errors_from_the_clients_side_reach_the_real",
+    "ICMP errors behind NAT": "test_nat_errors.test_errors_from_the_clients_side_reach_the_real",
     "MTU and encapsulation": (
         "test_balance.test_a_packet_that_does_not_fit_is_answered_with_the_size_that_does"
     ),
     "a map of another layout": "test_loading.test_a_map_of_another_layout_is_not_shared_and_all_others_are",
-    "a table that means something else": "test_nat.test_a_table_of_another_meaning_starts_empty",
+    "a table that means something else": "test_nat_table.test_a_table_of_another_meaning_starts_empty",
     "AF_XDP rebind right after close": "test_afxdp.test_a_queue_can_be_had_again_right_after_it_was_left",
     "a redirect to a socket takes the packet away": (
         "test_afxdp.test_a_reader_that_is_killed_or_sleeps_costs_no_packet"
@@ -68,6 +74,9 @@ def test_every_program_is_far_from_the_verifiers_bound(
     walked |= {f"tc_{direction}": count for direction, count in tc.instructions.items()}
     if not generation.missing:
         walked[COOKIE_PROGRAM] = verified_instructions(generation.fd(COOKIE_PROGRAM))
+    maglev = MaglevProgram(program.parent / "maglev.bpf.o")
+    walked["maglev"] = maglev.instructions
+    maglev.close()
     tc.close()
     decap.close()
     for name, count in walked.items():

@@ -1,4 +1,4 @@
-"""Lists, limits, exemptions, monitor mode."""
+"""Exemptions, limits, monitor mode; lists are in test_lists.py."""
 
 from __future__ import annotations
 
@@ -7,83 +7,23 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import ip_address
 
 import pytest
 
 from tests.bpf.conftest import Loader
 from tests.bpf.support.bench import BACKENDS, LIMIT_SEED, LOCAL, VIP4, WEB, Bench
 from tests.bpf.support.packets import ACK, ICMPV6, SYN, TCP, UDP, Packet
-from xds_agent.datapath.acl import NETWORKS, paint
 from xds_agent.datapath.limit import Rate, source_parameters, tick_ns
-from xds_agent.datapath.prefixes import Prefixes
 from xds_agent.datapath.program import Features
 from xds_agent.datapath.services import Service
+from xds_agent.node.datapath.rates import settings_of
+from xds_agent.node.datapath.wanted import Limits
 
 pytestmark = pytest.mark.root
 
 HOST4 = Packet(destination="203.0.113.77", dport=9)
 HOST6 = Packet(source="2001:db8::7", destination="2001:db8:ffff::77", dport=9)
-
-
-@pytest.mark.parametrize(
-    ("denied", "source", "reason"),
-    [
-        (["198.51.100.0/24"], "198.51.100.7", "drop_denied"),
-        (["198.51.100.0/24"], "198.51.101.7", "pass_kernel"),
-        (["198.0.0.0/8"], "198.51.100.7", "drop_denied"),
-        (["198.51.100.7/32"], "198.51.100.7", "drop_denied"),
-        (["198.51.100.7/32"], "198.51.100.8", "pass_kernel"),
-        (["0.0.0.0/0"], "255.255.255.254", "drop_denied"),
-        (["198.51.100.0/24", "198.51.100.128/25"], "198.51.100.7", "drop_denied"),
-        (["2001:db8::/32"], "2001:db8::7", "drop_denied"),
-        (["2001:db8::7/128"], "2001:db8::8", "pass_kernel"),
-        (["::/0"], "2001:db8::8", "drop_denied"),
-    ],
-)
-def test_deny_lists(bench: Bench, denied: list[str], source: str, reason: str) -> None:
-    bench.lists_of(deny=denied)
-    bench.expect((HOST6 if ":" in source else HOST4).but(source=source), reason)
-
-
-def test_the_longest_prefix_decides(bench: Bench) -> None:
-    bench.lists_of(deny=["198.0.0.0/8", "198.51.100.64/26"], exempt=["198.51.100.0/24", "198.51.100.65/32"])
-    fates = {"198.1.2.3": "drop_denied", "198.51.100.1": "pass_kernel", "198.51.100.66": "drop_denied"}
-    for source, reason in {**fates, "198.51.100.65": "pass_kernel"}.items():
-        bench.expect(HOST4.but(source=source), reason)
-    assert bench.counters.service(0)["note_exempt"].packets == 2
-
-
-def test_generations_replace_each_other_whole(bench: Bench) -> None:
-    """Both parities of the long table, twice, and nothing left behind."""
-    for number in range(4):
-        net = f"198.51.100.{number * 4}/30"
-        bench.lists_of(deny=[net, f"2001:db8:{number}::/48"])
-        for other in range(4):
-            reason = "drop_denied" if other == number else "pass_kernel"
-            bench.expect(HOST4.but(source=f"198.51.100.{other * 4 + 1}"), reason)
-            bench.expect(HOST6.but(source=f"2001:db8:{other}::1"), reason)
-
-
-@pytest.mark.parametrize("prefix", ["198.51.100.0/24", "198.51.100.7/32", "2001:db8::/32", "198.51.0.0/16"])
-@pytest.mark.parametrize(
-    ("order", "reason"), [(("deny", "exempt"), "pass_kernel"), (("exempt", "deny"), "drop_denied")]
-)
-def test_of_two_rules_for_one_prefix_the_last_counts(
-    bench: Bench, prefix: str, order: tuple[str, str], reason: str
-) -> None:
-    """In the directory as in the tries: who comes first is the writer's to say."""
-    lists = bench.lists
-    lists.replace([(ip_network(prefix), lists.classes[name]) for name in order])
-    packet = HOST6.but(source="2001:db8::1") if ":" in prefix else HOST4.but(source="198.51.100.7")
-    bench.expect(packet, reason)
-
-
-def test_many_prefixes_are_painted_once_each() -> None:
-    networks = [IPv4Network((0x0B000000 + number * 256, 24)) for number in range(100_000)]
-    classes = bytearray(NETWORKS)
-    keys, numbers = paint([(Prefixes.of(networks), 2)], classes, ask=254)
-    assert sum(classes) == 200_000 and not keys and not numbers
 
 
 @pytest.mark.parametrize(
@@ -167,6 +107,78 @@ def test_syns_and_ssh_have_limits_of_their_own(bench: Bench) -> None:
         (HOST4.but(dport=22), "drop_ssh_rate"),
     ]:
         bench.expect(packet, reason)
+
+
+def test_bytes_of_a_source_are_counted_over_all_its_frames(bench: Bench) -> None:
+    """Of whole frames, SYNs too; while anything is left, the last one may be as long as it likes."""
+    frames = [HOST4.but(payload=bytes(1000)), HOST4.but(flags=SYN), HOST4.but(payload=bytes(1400))]
+    left = sum(len(one.bytes()) for one in frames[:2])
+    bench.configure(source_bytes=Rate(per_second=0.001, burst=left + 1))
+    for packet in frames:
+        bench.expect(packet, "pass_kernel")
+    for packet in (*frames, HOST4):
+        bench.expect(packet, "drop_source_bytes")
+    bench.expect(HOST4.but(dport=22), "pass_ssh")
+    bench.expect(HOST4.but(source="198.51.100.99"), "pass_kernel")
+    bench.expect(HOST6, "pass_kernel")
+    bench.expect(HOST6.but(source="2001:db8::ffff:1", payload=bytes(1400)), "pass_kernel")
+    bench.expect(HOST6, "drop_source_bytes")
+
+
+LEASES = {
+    "IPv4": (HOST4.but(protocol=UDP, sport=67, dport=68), "198.51.100.{}", "198.51.100.200/32"),
+    "IPv6": (HOST6.but(protocol=UDP, sport=547, dport=546), "2001:db8:{}::7", "2001:db8:200::/48"),
+}
+
+
+@pytest.mark.parametrize("kind", LEASES)
+def test_a_flood_of_leases_is_capped_for_each_source_and_for_all(bench: Bench, kind: str) -> None:
+    """Denied sources have this way to the host and port 22; in a flood from everywhere the exempt pass."""
+    lease, source, exempt = LEASES[kind]
+    bench.lists_of(deny=["0.0.0.0/0", "::/0"], exempt=[exempt])
+    bench.configure(dhcp_packets=burst_of(2), dhcp_total=burst_of(5), ssh_packets=burst_of(1))
+    one, other, third, fourth = (lease.but(source=source.format(last)) for last in (1, 2, 3, 200))
+    for packet, reason in [
+        (one, "pass_dhcp"), (one, "pass_dhcp"), (one, "drop_dhcp_rate"),
+        (other, "pass_dhcp"), (other, "pass_dhcp"), (other, "drop_dhcp_rate"),
+        (third, "pass_dhcp"), (third, "drop_dhcp_rate"), (third, "drop_dhcp_rate"),
+        (fourth, "pass_dhcp"),
+        (lease.but(protocol=TCP, dport=22, source=one.source), "pass_ssh"),
+    ]:  # fmt: skip
+        bench.expect(packet, reason)
+    bench.lists_of()
+    bench.expect(one, "drop_dhcp_rate")
+    bench.expect(lease.but(dport=9), "pass_kernel")
+
+
+def test_one_flooder_takes_no_lease_from_the_others(bench: Bench) -> None:
+    """A source that is over its own rate takes nothing from what all have together."""
+    lease, source, _ = LEASES["IPv4"]
+    bench.configure(dhcp_packets=burst_of(1), dhcp_total=burst_of(2))
+    flooder, server = (lease.but(source=source.format(last)) for last in (1, 2))
+    bench.expect(flooder, "pass_dhcp")
+    for _ in range(20):
+        bench.expect(flooder, "drop_dhcp_rate")
+    bench.expect(server, "pass_dhcp")
+
+
+def test_a_server_that_broadcasts_to_a_whole_rack_is_no_flood(bench: Bench) -> None:
+    """What it answers to others comes here, too."""
+    hosts = settings_of(Limits(), (), cookie_key=bytes(16))
+    bench.configure(dhcp_packets=hosts.dhcp_packets, dhcp_total=hosts.dhcp_total)
+    answer = LEASES["IPv4"][0].but(destination="255.255.255.255")
+    for _ in range(48):
+        bench.expect(answer, "pass_dhcp")
+
+
+def test_hosts_cap_leases_whatever_the_inventory_says() -> None:
+    """Caps of a lease cost limits of sources none of their accuracy, up to 200,000 a second."""
+    found = settings_of(Limits(source_packets=200_000), (), cookie_key=bytes(16))
+    rates = {"source_packets": found.source_packets, "dhcp_packets": found.dhcp_packets}
+    assert found.dhcp_total is not None and all(rates.values())
+    parameters = source_parameters(rates)
+    alone = source_parameters({"source_packets": found.source_packets})
+    assert parameters["source_shift"] == alone["source_shift"]
 
 
 def test_services_have_limits_over_all_sources(bench: Bench) -> None:
@@ -268,6 +280,48 @@ def test_answers_to_this_hosts_connections_come_in(loaded: Loader, kind: int, fa
         bench.expect(answer, "pass_expected")
         bench.expect(answer.but(sport=far_port ^ 1), "drop_denied")
         bench.expect(answer.but(sport=near_port ^ 1, dport=far_port, flags=SYN), "drop_denied")
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+@pytest.mark.parametrize("sizes", [(1460,), (0, 200, 1460)], ids=["one size", "mixed sizes"])
+def test_two_cpus_never_exceed_one_sources_bytes(bench: Bench, sizes: tuple[int, ...]) -> None:
+    """As a host is told: beside the limit of packets, which is far. One frame more than the burst passes."""
+    told = settings_of(Limits(source_packets=10_000_000, source_bits=100_000_000), (), cookie_key=bytes(16))
+    bench.configure(source_packets=told.source_packets, source_bytes=told.source_bytes)
+    limit, shares = told.source_bytes, []
+    assert limit is not None
+    frames, cpus = (
+        [HOST4.but(payload=bytes(one)).bytes() for one in sizes],
+        sorted(os.sched_getaffinity(0))[:2],
+    )
+    longest = max(map(len, frames))
+
+    def send(cpu: int, started: int) -> None:
+        os.sched_setaffinity(0, {cpu})  # of this thread
+        while time.monotonic_ns() - started < 400_000_000:
+            for frame in frames:
+                bench.generation.run(frame, repeat=2_000)
+
+    def passed_so_far() -> int:
+        found = bench.counters.service(0).get("pass_kernel")
+        return found.bytes if found else 0
+
+    for window in range(WINDOWS):
+        before, started = passed_so_far(), time.monotonic_ns()
+        threads = [threading.Thread(target=send, args=(cpu, started)) for cpu in cpus]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took_s = (time.monotonic_ns() - started + tick_ns()) / 1e9
+        passed = passed_so_far() - before
+        assert passed <= (took_s + tick_ns() / 1e9) * limit.per_second + limit.burst + 2 * longest
+        shares.append(passed / took_s / limit.per_second)
+        if window and shares[-1] >= NEAR:
+            break
+    else:
+        pytest.fail(f"no window came near the limit: {', '.join(f'{one:.0%}' for one in shares)}")
+    assert bench.counters.service(0)["drop_source_bytes"].packets
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")

@@ -9,13 +9,14 @@ from collections import Counter
 from ipaddress import IPv4Address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.bpf.support.hashing import limit_cells
 from xds_agent.datapath.limit import Rate, source_parameters, tick_ns
 from xds_agent.datapath.maglev import SLOTS, Ring, populate
 from xds_agent.datapath.program import Sizes
+from xds_agent.node.datapath.rates import byte_rate
 
 REALS = {number: (f"10.1.0.{number}", 1) for number in range(1, 21)}
 
@@ -79,22 +80,52 @@ def test_no_reals_no_slots() -> None:
     assert not any(populate({}, slots=101))
 
 
+_NUMBERS = st.sampled_from([0, 1, 2, 3, 1 << 16, (1 << 31) - 2, (1 << 31) - 1])
+
+
 @settings(max_examples=50)
-@given(st.lists(st.lists(st.integers(0, 3), min_size=13, max_size=13), min_size=1, max_size=6))
+@given(st.lists(st.lists(_NUMBERS, min_size=13, max_size=13), min_size=1, max_size=6))
 def test_a_slot_that_ever_moved_stays_marked(tables: list[list[int]]) -> None:
     """Also when it is back where it began: its flows may be elsewhere."""
     ring = Ring(tables[0])
     touched = [False] * 13
     for table in tables[1:]:
-        for slot, real in enumerate(table):
-            touched[slot] |= ring.current[slot] != real
-        ring.step(table)
+        changed = [now != real for now, real in zip(ring.current, table, strict=True)]
+        touched = [before or now for before, now in zip(touched, changed, strict=True)]
+        assert ring.step(table) == sum(changed)
     assert [bool(mark) for mark in ring.moved] == touched
     words = struct.unpack("13Q", ring.words())
     assert [bool(word >> 63) for word in words] == touched
     assert [word & 0xFFFFFFFF for word in words] == list(tables[-1])
     ring.finalise()
     assert not any(ring.moved) and ring.previous == ring.current
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.lists(_NUMBERS, min_size=13, max_size=13), min_size=1, max_size=6), st.booleans(), st.data()
+)
+def test_reals_of_a_ring_are_those_of_its_slots(
+    tables: list[list[int]], knows: bool, data: st.DataObject
+) -> None:
+    """Whoever says what they are among only saves time; 0, which is nobody, it need not say."""
+    ring, known = Ring(tables[0]), frozenset(tables[0])
+    for table in tables[1:]:
+        ring.finalise(data.draw(st.sets(st.integers(0, 12))))
+        ring.step(table)
+        exact = frozenset(ring.current) | frozenset(ring.previous)
+        assert ring.moving() == sum(ring.moved)
+        assert ring.reals() == exact
+        found = ring.reals(frozenset(table), known - {0} if knows else None)
+        assert found - {0} == exact - {0}
+        known = exact
+
+
+def test_a_real_that_only_late_slots_held_is_found() -> None:
+    """Not in the part that is looked at first; and one that no slot held is not said to be there."""
+    ring = Ring([1] * (SLOTS - 1) + [2])
+    ring.step([3] * SLOTS)
+    assert ring.reals(frozenset({3}), frozenset({1, 2, 9})) == {1, 2, 3}
 
 
 def test_rates_become_intervals() -> None:
@@ -105,10 +136,25 @@ def test_rates_become_intervals() -> None:
 RATES = st.builds(Rate, st.floats(0.001, 1e9), burst=st.integers(1, 10**10))
 
 
-@given(st.dictionaries(st.sampled_from(["packets", "syns", "ssh"]), st.none() | RATES, min_size=1))
-def test_a_sources_cell_lets_no_more_through_than_the_rate_says(rates: dict[str, Rate | None]) -> None:
+BYTE_RATES = st.builds(Rate, st.floats(0.001, 1e11), burst=st.integers(1, 10**12))
+
+
+@given(
+    st.dictionaries(st.sampled_from(["packets", "syns", "ssh"]), st.none() | RATES, min_size=1),
+    st.none() | BYTE_RATES,
+)
+def test_a_sources_cell_lets_no_more_through_than_the_rate_says(
+    rates: dict[str, Rate | None], of_bytes: Rate | None
+) -> None:
     """In whole units of a 32-bit cell: never faster, and no bucket that it cannot hold."""
-    found = source_parameters(rates)
+    found = source_parameters(rates, {"bytes": of_bytes})
+    interval, burst = found["bytes"]["interval"], found["bytes"]["burst"]
+    if of_bytes is not None:
+        assert of_bytes.time_ns(1024) <= interval << found["source_shift"]
+        assert (burst - (tick_ns() >> found["source_shift"])) * 1024 <= of_bytes.burst * interval
+        assert burst + 64 * interval <= found["source_full"]
+    else:
+        assert not interval
     shift, full = found["source_shift"], found["source_full"]
     assert full < 1 << 30
     for name, rate in rates.items():
@@ -121,15 +167,35 @@ def test_a_sources_cell_lets_no_more_through_than_the_rate_says(rates: dict[str,
         assert interval + burst <= full
 
 
-@given(st.floats(1, 1e6), st.floats(1, 1e6), st.floats(1, 1e4))
-def test_rates_of_real_life_are_kept_to_two_per_cent(packets: float, syns: float, ssh: float) -> None:
-    """A tenth of a second at once, as hosts are told."""
+@given(st.floats(1, 1e6), st.floats(1, 1e6), st.floats(1, 1e4), st.integers(1_000_000, 10**10))
+@example(packets=1, syns=1, ssh=1, bits=1_021_996_087)  # a slow rate beside a short time of a frame
+def test_rates_of_real_life_are_kept_to_two_per_cent(
+    packets: float, syns: float, ssh: float, bits: int
+) -> None:
+    """With the bursts that hosts are told; those of bytes with the smallest frame, too."""
     per_second = {"packets": packets, "syns": min(syns, packets), "ssh": min(ssh, packets)}
     rates = {name: Rate(one, burst=max(1, int(one / 10))) for name, one in per_second.items()}
-    found = source_parameters(rates)
+    of_bytes = byte_rate(bits)
+    assert of_bytes is not None
+    found = source_parameters(rates, {"bytes": of_bytes})
+    shift, kibibyte = found["source_shift"], found["bytes"]["interval"]
+    for size in (64, 1514):
+        cost = -(-size * kibibyte // 1024) << shift
+        assert of_bytes.time_ns(size) <= cost <= 1.02 * of_bytes.time_ns(size) + 1
     for name, rate in rates.items():
         exact = rate.parameters()["interval_ns"]
         assert exact <= found[name]["interval"] << found["source_shift"] <= 1.02 * exact
+
+
+def test_no_source_pays_for_its_bytes_where_it_pays_for_its_packets() -> None:
+    """Two cells that both limits shared would be used up by one for the other."""
+    for number in range(5000):
+        source = str(IPv4Address(number * 104_729))
+        pairs = {
+            turn: {*limit_cells(source, 0x243F6A88, 0x5EED, Sizes().limit_blocks - 1, turn)[1:]}
+            for turn in (0, 1)
+        }
+        assert len(pairs[1]) == 2 and pairs[0] != pairs[1]
 
 
 def test_ten_thousand_abusers_shut_out_few_innocents() -> None:

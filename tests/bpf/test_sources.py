@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from xds_agent.node.datapath import replay
+
 BPF = Path(__file__).resolve().parents[2] / "bpf"
 
 
@@ -31,5 +33,12 @@ def test_reasons_say_by_their_names_what_becomes_of_the_packet() -> None:
     kinds = sorted((number, name.split("_")[0]) for name, number in seen.items() if name != "DROP_END")
     order = [kind for _, kind in kinds]
     assert order == sorted(order, key=["PASS", "DROP", "SEND", "NOTE", "REASONS"].index)
+    assert seen.pop("DROP_END") <= seen["SEND_GUE"]
     assert len(set(seen.values())) == len(seen)
-    assert seen["DROP_END"] <= seen["SEND_GUE"]
+
+
+def test_each_limit_is_named_by_what_the_inventory_says_of_it() -> None:
+    table = (BPF / "include" / "reasons.h").read_text()
+    assert {
+        name.lower() for name in re.findall(r"DROP_[A-Z_]+(?:RATE|BYTES)\b", table)
+    } == replay.LIMITS.keys()

@@ -176,7 +176,7 @@ def test_connections_through_cookies(host: Host, version: int) -> None:
     counts = host.counters.service(LOCAL)
     assert counts["pass_kernel"].packets > 0
     assert counts["send_cookie"].packets == 19
-    assert host.counters.service(0)["note_cookie_accepted"].packets == 19
+    assert counts["note_cookie_accepted"].packets == 19
 
 
 def connect(version: int) -> socket.socket:
@@ -213,7 +213,7 @@ def test_a_made_up_cookie_opens_nothing(host: Host) -> None:
     host.network.inside("client", send)
     with host.network.inside("client", lambda: connect(4)):
         host.listener.accept()[0].close()
-    assert "note_cookie_accepted" not in host.counters.service(0)
+    assert "note_cookie_accepted" not in {*host.counters.service(0), *host.counters.service(LOCAL)}
 
 
 def random_acknowledgement(chance: random.Random, cookies: Cookies, minute: int, at: int) -> Packet:

@@ -66,6 +66,8 @@ class Wire:
             os.close(descriptor)
 
     def received(self) -> int:
+        """What XDP has seen. On a busy machine veth's ring of 256 is full before the near end has its turn,
+        and drops: that tells about the machine, so packets are counted from here."""
         return int(Path(f"/sys/class/net/{self.near}/statistics/rx_packets").read_text())
 
 
@@ -82,6 +84,10 @@ def wire() -> Iterator[Wire]:
         # The near end has no address: what is answered is answered by the datapath.
         neighbour = ("192.0.2.1", "lladdr", wire.near_mac.hex(":"), "dev", wire.far)
         ip("-n", wire.namespace, "neigh", "add", *neighbour)
+        # Nor does anybody speak whom no test told to.
+        for end in (("sysctl",), ("ip", "netns", "exec", wire.namespace, "sysctl")):
+            name = wire.near if len(end) == 1 else wire.far
+            subprocess.run([*end, "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1"], check=True)
         yield wire
     finally:
         subprocess.run(["ip", "link", "del", wire.near], capture_output=True, check=False)
@@ -160,12 +166,12 @@ def test_a_flood_dies_in_native_xdp(wire: Wire, bench: Bench, redirector: Redire
     bench.lists_of(deny=["198.51.100.0/24"])
     link = Link.attach(bench.generation, wire.index)
     try:
-        before = udp_arrivals()
+        before, taken = udp_arrivals(), wire.received()
         sender = Sender(wire, flood(wire).bytes(), SENT, redirector(far_index(wire)))
         sender.start()
         sender.finish()
-        settled(lambda: dropped(bench.generation), SENT)
-        assert dropped(bench.generation) == SENT
+        settled(lambda: dropped(bench.generation), lambda: wire.received() - taken)
+        assert dropped(bench.generation) == wire.received() - taken > SENT // 2
         assert udp_arrivals() - before < 1000, "the flood reached the kernel"
     finally:
         link.close()
@@ -180,10 +186,10 @@ def udp_arrivals() -> int:
     return int(named["InDatagrams"]) + int(named["NoPorts"])
 
 
-def settled(value: Callable[[], int], wanted: int) -> None:
+def settled(value: Callable[[], int], wanted: Callable[[], int]) -> None:
     """Softirqs may run on after the sender is done."""
     deadline = time.monotonic() + 5
-    while value() < wanted and time.monotonic() < deadline:
+    while value() < wanted() and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
@@ -202,7 +208,7 @@ def test_reload_by_link_update_loses_and_leaks_nothing(
         reopened = Link.open(pin)
         assert reopened is not None
         link = reopened
-        before = udp_arrivals()
+        before, taken = udp_arrivals(), wire.received()
         sender = Sender(wire, flood(wire).bytes(), 5 * SENT, redirector(far_index(wire)))
         sender.start()
         updates = 0
@@ -212,11 +218,12 @@ def test_reload_by_link_update_loses_and_leaks_nothing(
             assert link.program_id() == object_id(generation.program_fd)
             updates += 1
         sender.finish()
-        settled(lambda: dropped(second), 5 * SENT)
+        settled(lambda: dropped(second), lambda: wire.received() - taken)
+        came = wire.received() - taken
         assert updates >= 2
-        assert dropped(second) == 5 * SENT
+        assert dropped(second) == came > SENT
         assert udp_arrivals() - before < 1000
-        print(f"{updates} updates under {5 * SENT} packets: 0 unfiltered, 0 lost")
+        print(f"{updates} updates under {came} packets: 0 unfiltered, 0 lost")
     finally:
         link.close()
         pin.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from tests.bpf.support.packets import Packet
 from xds_agent.datapath import services
 from xds_agent.datapath.drain import IDLE_S
 from xds_agent.datapath.maps import Map
-from xds_agent.datapath.program import TX
+from xds_agent.datapath.program import DROP, PASS, TX
 from xds_agent.datapath.services import Settings
 from xds_agent.node.datapath.numbers import MapFull
 from xds_agent.node.datapath.rings import RingFiles
@@ -53,6 +53,54 @@ def test_fragments_reach_the_real_of_their_flow_where_addresses_choose(writer: W
         left = [writer.generation.run(part.bytes()) for part in parts]
         assert {verdict for verdict, _ in left} == {TX}
         assert len({frame[outer] for _, frame in left}) == 1
+
+
+NAMES4 = ip_address("203.0.114.1")
+
+
+def by_addresses(name: str, real: RealKey, port: int, *, hashed: bool = True) -> WantedService:
+    front = Front(NAMES4, port, UDP)
+    return WantedService(name, "gue", (front,), (WantedReal(real, 1, 0),), hash_addresses=hashed)
+
+
+def fragments_to(writer: Writer) -> str:
+    """To which real later fragments for the address go, "" if no service takes them."""
+    later = Packet(source="198.51.100.7", destination=str(NAMES4), protocol=UDP, fragment=(1480, False))
+    verdict, frame = writer.generation.run(later.bytes())
+    return str(ip_address(frame[30:34])) if verdict == TX else ""
+
+
+def test_fragments_belong_to_a_service_that_is_there(writer: Writer) -> None:
+    """Of two at one address to that of the lower port; to the other when that one goes, or hashes by ports;
+    to nobody when nobody is left."""
+    one, other = by_addresses("one", A, 53), by_addresses("other", B, 7000)
+    steps: list[tuple[list[WantedService], str]] = [
+        ([other], "10.1.0.2"),
+        ([one, other], "10.1.0.1"),
+        ([replace(one, hash_addresses=False), other], "10.1.0.2"),
+        ([one, other], "10.1.0.1"),
+        ([other], "10.1.0.2"),
+        ([replace(other, hash_addresses=False)], ""),
+        ([one], "10.1.0.1"),
+        ([], ""),
+    ]
+    for number, (said, real) in enumerate(steps):
+        write(writer, Wanted({service.name: service for service in said}))
+        assert fragments_to(writer) == real, number
+    assert not list(writer.generation.maps["services4"].keys())
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_successor_keeps_whose_fragments_are_somebodys_and_no_others(
+    writer: Writer, tmp_path: Path, stays: bool
+) -> None:
+    """An agent that starts anew finds the entry without a port in the maps, and nothing that names it."""
+    said = Wanted({"one": by_addresses("one", A, 53)})
+    write(writer, said)
+    following = Writer(writer.generation, rings=RingFiles(tmp_path), mtu=1500)
+    following.take_over(said)
+    write(following, said if stays else Wanted())
+    assert fragments_to(following) == ("10.1.0.1" if stays else "")
 
 
 def moved(writer: Writer) -> int:
@@ -179,3 +227,22 @@ def test_too_many_addresses_are_refused_in_words_before_anything_is_written(writ
     with pytest.raises(MapFull, match=r"65 addresses and ports .* the maps hold 64; raise xdp_services"):
         write(writer, Wanted({"db": replace(one, fronts=fronts)}))
     assert list(writer.generation.maps["services4"].keys()) == []
+
+
+def test_only_addresses_of_nat_services_take_no_fragment_that_follows_none(writer: Writer) -> None:
+    """As long as such a service is there, whatever else is at the address."""
+    at, elsewhere = ip_address("203.0.114.1"), ip_address("203.0.114.2")
+    nat, gue = wanted(A, forward="nat", protocol=UDP), wanted(A, protocol=UDP)
+    second = WantedService("dns", "nat", (Front(at, 53, UDP),), nat.services["db"].reals)
+    steps = [
+        (nat.services, True), ({**nat.services, "dns": second}, True), ({"dns": second}, True),
+        (gue.services, False), (nat.services, True), ({}, False),
+    ]  # fmt: skip
+    for number, (said, dropped) in enumerate(steps):
+        write(writer, Wanted(said, own=frozenset({at, elsewhere})))
+        fates = []
+        for address in (at, elsewhere):
+            later = Packet(source="198.51.100.7", destination=str(address), protocol=UDP)
+            later = later.but(fragment=(1480, False))
+            fates.append(writer.generation.run(later.bytes())[0])
+        assert fates == [DROP if dropped else PASS, PASS], number

@@ -74,6 +74,14 @@ def test_the_account_is_found_again_at_renewal(authority: acme.Authority, edge: 
         acme.obtain(authority, key=key, names=["localhost"], publish=edge.publish)
 
 
+def test_an_authority_that_refuses_nonces_is_asked_again(edge: Edge, tmp_path: Path) -> None:
+    """RFC 8555 section 6.5: the client should retry with the nonce of the refusal."""
+    key = pem_key(ec.generate_private_key(ec.SECP384R1()))
+    with pebble(tmp_path / "pebble", http_port=edge.port, refused_nonces=50) as (directory, ca):
+        authority = acme.Authority(directory, acme.new_account_key(), ca_bundle=ca)
+        assert acme.obtain(authority, key=key, names=["localhost"], publish=edge.publish)
+
+
 def test_a_name_that_does_not_lead_here_is_named_and_leaves_no_answer_behind(
     authority: acme.Authority, edge: Edge
 ) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab import client, clients, place
 from lab.client import Identity
+from lab.fabric.running import operator
 from tests.support.checkout import Checkout, held_by, podman_json
+from tests.support.cloud_fronts import Fronts
 from tests.support.packets import FOREIGN, SILENCE, THROUGH, Question, met
 from tests.support.stack_output import plain
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1800)]
 
@@ -35,6 +38,21 @@ WHO_AM_I = """
 import json, sys, urllib.request
 with urllib.request.urlopen(f"http://{sys.argv[1]}:8080/", timeout=3) as answer:
     print(json.load(answer)["client"])
+"""
+# What the metadata service gives to whoever asks.
+USER_DATA = """
+import sys, urllib.request
+def ask(path, method="GET", **headers):
+    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    url = "http://169.254.169.254" + path
+    asked = urllib.request.Request(url, headers=named, method=method)
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        return answer.read().decode()
+if sys.argv[1] == "aws":
+    token = ask("/latest/api/token", "PUT", X_aws_ec2_metadata_token_ttl_seconds="60")
+    print(ask("/latest/user-data", X_aws_ec2_metadata_token=token))
+else:
+    print(ask("/computeMetadata/v1/instance/attributes/startup-script", Metadata_Flavor="Google"))
 """
 REGION = """      us-west1:
         network: 10.204.0.0/22
@@ -180,13 +198,6 @@ def seen_by(fabric: Fabric, near: str, far: str) -> str:
     return done.stdout.strip()
 
 
-def eventually(holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.5)
-
-
 def serves(checkout: Checkout, address: str) -> bool:
     """Whether a proxy answers the shop's name over TLS, with a certificate of the site's own authority."""
     trust = Identity(checkout.root / ".lab/pki/root.crt")
@@ -199,8 +210,80 @@ def answering(checkout: Checkout) -> set[str]:
     return {line.split()[0] for line in said.splitlines() if "SUCCESS" in line}
 
 
+def login(
+    checkout: Checkout, host: dict[str, Any], known: Path, alias: str
+) -> subprocess.CompletedProcess[str]:
+    """ssh to a host as Ansible does it, but for the authority it believes and the name it asks for."""
+    place_ = place.load(checkout.root / "inventories" / "lab" / "hosts.yml", checkout.root)
+    options = [
+        f"BindAddress={operator(place_)}",
+        "IdentitiesOnly=yes",
+        f"UserKnownHostsFile={known}",
+        f"HostKeyAlias={alias}",
+        "StrictHostKeyChecking=yes",
+    ]
+    return subprocess.run(
+        ["ssh", "-i", checkout.root / ".lab/pulumi/login",
+         *(word for option in options for word in ("-o", option)),
+         f"{host['ansible_user']}@{host['ansible_host']}", "sudo", "id", "-u"],
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def check_first_contact(checkout: Checkout, folder: Path) -> None:
+    """Hosts of each cloud took login and signed host key from their user data; no other key is believed."""
+    found = hosts(checkout)
+    ours, foreign = folder / "ours", folder / "foreign"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "ca"))
+    for file, key in ((ours, checkout.root / ".lab/pulumi/host-ca.pub"), (foreign, folder / "ca.pub")):
+        file.write_text(f"@cert-authority * {key.read_text()}")
+    for region in REGIONS:
+        name, other = f"edge-{region}-1", f"backend-{region}-1"
+        assert found[name]["ansible_connection"] == "ssh" and found[name]["ansible_user"] == "edge"
+        assert login(checkout, found[name], ours, name).stdout == "0\n"
+        for refused in (
+            login(checkout, found[name], foreign, name),
+            login(checkout, found[name], ours, other),
+        ):
+            assert refused.returncode == 255 and "Host key verification failed" in refused.stderr, refused
+
+
+def check_host_that_is_off(checkout: Checkout, fabric: Fabric, name: str) -> None:
+    """site.yml names who is not reached and what to do, before anything is changed on anybody."""
+    container = f"{fabric.here.prefix}-{name}"
+    run("podman", "stop", "--time", "0", container)
+    refused = checkout.playbook("-i", INVENTORY, "site.yml", "-e", "site_reach_s=5")
+    words = " ".join(refused.stdout.split())
+    assert refused.returncode != 0 and "not reached, and nothing was changed" in words, words[-3000:]
+    assert f"--limit ''all:!{name}''" in words or f"--limit 'all:!{name}'" in words
+    assert not re.search(r"changed=[1-9]", words)
+    run("podman", "start", container)
+
+
+def check_metadata(fabric: Fabric) -> None:
+    """User data hold the host's key: root's alone on the edge's own hosts, elsewhere as the cloud has it."""
+
+    def told(host: str, user: str, cloud: str) -> bool:
+        asked = ["runuser", "-u", user, "--", "python3", "-c", USER_DATA, cloud]
+        said = subprocess.run([*fabric.inside(host), *asked], capture_output=True, text=True, check=False)
+        assert said.returncode == 0 or "Connection refused" in said.stderr, said.stderr
+        return "PRIVATE KEY" in said.stdout
+
+    for region in ("aws-us-east-1", "gcp-us-central1"):
+        edge, backend, cloud = f"edge-{region}-1", f"backend-{region}-1", region.partition("-")[0]
+        met = {
+            (host, user): told(host, user, cloud) for host in (edge, backend) for user in ("root", "nobody")
+        }
+        assert met == {
+            (edge, "root"): True,
+            (edge, "nobody"): False,
+            (backend, "root"): True,
+            (backend, "nobody"): True,
+        }
+
+
 def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_end(
-    bare_checkout: Checkout,
+    bare_checkout: Checkout, tmp_path: Path
 ) -> None:
     """Three programs boot hosts; a region in the site file and two commands are an edge more that serves."""
     checkout = bare_checkout
@@ -214,6 +297,7 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     for entry in podman_json("ps", "--filter", f"label=marchproxy.checkout={checkout.root}"):
         host = made[entry["Names"][0].partition("-lab-")[2]]
         assert host["address"] in checkout.must("script/lab", "ssh", host["name"], "hostname", "-I").split()
+    check_first_contact(checkout, tmp_path)
     fabric = fabric_of(checkout, made)
     fabric.invite_operator()
     for region in REGIONS:
@@ -232,6 +316,7 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     for region in REGIONS:
         opened: dict[Question, str] = {("", fabric.address[f"backend-{region}-1"], ADDED): THROUGH}
         fabric.check(fabric.inside(f"edge-{region}-1"), opened)
+    check_host_that_is_off(checkout, fabric, FAR)
     played = checkout.playbook("-i", INVENTORY, "site.yml", timeout_s=UP_S)
     assert played.returncode == 0, played.stdout[-5000:]
     grown = hosts(checkout)
@@ -242,6 +327,12 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     )
 
     check_mesh(fabric)
+    check_metadata(fabric)
+    fronts = Fronts(checkout)
+    fronts.check()
+    fronts.check_refused_probe()
+    fronts.check_sources()
+    fronts.check_name()
 
     # What the site file takes away again goes out of service first, and nobody else does.
     words = (
@@ -266,6 +357,7 @@ def test_programs_make_hosts_a_region_more_comes_to_service_and_nothing_in_the_e
     assert checkout.run("script/lab", "ssh", NEW, "ls", "/run/marchproxy/bpf/datapath").returncode != 0
 
     check_gateway_that_dies(fabric)
+    fronts.check_dead_edge(fabric.address[f"edge-{REGIONS[0]}-1"])
     checkout.must("script/lab", "down", timeout_s=UP_S)
     assert not any(held_by(checkout.root).values())
     assert not (checkout.root / ".lab" / "pulumi").exists()

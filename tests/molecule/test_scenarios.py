@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+
+# A host's task, a line of pytest's that verify.yml shows, molecule's own.
+FAILED = re.compile(r'fatal: |failed: \[|"E  |"FAILED |^ERROR ')
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(1800)]
 
@@ -37,6 +41,9 @@ def test_scenario(scenario: str) -> None:
         text=True,
     )
     if done.returncode:
+        # Once more at the end, where it is seen: who reads a report of CI may have no more than that.
+        why = "\n".join(line.strip()[:1000] for line in done.stdout.splitlines() if FAILED.search(line))
+        said = done.stdout[-20000:]
         pytest.fail(
-            f"molecule test -s {scenario} gave {done.returncode}\n{done.stdout[-20000:]}", pytrace=False
+            f"molecule test -s {scenario} gave {done.returncode}\n{said}\n{why[-6000:]}", pytrace=False
         )

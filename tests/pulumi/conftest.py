@@ -22,7 +22,7 @@ from tests.support.cloud_sites import REGIONS, one_cloud
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 PYTHON = ROOT / "pulumi" / ".venv" / "bin" / "python"
-PREPARE_S, COMMAND_S = 1500, 240
+PREPARE_S, COMMAND_S = 1500, 480
 FILE = "tested.yaml"
 PASSPHRASE = "only these tests"
 
@@ -131,13 +131,19 @@ class Site(Stack):
     cloud_name: str = ""
 
     @contextmanager
-    def edited(self) -> Iterator[dict[str, Any]]:
-        """The first region of the site file's first cloud, to be changed in the block."""
+    def rewritten(self) -> Iterator[dict[str, Any]]:
+        """The whole site file, to be changed in the block."""
         file = self.place / FILE
         text = yaml.safe_load(file.read_text())
-        [said] = text["clouds"].values()
-        yield next(iter(said["regions"].values()))
+        yield text
         file.write_text(yaml.safe_dump(text, sort_keys=False))
+
+    @contextmanager
+    def edited(self) -> Iterator[dict[str, Any]]:
+        """The first region of the site file's first cloud, to be changed in the block."""
+        with self.rewritten() as text:
+            [said] = text["clouds"].values()
+            yield next(iter(said["regions"].values()))
 
     def edge(self, number: int) -> str:
         """Name of an edge host."""
@@ -196,14 +202,24 @@ def site(made: Callable[[str], Site], request: pytest.FixtureRequest, tmp_path: 
     shutil.rmtree(place, ignore_errors=True)
 
 
-def site_in(cli: str, place: Path, text: str, *, cloud: str = "") -> Site:
+def site_in(
+    cli: str,
+    place: Path,
+    text: str,
+    *,
+    cloud: str = "",
+    made: tuple[str, ...] = ("up", "--yes", "--skip-preview"),
+    **environment: str,
+) -> Site:
     """A new stack of the cloud programs for a site file, with an authority of its own, made."""
     site = Site(cli, place, made_in(cli, place, ROOT / "pulumi").name, cloud_name=cloud)
-    (place / FILE).write_text(text)
+    site.environment |= environment
+    file = place / f"{yaml.safe_load(text)['name']}.yaml"
+    file.write_text(text)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / "ca"], check=True)
-    site.must("config", "set", "edge:site", str(place / FILE))
+    site.must("config", "set", "edge:site", str(file))
     site.must("config", "set", "--secret", "edge:hostCaKey", told=(place / "ca").read_text())
-    site.up()
+    site.must(*made)
     return site
 
 

@@ -79,8 +79,11 @@ def self_signed(directory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def pebble(folder: Path, *, http_port: int) -> Iterator[tuple[str, Path]]:
-    """Run it, asking for challenges on `http_port`; yields its directory and the CA of its own TLS."""
+def pebble(folder: Path, *, http_port: int, refused_nonces: int = 5) -> Iterator[tuple[str, Path]]:
+    """Run it, asking for challenges on `http_port`; yields its directory and the CA of its own TLS.
+
+    `refused_nonces`: per cent of the good nonces that it refuses, so that clients learn to ask again.
+    """
     binary = pebble_binary()
     folder.mkdir(parents=True, exist_ok=True)
     ca = self_signed(folder)
@@ -99,6 +102,7 @@ def pebble(folder: Path, *, http_port: int) -> Iterator[tuple[str, Path]]:
     }
     (folder / "pebble.json").write_text(json.dumps(config))
     environment = {**os.environ, "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}
+    environment["PEBBLE_WFE_NONCEREJECT"] = str(refused_nonces)
     with (folder / "pebble.log").open("wb") as output:
         server = subprocess.Popen(
             [binary, "-config", folder / "pebble.json"], stdout=output, stderr=output, env=environment

@@ -23,8 +23,18 @@ def one_cloud(cloud: str, name: str) -> str:
     return yaml.safe_dump(site, sort_keys=False)
 
 
-def site_of(hosts: int, name: str = "big", interconnect: str = "none") -> str:
-    """A site of ``hosts`` hosts: control, and edges in three clouds as evenly as it goes, one region each."""
+def site_of(
+    hosts: int,
+    name: str = "big",
+    interconnect: str = "none",
+    dns: dict[str, str] | None = None,
+    without: str = "",
+    leaving: str = "",
+) -> str:
+    """A site of ``hosts`` hosts: control, and edges in three clouds as evenly as it goes, one region each.
+
+    ``without`` names a cloud that is left out with its hosts, ``leaving`` one whose region may go.
+    """
     share, more = divmod(hosts - 1, 3)
     counts = [share + (number < more) for number in range(3)]
     clouds = {cloud: dict(said) for cloud, said in _ACCOUNTS.items()}
@@ -35,6 +45,11 @@ def site_of(hosts: int, name: str = "big", interconnect: str = "none") -> str:
         clouds[cloud]["regions"] = {
             REGIONS[cloud]: {"network": f"10.{100 + number}.0.0/20", "zones": 1, "hosts": pools}
         }
+    if leaving:
+        clouds[leaving]["regions"][REGIONS[leaving]]["leaving"] = True
+    clouds.pop(without, None)
     site = {"name": name, "ssh": {"authorized_keys": [NOBODY], "sources": ["10.0.0.0/8"]}, "clouds": clouds}
     site["interconnect"] = {"type": interconnect}
+    if dns:
+        site["dns"] = dns
     return yaml.safe_dump(site, sort_keys=False)

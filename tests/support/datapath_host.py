@@ -3,8 +3,8 @@
     python -m tests.support.datapath_host RUNTIME PINS PROGRAM INTERFACE [VIP...]
 
 Reads a command per line on stdin and answers each with one line of JSON: `apply EDGE` (an edge as JSON,
-compiled for this host), `state`, `counters`, `mtu`, `control away`, `control back`, `control lost` (from the
-second question on), `control guilty` (away while the program of this very process is attached). The
+compiled for this host), `state`, `counters`, `flows`, `mtu`, `control away`, `control back`, `control lost`
+(from the second question on), `control guilty` (away while the program of this very process is attached). The
 environment variable DATAPATH_HOST holds more of DatapathConfig as JSON; with WITHOUT_TCX, tc is attached as
 on kernels before tcx links; DIES_AT names a method of Tables, at whose next call after a file `die` is in
 RUNTIME the process is killed.
@@ -103,8 +103,9 @@ class _Host:
             return {}
         if command == "mtu":
             assert self.link.writer is not None
-            written = self.link.writer._written.values()
-            return sorted({one.mtu for one in written if one is not None})
+            return sorted({one.mtu for one in self.link.writer.fronts.written()})
+        if command == "flows":
+            return await self.link.open_flows()
         if command == "counters":
             assert self.link.writer is not None
             counters = Counters(self.link.writer.generation)
@@ -120,11 +121,11 @@ def _die_at(method: str, sign: Path) -> None:
     """As by kill -9, in the middle of an edit."""
     really = getattr(Tables, method)
 
-    def call(self: Tables, *arguments: object) -> object:
+    def call(self: Tables, *arguments: object, **options: object) -> object:
         if sign.exists():
             sign.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        return really(self, *arguments)
+        return really(self, *arguments, **options)
 
     setattr(Tables, method, call)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -47,7 +47,7 @@ def made(annotation: Any, seed: int) -> Any:
         return arguments[seed % len(arguments)]
     if origin is tuple:
         return (made(arguments[0], seed),)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return {f"key{seed}": made(arguments[1], seed)}
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fields = {name: made(field.annotation, seed) for name, field in annotation.model_fields.items()}

@@ -186,9 +186,11 @@ def create_app(
             return {"lifted": await denying.lift(pipeline, body.network, author)}
         until = pipeline.now() + dt.timedelta(seconds=body.for_s)
         denial = Denial(body.network, until, author, body.reason)
+        denied, before = await denying.deny(pipeline, denial, force=body.force)
         return {
-            "denied": await denying.deny(pipeline, denial, force=body.force),
+            "denied": denied,
             "until": until.isoformat(timespec="seconds"),
+            "was_until": before.until.isoformat(timespec="seconds") if before is not None else None,
         }
 
     @app.get("/v1/denials")
@@ -348,6 +350,9 @@ def _refusals(app: FastAPI, counted: Counted) -> None:
     def words_and_remedy(error: Any) -> dict[str, Any]:
         return {"error": error.error, "remedy": error.remedy}
 
+    def conflict(error: Any) -> dict[str, Any]:
+        return words_and_remedy(error) | ({"lines": list(error.lines)} if error.lines else {})
+
     def bad_request(error: RequestValidationError) -> dict[str, Any]:
         found = [
             {
@@ -364,7 +369,7 @@ def _refusals(app: FastAPI, counted: Counted) -> None:
         (ModelError, 422, problems, "invalid"),
         (CompileError, 422, problems, "invalid"),
         (RequestValidationError, 422, bad_request, "invalid"),
-        (Conflict, 409, words_and_remedy, "conflict"),
+        (Conflict, 409, conflict, "conflict"),
         (NotEntitled, 403, words_and_remedy, "not-entitled"),
         (StoreFull, 507, lambda error: {"error": str(error)}, "disk-full"),
         (StoreError, 500, lambda error: {"error": str(error)}, "store-error"),

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 from xds_agent.ads.gate import Refusal
-from xds_agent.ads.reports import Offline, Report
+from xds_agent.ads.reports import HEARTBEAT_S, OFFLINE_AFTER_S, Offline, Report
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.protocol.outcomes import Acknowledged, Connected, Orphan, Outcome, Refused
 from xds_agent.rollout.publisher import Publisher
@@ -24,6 +25,8 @@ from xds_agent.store.schema import HostCertificateRow
 log = logging.getLogger(__name__)
 
 FLUSH_S = 1.0
+# A host that one control host has not heard for so long has moved to another one if it spoke within this.
+_MOVED_WITHIN_S = OFFLINE_AFTER_S - HEARTBEAT_S
 # A stranger that knocks every 50 ms must not fill the disk with its own audit.
 _REPEATED_REFUSAL_S = 300.0
 
@@ -34,9 +37,10 @@ class Recorder:
     def __init__(
         self, store: Store, publisher: Publisher, vitals: Vitals | None = None,
         words_of: Callable[[Refused], str] = lambda refusal: refusal.words,
-        leading: Callable[[], bool] = lambda: True,
+        leading: Callable[[], bool] = lambda: True, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._store = store
+        self._clock = clock
         self._words_of = words_of
         # Nodes are noted once, by the control host that leads and hears of all of them.
         self._leading = leading
@@ -51,6 +55,8 @@ class Recorder:
         self._stored: set[str] = set()
         # When the certificate of each host ends, as it last said itself.
         self.certificates: dict[str, dt.datetime] = {}
+        # When each node last spoke, to whichever control host.
+        self._spoke: dict[str, float] = {}
         # What each node last acknowledged.
         self._held: dict[str, str] = {}
 
@@ -62,7 +68,7 @@ class Recorder:
             self._turned_away(now, outcome.node, "", outcome.reason)
             return
         if isinstance(outcome, Connected):
-            self._publisher.silence(outcome.node, silent=False)
+            self._speaks(outcome.node)
         if not self._leading():
             return
         note = self._notes.setdefault(outcome.node, {})
@@ -88,9 +94,10 @@ class Recorder:
         """`on_report` of the ADS server."""
         now = dt.datetime.now(dt.UTC)
         if isinstance(report, Offline):
-            self._publisher.silence(name, silent=True)
+            if self._clock() - self._spoke.get(name, -OFFLINE_AFTER_S) > _MOVED_WITHIN_S:
+                self._publisher.silence(name, silent=True)
             return
-        self._publisher.silence(name, silent=False)
+        self._speaks(name)
         if not self._leading():
             return
         note = self._notes.setdefault(name, {})
@@ -105,6 +112,10 @@ class Recorder:
         if report.certificate_not_after:
             until = dt.datetime.fromtimestamp(report.certificate_not_after, dt.UTC)
             note["certificate_until"] = self.certificates[name] = until
+
+    def _speaks(self, name: str) -> None:
+        self._spoke[name] = self._clock()
+        self._publisher.silence(name, silent=False)
 
     def seen(self, name: str, serial: str, until: dt.datetime) -> None:
         """`on_seen` of the ADS server: what `revoke` must know of a host."""

@@ -20,6 +20,7 @@ from xds_agent.cli import (
     hosts,
     inventory,
     output,
+    packets,
     review,
     routes,
     status,
@@ -88,7 +89,7 @@ for _panel, _commands in {
     "What is live": (status.status, fleet.explain, fleet.history, fleet.rollback, deny.deny, review.live),
     "Where requests go": (routes.routes, routes.what_if, evacuate.evacuate, evacuate.readmit),
     "Of a host": (hosts.revoke, hosts.drain, backup.backup, backup.restore),
-    "On a host with a datapath": (datapath.explain_packet,),
+    "On a host with a datapath": (packets.explain_packet,),
     "Run by systemd": (daemons.serve, daemons.node, daemons.bootstrap, daemons.renew),
 }.items():
     for _command in _commands:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xds_agent.cli.daemons import NODE_YML
 from xds_agent.cli.errors import CliError
+
+if TYPE_CHECKING:
+    from xds_agent.cli.datapath_words import Look
 
 Config = Annotated[Path, typer.Option("--config", help="node.yml of this host.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
@@ -53,18 +57,21 @@ def top(
 ) -> None:
     """Packets a second by service and reason, and the share of each tier.
 
+    Envoy knows no packets: what XDP and tc count goes to its HTTP by the ports of its listeners, to its
+    tcp_proxy or udp_proxy where the service has qos, bandwidth or a packet_limit, else to "host and envoy's
+    other ports". Beside it stands what Envoy counts itself, in its own units.
+
     [dim]Examples:[/dim]
       xds-agent datapath top
       xds-agent datapath top --count 1 --json
     """
     from xds_agent.cli.datapath_words import rates, show_top
 
-    state = live_state(config)
-    before, looks = _counts(state), 0
+    before, looks = _look(config), 0
     while not count or looks < count:
         time.sleep(interval)
-        after = _counts(live_state(config))
-        found = rates(before, after, interval)
+        after = _look(config)
+        found = rates(before, after)
         typer.echo(json.dumps(found)) if as_json else show_top(found)
         before, looks = after, looks + 1
 
@@ -80,7 +87,7 @@ def detach(config: Config = NODE_YML, as_json: Json = False) -> None:
     from xds_agent.node.datapath.shaped import FILE
     from xds_agent.node.datapath.shaping import take_off as take_tc_off
 
-    pins = _datapath(config).pins
+    pins = datapath_of(config).pins
     try:
         # First: the agent puts tc on again wherever XDP is on.
         names = take_off(pins)
@@ -140,7 +147,7 @@ def attach(config: Config = NODE_YML, as_json: Json = False) -> None:
     from xds_agent.node.datapath.attachment import attach as put_on
     from xds_agent.node.datapath.network import Network, NetworkError
 
-    own = _datapath(config)
+    own = datapath_of(config)
     sizes = Sizes(services=own.services, reals=own.reals, limit_blocks=own.limit_blocks, flows=own.flows)
     runtime = load_config(config).runtime_dir
     try:
@@ -150,61 +157,70 @@ def attach(config: Config = NODE_YML, as_json: Json = False) -> None:
         )  # fmt: skip
         with closing(loaded.generation), Network() as network:
             interfaces = [network.interface(name) for name in own.interfaces]
-            links = put_on(loaded.generation, interfaces, folder=own.pins, native=own.mode == "native")
+            made = put_on(loaded.generation, interfaces, folder=own.pins, native=own.mode == "native")
+            if made.refused:
+                raise AttachError("; ".join(made.refused.values()))
     except (AttachError, NetworkError) as error:
         raise CliError(str(error)) from error
-    _say("attached", sorted(links), as_json)
+    _say("attached", sorted(made.links), as_json)
 
 
-def explain_packet(
-    capture: Annotated[Path | None, typer.Argument(help="A pcap or pcapng file (Ethernet).")] = None,
-    hexadecimal: Annotated[str | None, typer.Option("--hex", help="One frame in hexadecimal.")] = None,
-    site: Annotated[
-        Path | None, typer.Option("--site", help="live.json of control: names file and line of each stage.")
+@group.command()
+def preflight(
+    interfaces: Annotated[
+        list[str] | None, typer.Argument(help="Interfaces; none: those of node.yml.", show_default=False)
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="native or skb; none: as node.yml says, else native.", show_default=False),
     ] = None,
     config: Config = NODE_YML,
     as_json: Json = False,
 ) -> None:
-    """Run packets through the program that is live on this host, and say what each stage decides and why.
+    """Packets through a card's driver and back by XDP, before any datapath: what that proves, or why not.
 
-    Flows, translations and limits are those of this moment; live ones are not touched.
+    A program that passes all else is on the card for two seconds at most. A card with a program is refused.
 
     [dim]Examples:[/dim]
-      xds-agent explain-packet strange.pcap
-      xds-agent explain-packet --hex 0242ac110002024200000000080045...
-      ssh control1 xds-agent live > live.json; xds-agent explain-packet strange.pcap --site live.json
+      xds-agent datapath preflight
+      xds-agent datapath preflight ens5 --mode native --json
     """
-    from xds_agent.datapath.libbpf import Unavailable
-    from xds_agent.node.config import load_config
-    from xds_agent.node.datapath.attachment import AttachError, balance_seed, host_seed
-    from xds_agent.node.datapath.pinned import NotRunning, Pinned
-    from xds_agent.node.datapath.replay import Replayer, with_origins
+    from xds_agent.node.config import ConfigError, DatapathConfig, load_config
+    from xds_agent.node.datapath.attachment import AttachError, why_not
+    from xds_agent.node.datapath.network import Network, NetworkError
+    from xds_agent.node.datapath.preflight import Preflight
 
-    frames = _frames(capture, hexadecimal)
-    document = _live(site)
-    state, own = live_state(config), _datapath(config)
+    own = None
+    if config.exists() or not interfaces:
+        try:
+            own = load_config(config).datapath
+        except ConfigError as error:
+            raise CliError(str(error)) from error
+    if mode not in (None, "native", "skb"):
+        raise CliError(f"--mode {mode}: it is native or skb")
+    if own is None and not interfaces:
+        raise CliError(
+            f"{config} names no datapath", "name the interfaces: xds-agent datapath preflight ens5"
+        )
+    own = own or DatapathConfig(interfaces=interfaces or [])
+    native = (mode or own.mode) == "native"
+    trial, found = Preflight(own.program.parent, native=native), {}
     try:
-        with closing(Pinned.of_state(state)) as pinned:
-            runtime = load_config(config).runtime_dir
-            seeds = {
-                "host_seed": host_seed(runtime),
-                "balance_seed": balance_seed(own.balance_seed_file, runtime),
-            }
-            with closing(Replayer(pinned, state, _wanted(config), **seeds)) as replayer:
-                found = [replayer.run(frame) for frame in frames]
-    except (NotRunning, AttachError, Unavailable, OSError) as error:
+        for name in interfaces or own.interfaces:
+            with Network() as network:
+                card = network.interface(name)
+            if card.xdp:
+                raise AttachError(why_not(card, OSError(errno.EBUSY, "busy"), native=native))
+            if (link := trial.card(card)) is not None:
+                link.close()
+            found[name] = trial.words[name]
+    except (AttachError, NetworkError) as error:
         raise CliError(str(error)) from error
-    said = [document.get(key) or {} for key in ("edge", "origins", "hosts")]
-    found = [with_origins(one, *said) for one in found]
     if as_json:
-        from dataclasses import asdict
-
-        typer.echo(json.dumps([asdict(one) for one in found], indent=2))
-        return
-    from xds_agent.cli.datapath_words import show_packet
-
-    for number, one in enumerate(found, 1):
-        show_packet(number, one)
+        typer.echo(json.dumps({"preflight": found}))
+    else:
+        for name, words in found.items():
+            typer.echo(f"{name}: {words}")
 
 
 def _listens(address: str, port: int) -> bool:
@@ -215,50 +231,7 @@ def _listens(address: str, port: int) -> bool:
     return True
 
 
-def _live(site: Path | None) -> dict[str, Any]:
-    """The document of a live.json, or a site document itself; {} without one."""
-    if site is None:
-        return {}
-    try:
-        said = json.loads(site.read_bytes())
-        document = said.get("document", said)
-        if isinstance(document.get("edge"), dict):
-            return dict(document)
-    except (OSError, ValueError, AttributeError) as error:
-        raise CliError(f"{site}: {error}", "make it on control: xds-agent live > live.json") from error
-    raise CliError(f"{site} holds no site", "make it on control: xds-agent live > live.json")
-
-
-def _frames(capture: Path | None, hexadecimal: str | None) -> list[bytes]:
-    from xds_agent.node.datapath.replay import frames_of
-
-    if (capture is None) == (hexadecimal is None):
-        raise CliError("name a pcap file, or one frame with --hex")
-    try:
-        if hexadecimal is not None:
-            return [bytes.fromhex(hexadecimal)]
-        assert capture is not None
-        return frames_of(capture.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CliError(f"{capture or '--hex'}: {error}") from error
-
-
-def _wanted(config: Path) -> Any:
-    """The live lists with what the journal holds; reading it disturbs nobody."""
-    from xds_agent.node.config import load_config
-    from xds_agent.node.datapath.reading import wanted_of
-    from xds_agent.node.datapath.wanted import Wanted
-    from xds_agent.node.journal import FILE
-    from xds_agent.node.journal_format import JournalError, replay
-
-    try:
-        data = (load_config(config).state_dir / FILE).read_bytes()
-        return wanted_of(replay(data).snapshot, own=(), vips=())
-    except (OSError, JournalError):
-        return Wanted()
-
-
-def _datapath(config: Path) -> Any:
+def datapath_of(config: Path) -> Any:
     from xds_agent.node.config import ConfigError, load_config
 
     try:
@@ -277,12 +250,28 @@ def live_state(config: Path) -> dict[str, Any]:
     from xds_agent.node.config import load_config
     from xds_agent.node.datapath import state
 
-    _datapath(config)
+    datapath_of(config)
     found = state.read(load_config(config).runtime_dir / "datapath.json")
     if found is None:
         raise CliError("the agent has not started the datapath since this host booted",
                        "see: journalctl -u xds-agent-node")  # fmt: skip
     return found
+
+
+def _look(config: Path) -> Look:
+    import asyncio
+
+    from xds_agent.cli.datapath_words import ENVOY_PATTERN, Look, proxied_of
+    from xds_agent.node.admin import Admin, AdminError
+    from xds_agent.node.config import load_config
+
+    state, envoy, found = live_state(config), load_config(config).envoy, {}
+    counts, counted_s = _counts(state), time.monotonic()
+    # Envoy answers when its main thread has time, which may be long after.
+    if envoy.present:
+        with suppress(AdminError):
+            found = dict(asyncio.run(Admin(envoy.admin_socket).counters(ENVOY_PATTERN)))
+    return Look(counts, proxied_of(state), found, counted_s=counted_s, answered_s=time.monotonic())
 
 
 def _counts(state: Mapping[str, Any]) -> dict[str, dict[str, dict[str, int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ def deny(
 
     Run on a control host. It is audited, ends by itself (on the hosts too, should control be gone by then),
     and stands in `status` as drift from the inventory: what is to stay belongs under `protection.deny`.
+    The same network again gets the new time in place of the old.
 
     [dim]Examples:[/dim]
       xds-agent deny 203.0.113.0/24 --for 2h --reason INC-2207
@@ -57,7 +59,16 @@ def deny(
             f"{prefix} is no longer denied" if answer["lifted"] else f"{prefix} was not denied by hand"
         )
     else:
-        typer.echo(f"{answer['denied']} is denied until {output.moment(answer['until'])} UTC")
+        was = f" (was until {output.moment(answer['was_until'])} UTC)" if answer.get("was_until") else ""
+        typer.echo(f"{answer['denied']} is denied until {output.moment(answer['until'])} UTC{was}")
+    if not lift and _within(prefix):
+        output.show_notes([f"{prefix} is an address within {answer['denied']}: all of that is denied"])
+
+
+def _within(prefix: str) -> bool:
+    """Whether it names an address and not the network around it, as 10.0.0.1/24 does."""
+    written = ipaddress.ip_interface(prefix)
+    return written.ip != written.network.network_address
 
 
 def _seconds(text: str) -> float:

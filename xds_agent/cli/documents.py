@@ -47,6 +47,9 @@ def _inventory(
 ) -> dict[str, Any]:
     try:
         from ansible.plugins.loader import init_plugin_loader
+    except FileNotFoundError as error:
+        # Ansible looks for its configuration in the working directory, which must be there.
+        raise CliError("the folder you are in was removed", "go to another one, and run it again") from error
     except ImportError as error:
         raise CliError(
             f"{path} is an inventory, and Ansible is not installed in {sys.prefix}",

@@ -20,7 +20,9 @@ def live(
     ] = None,
     socket: options.Socket = options.SOCKET_DEFAULT,
 ) -> None:
-    """Print what is live as JSON, without any secret, for `diff --against` elsewhere.
+    """Print what is live as JSON, without any secret.
+
+    For `diff --against` and `explain-packet --site` elsewhere: it holds file and line of everything.
 
     [dim]Example:[/dim]
       ssh control1 xds-agent live > live.json

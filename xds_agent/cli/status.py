@@ -32,6 +32,7 @@ def status(
     """Show every proxy: what it should hold, what it holds, where it stands in a change, and its last error.
 
     PHASE says where a proxy stands: which wave of a change, left out and why, draining, on its own.
+    Notes below the table: networks denied by hand, and what of the inventory is not acted on.
     Exit: 0 every connected proxy is up to date, 1 one is refusing or control is in trouble, 3 no control.
 
     [dim]Examples:[/dim]
@@ -105,6 +106,11 @@ def _status(answer: dict[str, Any]) -> None:
     nodes = answer.get("nodes", {})
     if nodes:
         _table({name: nodes[name] for name in sorted(nodes)})
+    said = (answer.get("behind") or {}).get("words")
+    for note in answer.get("notes", ()):
+        # On stdout, unlike other notes: what is in force beside the inventory is part of what was asked.
+        if note != said:
+            typer.echo(f"note: {note}")
 
 
 def _table(nodes: dict[str, dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xds_agent.compile import tcp, udp
+from xds_agent.compile.datapath import http_resource
 from xds_agent.compile.hosts import Frames
 from xds_agent.compile.inputs import Settled
 from xds_agent.compile.listeners import DEFAULT_CHAIN, KINDS, PLAIN, plain_listener, route_name, tls_listener
@@ -18,7 +19,8 @@ from xds_agent.compile.table import Layout, Table
 from xds_agent.compile.tls import policy_secrets
 from xds_agent.compile.views import Audience
 from xds_agent.compile.virtual_hosts import plain_configuration, route_configuration
-from xds_agent.model import Service
+from xds_agent.model import Ports, Service
+from xds_agent.model.ports import ENVOY_HTTP
 from xds_agent.snapshot.resource import (
     CLUSTER,
     DATAPATH_SERVICE,
@@ -68,7 +70,8 @@ class Assembly:
         if mine is not None and self._audience.datapath:
             named |= {**mine.datapath, **world.protection}
             if self._audience.serves:
-                named[DATAPATH_SERVICE] = {**mine.datapath[DATAPATH_SERVICE], **mine.marked}
+                counted = self._http_counted(world.settled.ports, named[LISTENER])
+                named[DATAPATH_SERVICE] = {**mine.datapath[DATAPATH_SERVICE], **mine.marked, **counted}
         limits = world.settled.limits
         listeners = tuple(name for name in named[LISTENER] if not name.startswith("udp-"))
         made = self._made(
@@ -126,6 +129,18 @@ class Assembly:
                 (services, ports.family, limits),
                 lambda n=name, s=services: _layer4(n, s, world),
             )
+        return found
+
+    def _http_counted(self, ports: Ports, listeners: Named) -> Named:
+        """What XDP counts apart of Envoy's own ports: those that this audience has a listener on."""
+        found: Named = {}
+        for name, path in ENVOY_HTTP.items():
+            listener = path.removeprefix("ports.")
+            if listener in listeners:
+                port = getattr(ports, listener)
+                found[name] = self._made(
+                    DATAPATH_SERVICE, name, (port,), lambda n=name, p=port: http_resource(n, p)
+                )
         return found
 
     def _routes(self, world: World, layout: Layout) -> Named:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xds_agent.compile.listeners import GRPC, HTTPS, PLAIN
 from xds_agent.compile.views import Audience, View, audience_of
 from xds_agent.model import SITE_CA, Site
+from xds_agent.model.ports import ENVOY_HTTP
 from xds_agent.snapshot.resource import (
     ACCESS_LIST,
     CLUSTER,
@@ -46,7 +47,7 @@ class Compiled:
     def origin_of(self, type_url: str, name: str) -> str:
         """Path in the inventory of what a resource was made of: `services[shop]`, `certificates[shop]`."""
         if type_url in (CLUSTER, ENDPOINTS, REALS, DATAPATH_SERVICE):
-            return f"services[{name}]"
+            return ENVOY_HTTP.get(name) or f"services[{name}]"
         if type_url == SECRET:
             return self._of_secret(name)
         if type_url == LISTENER:

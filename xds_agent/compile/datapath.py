@@ -49,6 +49,12 @@ def marked_resource(service: Service) -> Resource | None:
     return Resource.of(DATAPATH_SERVICE, service.name, message)
 
 
+def http_resource(name: str, port: int) -> Resource:
+    """An HTTP listener of Envoy: XDP counts its packets apart, and does nothing else about them."""
+    message = pb.Service(name=name, protocol=pb.TCP, port=port, forward=pb.KERNEL)
+    return Resource.of(DATAPATH_SERVICE, name, message)
+
+
 def _of_listen(service: Service) -> Any:
     listen = service.listen
     assert listen is not None
@@ -146,6 +152,7 @@ def protection_resources(site: Site, denied: Iterable[Denial] = ()) -> dict[str,
         if (limits := protection.per_source) is not None:
             settings.source_packets_per_second = limits.packets_per_second or 0
             settings.source_syn_per_second = limits.syn_per_second or 0
+            settings.source_bits_per_second = limits.bits_per_second or 0
         # What is denied all the same beats what is exempt by construction.
         meant = [ipaddress.ip_network(text) for text in protection.deny_anyway]
         exempt = {text for text in exempt if not _inside(text, meant)}

@@ -26,7 +26,8 @@ class Counters:
     def __init__(self, generation: Generation) -> None:
         reasons = dict(generation.reasons)
         self._rows = generation.enum("reason")["REASONS"]
-        self._first_drop, end = reasons["DROP_TRUNCATED"], reasons.pop("DROP_END")
+        end = reasons.pop("DROP_END")
+        self._first_drop = min(number for name, number in reasons.items() if name.startswith("DROP_"))
         self._drops = end - self._first_drop
         self._names = {number: name.lower() for name, number in reasons.items()}
         self._maps = generation.maps

@@ -7,6 +7,7 @@ time (`flow_idle_s`, or as long as connections may be silent) between a step and
 
 from __future__ import annotations
 
+import struct
 import time
 from array import array
 from collections import defaultdict
@@ -56,6 +57,29 @@ def pinned_slots(
 def pinned_reals(generation: Generation, *, idle_s: int = IDLE_S) -> set[int]:
     """Numbers of reals that live flows go to, as far as a table knows of them. Raises OSError."""
     return {flow.real for flow in _live(generation, idle_s)}
+
+
+def open_flows(generation: Generation) -> dict[int, int]:
+    """How many connections of each service (by number) `nat` has open: confirmed, not closed, not idle for
+    longer than they may be. Walks the table, half a second for a million. Raises OSError."""
+    states, count = generation.enum("nat_state"), generation.sizes.nat_flows
+    settings, table = generation.maps["settings"].get(0), generation.maps["nat_flows"]
+    assert settings is not None
+    stage_of, udp, reset = states["NAT_STAGE"], states["NAT_UDP"], states["NAT_RESET"]
+    ends, opened = states["NAT_FIN_CLIENT"] | states["NAT_FIN_REAL"], states["NAT_OPEN"]
+    patience_s = {0: settings["nat_tcp_s"], udp: settings["nat_udp_s"]}
+    now_s, size = int(time.clock_gettime(time.CLOCK_MONOTONIC)), table.value.size
+    service_at, found = struct.Struct("=I"), defaultdict[int, int](int)
+    offset = table.value.offset("id")
+    with mapped(generation.maps["nat_sets"], count * 8) as memory:
+        tags = array("Q", bytes(memory))
+    with mapped(table, count * size) as memory:
+        for slot, tag in enumerate(tags):
+            if tag & stage_of != opened or tag & reset or tag & ends == ends:
+                continue
+            if (now_s - (tag >> 8 & 0xFFFFFF) & 0xFFFFFF) <= patience_s[tag & udp]:
+                found[service_at.unpack_from(memory, slot * size + offset)[0]] += 1
+    return dict(found)
 
 
 def _live(generation: Generation, idle_s: int) -> Iterator[_Flow]:

@@ -7,7 +7,7 @@ for each service that has a bandwidth. Where nobody has made it, it is made here
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,17 @@ def bring(
             _bring(netlink, interface, index, wanted, made, keep)
         except NetlinkError as error:
             raise HtbError(f"{interface}: tc refused a class of bandwidth: {error}") from error
+
+
+def stands(index: int, services: Collection[int]) -> bool:
+    """Whether all classes of these services (by number) are below HTB at the root. Raises HtbError."""
+    from pyroute2 import IPRoute, NetlinkError
+
+    with IPRoute() as netlink:
+        try:
+            return {class_of_service(number) for number in services} <= _parents(netlink, index).keys()
+        except NetlinkError as error:
+            raise HtbError(f"tc does not tell the classes of interface {index}: {error}") from error
 
 
 def _bring(

@@ -35,6 +35,11 @@ class Layout:
             raise ValueError(f"{len(data)} bytes cannot hold a value of {self.size}")
         return self._read(data, 0, self._number)
 
+    def offset(self, name: str) -> int:
+        """Where a field of the struct begins: of a million values one field is read without the rest."""
+        members = self._btf.members(self._btf.resolved(self._number))
+        return next(member.offset for member in members if member.name == name)
+
     def describe(self) -> str:
         """The layout as text: equal texts, equal layouts. Names count: a swap of fields must show."""
         return self._describe(self._number)

@@ -132,13 +132,17 @@ class Unavailable(RuntimeError):
 
 
 _said: list[str] = []
+_libc = c.CDLL(None)
 
 
 def _collect(_level: int, text: bytes, arguments: int) -> int:
-    """libbpf prints with a va_list; vsnprintf of the C library turns it into text."""
-    buffer = c.create_string_buffer(65536)
-    size = c.CDLL(None).vsnprintf(buffer, c.c_size_t(len(buffer)), c.c_char_p(text), c.c_void_p(arguments))
-    _said.append(buffer.value.decode(errors="replace"))
+    """libbpf prints with a va_list; the C library turns it into text, of whatever length: the log of the
+    verifier may have megabytes, and its reason stands at the end."""
+    said = c.c_void_p()
+    size = _libc.vasprintf(c.byref(said), c.c_char_p(text), c.c_void_p(arguments))
+    if size >= 0:
+        _said.append(c.string_at(said.value or 0, size).decode(errors="replace"))
+        _libc.free(said)
     return int(size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ NO_LIMIT = {"interval_ns": 0, "burst_ns": 0}
 # The shortest interval is that many units of the sources' clock: rates are exact to a thousandth ...
 _INTERVAL_BITS = 11
 # ... unless a full bucket would then be much of what a cell can say: when the clock has gone round, an idle
-# cell seems that full by chance. A sixtieth is the least that is given up for it.
+# cell seems that full by chance. No more than a sixtieth is given up for it.
 _FULL_BITS, _FULL_MOST_BITS, _INTERVAL_LEAST = 26, 30, 60
 _BURST_MOST = 1 << 28
+# What rates of bytes are exact for: the smallest frame of Ethernet. The largest that a packet can be is what
+# may come on top of a full bucket.
+_SMALLEST_FRAME, _LARGEST_FRAME = 64, 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,13 @@ class Rate:
 
     def byte_parameters(self) -> dict[str, int]:
         """The same for a limit of bytes, whose interval is that of 1024 of them. Raises ValueError."""
-        self._check(100 * _SECOND_NS)
-        interval = max(1, round(_BYTES * _SECOND_NS / self.per_second))
+        interval = max(1, round(self.time_ns(_BYTES)))
         return {"interval_ns": interval, "burst_ns": self.burst * interval // _BYTES + tick_ns()}
+
+    def time_ns(self, size: int) -> float:
+        """Of so many bytes. Raises ValueError."""
+        self._check(100 * _SECOND_NS)
+        return size * _SECOND_NS / self.per_second
 
     def _check(self, most: int) -> None:
         if not 0 < self.per_second <= most:
@@ -49,21 +57,28 @@ class Rate:
             raise ValueError(f"a burst of {self.burst} would let nothing pass")
 
 
-def source_parameters(rates: Mapping[str, Rate | None]) -> dict[str, int | dict[str, int]]:
+def source_parameters(
+    rates: Mapping[str, Rate | None], of_bytes: Mapping[str, Rate | None] | None = None
+) -> dict[str, int | dict[str, int]]:
     """What the program needs for limits of sources, by name, for struct settings.
 
     Their cells are 32 bits wide and shared by all of these limits, so all are in units of one clock.
     What does not fit into whole units is the stricter for it. Raises ValueError.
     """
-    exact = {name: rate.parameters()["interval_ns"] for name, rate in rates.items() if rate}
-    shortest = min(exact.values(), default=1)
+    of_bytes = of_bytes or {}
+    intervals: list[float] = [rate.parameters()["interval_ns"] for rate in rates.values() if rate]
+    intervals += [rate.time_ns(_SMALLEST_FRAME) for rate in of_bytes.values() if rate]
+    shortest = math.floor(min(intervals, default=1))
     shift = max(0, shortest.bit_length() - _INTERVAL_BITS)
     while True:
         found = {name: _in_units(rate, shift) for name, rate in rates.items()}
-        full = max(one["interval"] + one["burst"] for one in found.values())
-        fits = full >> _FULL_BITS == 0 or shortest >> shift < _INTERVAL_LEAST
+        found_bytes = {name: _bytes_in_units(rate, shift) for name, rate in of_bytes.items()}
+        most = [one["burst"] + one["interval"] for one in found.values()]
+        most += [one["burst"] + one["interval"] * (_LARGEST_FRAME // _BYTES) for one in found_bytes.values()]
+        full = max(most, default=0)
+        fits = full >> _FULL_BITS == 0 or shortest >> shift + 1 < _INTERVAL_LEAST
         if fits and full >> _FULL_MOST_BITS == 0:
-            return {**found, "source_shift": shift, "source_full": full}
+            return {**found, **found_bytes, "source_shift": shift, "source_full": full}
         shift += 1
 
 
@@ -74,6 +89,14 @@ def _in_units(rate: Rate | None, shift: int) -> dict[str, int]:
     # More packets at once than a cell can count are no limit anybody would notice.
     packets = min(rate.burst, _BURST_MOST)
     return {"interval": interval, "burst": (packets - 1) * interval + (tick_ns() >> shift)}
+
+
+def _bytes_in_units(rate: Rate | None, shift: int) -> dict[str, int]:
+    if rate is None:
+        return {"interval": 0, "burst": 0}
+    interval = math.ceil(rate.time_ns(_BYTES) / (1 << shift))
+    burst = min(rate.burst, _BURST_MOST * _BYTES)
+    return {"interval": interval, "burst": burst * interval // _BYTES + (tick_ns() >> shift)}
 
 
 def tick_ns() -> int:

@@ -24,12 +24,17 @@ OWN = ("stages",)  # maps that belong to one generation: its programs are in the
 NAT_WAYS = 8  # slots a flow may have in one set: a cache line of them
 ABORTED, DROP, PASS, TX, REDIRECT = range(5)
 _NAT = ("nat_sets", "nat_flows", "nat_geometry")
+_BY_SLOT = (*_NAT, "nat_fragments")  # whose rows speak of slots of NAT's table
 # Whose rows speak of services and reals by number.
 BY_NUMBER = (
-    "rings", "flows", "flows_new", *_NAT, "counters", "monitored", "real_counters", "service_cells",
+    "rings", "flows", "flows_new", *_BY_SLOT, "counters", "monitored", "real_counters", "service_cells",
     "service_answers",
 )  # fmt: skip
 _BY_SERVICE = ("services4", "services6", "service_cells", "service_answers", "rings")
+
+
+# A ring each, and a flow has 16 bits for the number of its ring (nat_flow).
+MOST_SERVICES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Sizes:
             return f"nat_first_port: {given} are not within 1024 to 65535"
         if min(self.services, self.reals, self.flows) < 1:
             return "services, reals and flows must be at least 1"
+        if self.services > MOST_SERVICES:
+            return f"services: {self.services} is more than {MOST_SERVICES}"
         return None
 
 
@@ -249,7 +256,7 @@ def _meaningless(
     if predecessor is None or fd is None:
         return ()
     if any(predecessor.layouts.get(name) != layouts[name] for name in _NAT):
-        return _NAT  # halves of one table
+        return _BY_SLOT  # halves of one table
     key, value = btf.map_types("nat_geometry")
     held = Map("nat_geometry", fd, key=Layout(btf, key), value=Layout(btf, value))
-    return () if held.get(0) == geometry else _NAT
+    return () if held.get(0) == geometry else _BY_SLOT

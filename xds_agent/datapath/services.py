@@ -27,7 +27,8 @@ class Settings:
     """What holds for the host. Rates of None: no limit.
 
     `nat_source*` is what reals see instead of the client; after `nat_*_s` of silence a flow's port may be
-    taken by another: not confirmed yet, open (TCP, UDP), closed by both sides. Beyond `cookies_above`
+    taken by another: not confirmed yet, open (TCP, UDP), closed by both sides. Later fragments may follow
+    their first one for `nat_fragment_s`. Beyond `cookies_above`
     connection requests a second, cookies under the secret `cookie_key` answer for services of `kernel`.
     """
 
@@ -38,13 +39,17 @@ class Settings:
     tunnel_source6: IPv6Address = _NONE6
     source_packets: Rate | None = None
     source_syns: Rate | None = None
+    source_bytes: Rate | None = None
     ssh_packets: Rate | None = None
+    dhcp_packets: Rate | None = None
+    dhcp_total: Rate | None = None
     nat_source4: IPv4Address = _NONE4
     nat_source6: IPv6Address = _NONE6
     nat_new_s: int = 10
     nat_tcp_s: int = 900
     nat_udp_s: int = 60
     nat_closing_s: int = 30
+    nat_fragment_s: int = 2
     cookies_above: Rate | None = None
     cookie_key: bytes = bytes(16)
 
@@ -100,6 +105,7 @@ class Tables:
         self._flags = generation.enum("service_flag")
         self._forwards = generation.enum("forward")
         self._states = generation.enum("real_state")
+        self._own_flags = generation.enum("own_flag")
         self._monitor = generation.enum("setting_flag")["SETTING_MONITOR"]
         self._sizes = generation.sizes
         self._word = generation.btf.map_types("ring")[1]
@@ -122,7 +128,9 @@ class Tables:
                         "source_packets": settings.source_packets,
                         "source_syns": settings.source_syns,
                         "ssh_packets": settings.ssh_packets,
-                    }
+                        "dhcp_packets": settings.dhcp_packets,
+                    },
+                    of_bytes={"source_bytes": settings.source_bytes},
                 ),
                 "nat_source4": int(settings.nat_source4),
                 "nat_source6": settings.nat_source6.packed,
@@ -130,26 +138,37 @@ class Tables:
                 "nat_tcp_s": settings.nat_tcp_s,
                 "nat_udp_s": settings.nat_udp_s,
                 "nat_closing_s": settings.nat_closing_s,
+                "nat_fragment_s": settings.nat_fragment_s,
+                "dhcp_total": _limit(settings.dhcp_total),
                 "cookies_above": _limit(settings.cookies_above),
                 "cookie_key": struct.unpack("=QQ", settings.cookie_key),
             },
         )
 
-    def put_own(self, addresses: Collection[Address]) -> None:
+    def put_own(self, addresses: Collection[Address], *, translated: Collection[Address] = ()) -> None:
         """Addresses of this host, all of them: only connections to them are answered by cookies.
 
+        `translated`: those of them that a nat service is at; there a fragment that follows none is dropped.
         Raises OSError.
         """
         table = self._maps["own_addresses"]
-        wanted = {table.key.pack({"address": one.packed, "version": one.version}) for one in addresses}
-        held = {key for key, _ in table.entries()}
-        for key in held - wanted:
+        own, at_nat = self._own_flags["OWN_ADDRESS"], self._own_flags["OWN_TRANSLATED"]
+        wanted = {
+            table.key.pack({"address": one.packed, "version": one.version}): table.value.pack(
+                own | at_nat if one in translated else own
+            )
+            for one in addresses
+        }
+        held = dict(table.entries())
+        for key in held.keys() - wanted.keys():
             table.delete(table.key.unpack(key))
-        for key in wanted - held:
-            table.put_raw(key, table.value.pack(1))
+        for key, value in wanted.items():
+            if held.get(key) != value:
+                table.put_raw(key, value)
 
-    def put_service(self, service: Service) -> None:
-        """Insert or replace; a service hashed by addresses also takes the fragments for its address.
+    def put_service(self, service: Service, *, fragments: bool = True) -> None:
+        """Insert or replace; a service hashed by addresses also takes the fragments for its address, unless
+        the caller says otherwise.
 
         Raises ValueError if its number is beyond the size of the maps, OSError (E2BIG: the map is full).
         """
@@ -157,16 +176,19 @@ class Tables:
             raise ValueError(f"service number {service.id} is not between 1 and {self._sizes.services - 1}")
         if problem := service.problem():
             raise ValueError(f"service number {service.id}: {problem}")
-        value = self._value(service)
         answers = {
             "bytes": _byte_limit(service.answer_bytes),
             "marked": service.dscp is not None,
             "dscp": service.dscp or 0,
         }
         self._maps["service_answers"].put(service.id, answers)
-        self._table(service.address).put(self._key(service, service.port), value)
-        if service.hash_addresses and service.port:
-            self._table(service.address).put(self._key(service, 0), value)
+        self._table(service.address).put(self._key(service, service.port), self._value(service))
+        if fragments and service.hash_addresses and service.port:
+            self.put_fragments(service)
+
+    def put_fragments(self, service: Service) -> None:
+        """Those for its address and protocol are the service's. Raises OSError (E2BIG: the map is full)."""
+        self._table(service.address).put(self._key(service, 0), self._value(service))
 
     def delete_service(self, service: Service) -> bool:
         """Whether it was there."""

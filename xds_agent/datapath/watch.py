@@ -15,9 +15,17 @@ from xds_agent.datapath.counters import Count
 # What the sender brings about, whatever program is loaded.
 PROTECTIVE = frozenset(
     {
-        *("drop_denied", "drop_source_rate", "drop_syn_rate", "drop_ssh_rate", "drop_service_rate"),
+        *(
+            "drop_denied",
+            "drop_source_rate",
+            "drop_syn_rate",
+            "drop_ssh_rate",
+            "drop_service_rate",
+            "drop_dhcp_rate",
+            "drop_source_bytes",
+        ),
         *("drop_service_syn_rate", "drop_service_bytes", "drop_answer_bytes", "drop_truncated"),
-        *("drop_bad_header", "drop_extensions", "drop_hop_limit", "drop_nat_fragment"),
+        *("drop_bad_header", "drop_extensions", "drop_hop_limit", "drop_tiny_fragment"),
     }
 )
 

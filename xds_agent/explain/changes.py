@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from xds_agent.explain.beside_vip import vip_resets, vip_words
 from xds_agent.explain.closings import Closing, closings
 from xds_agent.explain.masking import masker
 from xds_agent.explain.name_words import name_words
 from xds_agent.explain.proxy_words import arrivals, changed_hosts, unexplained
+from xds_agent.explain.resets import Reset, resets
 from xds_agent.explain.route_words import route_words
 from xds_agent.explain.said import Said, plural
 from xds_agent.explain.service_words import service_words
@@ -40,6 +42,7 @@ class Changes:
     lines: tuple[Line, ...]
     closings: tuple[Closing, ...]
     summary: str
+    resets: tuple[Reset, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.lines)
@@ -76,6 +79,8 @@ def describe(
     lines += [
         Line(tuple(names), text) for text, names in unexplained(before, new_snapshots, explained).items()
     ]
+    if not _same_words(old, new):
+        lines += [Line(names, text) for text, names in vip_words(old, new)]
     closed = closings(before, new_snapshots)
     lines += list(_closing_lines(closed))
     if not lines and old is not None and (old.edge, old.hosts) != (new.edge, new.hosts):
@@ -83,11 +88,31 @@ def describe(
         lines.append(Line((), REWRITTEN))
     if not lines:
         return Changes((), (), NOTHING)
-    return Changes(tuple(_unique(lines)), closed, _summary(said, later, changed, closed))
+    broken = _broken(old, new, before, new_snapshots)
+    return Changes(tuple(_unique(lines)), closed, _summary(said, later, changed, closed, broken), broken)
+
+
+def _broken(
+    old: Site | None, new: Site, before: Mapping[str, Snapshot], after: Mapping[str, Snapshot]
+) -> tuple[Reset, ...]:
+    found = resets(old, new, before, after)
+    if _same_words(old, new):
+        return found
+    told = {(one.proxy, one.service) for one in found}
+    lost = [
+        one
+        for one in vip_resets(old, new, before.keys() & after.keys())
+        if (one.proxy, one.service) not in told
+    ]
+    return tuple(sorted((*found, *lost), key=lambda one: (one.service, one.why, one.proxy)))
+
+
+def _same_words(old: Site | None, new: Site) -> bool:
+    return old is not None and (old is new or (old.edge is new.edge and old.hosts is new.hosts))
 
 
 def _said(old: Site | None, new: Site) -> Iterator[Said]:
-    if old is not None and (old is new or (old.edge is new.edge and old.hosts is new.hosts)):
+    if _same_words(old, new):
         return
     yield from service_words(old, new)
     yield from route_words(old, new)
@@ -137,13 +162,18 @@ def _unique(lines: Iterable[Line]) -> Iterator[Line]:
 
 
 def _summary(
-    said: Iterable[Said], later: _later, changed: frozenset[str], closed: tuple[Closing, ...]
-) -> str:
+    said: Iterable[Said], later: _later, changed: frozenset[str],
+    closed: tuple[Closing, ...], broken: tuple[Reset, ...],
+) -> str:  # fmt: skip
     services = frozenset().union(*(one.services for one in said if not later(one.path)))
     parts = [plural(len(services), "service"), plural(len(changed), "proxy")]
-    if not closed:
-        return ", ".join([*parts, "0 connections closed"])
-    listeners = {one.listener for one in closed}
-    proxies = {one.proxy for one in closed}
-    where = f"connections of {plural(len(listeners), 'listener')} on {plural(len(proxies), 'proxy')} closed"
-    return ", ".join([*parts, where])
+    if closed:
+        where = f"{plural(len({one.listener for one in closed}), 'listener')} on "
+        parts.append(f"connections of {where}{plural(len({one.proxy for one in closed}), 'proxy')} closed")
+    told = {(one.proxy, one.listener) for one in closed}
+    if more := [one for one in broken if (one.proxy, one.listener) not in told]:
+        where = f"{plural(len({one.service for one in more}), 'service')} on "
+        parts.append(f"connections of {where}{plural(len({one.proxy for one in more}), 'proxy')} reset")
+    if not closed and not more:
+        parts.append("0 connections closed")
+    return ", ".join(parts)

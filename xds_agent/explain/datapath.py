@@ -21,14 +21,15 @@ _WORDS = {
 }
 
 
-def service_on(snapshot: Snapshot, port: int, *, udp: bool) -> Any | None:
-    """The service that XDP serves on a port, None where there is none."""
+def services_on(snapshot: Snapshot, port: int, *, udp: bool) -> tuple[Any | None, Any | None]:
+    """What XDP serves on a port: on the vip alone, and on every address; None where there is none."""
+    found: dict[bool, Any] = {}
     wanted = pb.UDP if udp else pb.TCP
     for resource in snapshot.of_type(DATAPATH_SERVICE).values():
         service = pb.Service.FromString(resource.body.value)
         if service.forward != pb.KERNEL and service.protocol == wanted and service.port == port:
-            return service
-    return None
+            found.setdefault(service.vip, service)
+    return found.get(True), found.get(False)
 
 
 def tier_step(site: Site, name: str) -> Step | None:

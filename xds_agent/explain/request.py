@@ -18,7 +18,7 @@ from xds_agent.explain.origins import Origins
 from xds_agent.explain.policies import needs_certificate, refusal, tcp_proxy, udp_cluster
 from xds_agent.explain.route_match import NotJudged
 from xds_agent.explain.said import listed
-from xds_agent.explain.target import BadUrl, Target, target_of
+from xds_agent.explain.target import BadUrl, Place, Target, place_of, target_of
 from xds_agent.model import Site
 from xds_agent.snapshot.resource import CLUSTER, DATAPATH_SERVICE, LISTENER, Snapshot
 
@@ -26,6 +26,7 @@ __all__ = ["BadUrl", "Explanation", "UnknownProxy", "explain"]
 
 Outcome = tuple[Verdict, str, int | None, tuple[Backend, ...]]
 OriginOf = Callable[[str, str], str | None]
+_AT: Mapping[Place, str] = {"vip": "on the vip, ", "own": "on the host's other addresses, "}
 
 
 class UnknownProxy(ValueError):
@@ -60,7 +61,7 @@ def explain(
     for name in sorted(snapshots) if host is None else [host]:
         if host is not None or any(snapshots[name].of_type(t) for t in (LISTENER, DATAPATH_SERVICE)):
             names.setdefault(snapshots[name].revision, []).append(name)
-    found = [walk.through(tuple(group), snapshots[group[0]]) for group in names.values()]
+    found = [one for group in names.values() for one in walk.through(tuple(group), snapshots[group[0]])]
     return _alike(found)
 
 
@@ -86,21 +87,40 @@ class _Walk:
         self._origins = origins
         self._mask = mask
 
-    def through(self, proxies: tuple[str, ...], snapshot: Snapshot) -> Explanation:
+    def through(self, proxies: tuple[str, ...], snapshot: Snapshot) -> list[Explanation]:
+        """One, or one each for the vip and the other addresses, where they differ and both may be meant."""
+        target = self._target
+        by_vip, by_xdp = (
+            (None, None) if target.http else datapath.services_on(snapshot, target.port, udp=target.udp)
+        )
+        listener = listener_on(snapshot.of_type(LISTENER), target.port, udp=target.udp)
+        if by_vip is None or (by_xdp is None and listener is None):
+            return [self._through(proxies, snapshot, by_vip or by_xdp)]
+        asked = place_of(target, self._site.hosts.values())
+        places: tuple[tuple[Place, Any | None], ...] = (("vip", by_vip), ("own", by_xdp))
+        return [
+            self._through(proxies, snapshot, one, _AT[place])
+            for place, one in places
+            if asked in (None, place)
+        ]
+
+    def _through(
+        self, proxies: tuple[str, ...], snapshot: Snapshot, by_xdp: Any | None, where: str = ""
+    ) -> Explanation:
         steps: list[Step] = []
         verdict: Verdict
         try:
-            verdict, sentence, status, found = self._connection(snapshot, steps)
+            verdict, sentence, status, found = self._connection(snapshot, by_xdp, steps)
         except NotJudged as error:
             verdict, status, found = "not judged", None, ()
             sentence = f"the configuration goes beyond what explain can judge: {error}"
         masked = tuple(Step(s.kind, s.name, self._mask(s.text), s.path, s.origin) for s in steps)
-        return Explanation(proxies, str(self._target), verdict, self._mask(sentence), status, masked, found)
+        text = self._mask(where + sentence)
+        return Explanation(proxies, str(self._target), verdict, text, status, masked, found)
 
-    def _connection(self, snapshot: Snapshot, steps: list[Step]) -> Outcome:
+    def _connection(self, snapshot: Snapshot, by_xdp: Any | None, steps: list[Step]) -> Outcome:
         target = self._target
         listener = listener_on(snapshot.of_type(LISTENER), target.port, udp=target.udp)
-        by_xdp = None if target.http else datapath.service_on(snapshot, target.port, udp=target.udp)
         if by_xdp is not None:
             return self._xdp(by_xdp, snapshot, steps)
         if listener is None:

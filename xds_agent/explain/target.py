@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
-from xds_agent.model import Ports
+from xds_agent.model import Host, Ports
 
 _TLS = frozenset({"https", "wss", "grpc", "grpcs", "tls"})
 _HTTP = frozenset({"http", "https", "ws", "wss", "grpc", "grpcs"})
 _SCHEMES = _TLS | _HTTP | {"tcp", "udp"}
+
+
+Place = Literal["vip", "own"]
+"""Which of a host's addresses: its vip, or any other."""
 
 
 class BadUrl(ValueError):
@@ -94,6 +99,16 @@ def target_of(
         headers={**wire, **given} if scheme in _HTTP else {":scheme": scheme, ":authority": parts.netloc},
         client_certificate=client_certificate,
     )
+
+
+def place_of(target: Target, hosts: Iterable[Host]) -> Place | None:
+    """Which addresses the URL names, by address, name or the word vip; None where that is not decided."""
+    name = (urlsplit(f"//{target.headers[':authority']}").hostname or "").lower()
+    known = tuple(hosts)
+    if name == "vip" or any(name == host.vip for host in known):
+        return "vip"
+    own = (text for host in known for text in (host.name.lower(), host.address, host.private_address))
+    return "own" if name in own else None
 
 
 def _without_port(host: str) -> str:

@@ -15,7 +15,6 @@ LATER_KEYS = frozenset(
     {
         "Tenant.logging",
         "Edge.mappings",
-        "PerSource.bits_per_second",
     }
 )
 """Keys ('Model.key') on which this version does not act at all; the reference marks them."""
@@ -46,6 +45,29 @@ def _service_notes(site: Site, service: Service) -> Iterator[tuple[str, str]]:
                 yield key, f"{key} of a service of {tier.name} ({tier.why})"
 
 
+def _shut(site: Site, service: Service) -> Iterator[Problem]:
+    """A note where the hosts' clouds let nobody reach the port of ``service``."""
+    port = service.listen.port if service.listen is not None else None
+    if port is None:
+        return
+    protocol = "udp" if service.protocol == "udp" else "tcp"
+    shut = [
+        (host.name, host.cloud_rules)
+        for host in site.carriers(service)
+        if host.cloud_rules is not None and not host.cloud_rules.lets_in(protocol, port)
+    ]
+    if not shut:
+        return
+    (name, rules), more = shut[0], len(shut) - 1
+    message = (
+        f"its cloud lets nobody reach {protocol} {port}, where service {service.name} listens"
+        f"{f' (and {more} more hosts)' if more else ''}: write it under reach of {rules.file} "
+        f"(targets: [ingress], protocol: {protocol}, ports: ['{port}']) and run `pulumi up`"
+    )
+    origin = find_origin(site.origins, f"services[{service.name}].listen.port")
+    yield Problem(path=f"hosts.{name}", message=message, origin=origin)
+
+
 def not_shaped(site: Site, service: Service) -> str:
     """Of which services no packet is marked or shaped, so that this one's are not either; "" if they are."""
     if service.is_http:
@@ -72,6 +94,7 @@ def notes_on(site: Site) -> Iterator[Problem]:
     for service in edge.services:
         for key, what in _service_notes(site, service):
             yield note(f"services[{service.name}].{key}", what)
+        yield from _shut(site, service)
         if service.auth.type in ("jwt", "token"):
             # Never served open: what cannot be checked is refused.
             path = f"services[{service.name}].auth.type"
@@ -84,13 +107,10 @@ def notes_on(site: Site) -> Iterator[Problem]:
     for mapping in edge.mappings:
         yield note(f"mappings[{mapping.name}]", "egress and service-to-service mappings")
     protection = edge.protection
-    if protection is not None:
-        if not site.datapath_hosts:
-            yield Problem(
-                path="protection",
-                message="no host has a datapath, so nothing is filtered",
-                fix="give hosts of group l4 the variable xdp_interfaces",
-                origin=find_origin(site.origins, "protection"),
-            )
-        if protection.per_source is not None and protection.per_source.bits_per_second is not None:
-            yield note("protection.per_source.bits_per_second", "bits of each source")
+    if protection is not None and not site.datapath_hosts:
+        yield Problem(
+            path="protection",
+            message="no host has a datapath, so nothing is filtered",
+            fix="give hosts of group l4 the variable xdp_interfaces",
+            origin=find_origin(site.origins, "protection"),
+        )

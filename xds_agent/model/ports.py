@@ -11,6 +11,10 @@ NAT_PORTS = range(20_000, 32_768)
 """Source ports of what XDP forwards by `nat`; the kernel's own (ip_local_port_range) lie above."""
 
 
+ENVOY_HTTP = {"envoy/http": "ports.http", "envoy/https": "ports.https", "envoy/grpc": "ports.grpc"}
+"""Envoy's HTTP listeners as XDP counts them, by a name that no service can have: where the port is said."""
+
+
 class Ports(Model):
     """What the edge's own processes listen on. No service may use one of these."""
 

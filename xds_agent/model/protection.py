@@ -14,7 +14,11 @@ class PerSource(Model):
 
     packets_per_second: Count | None = Field(default=None, description="Packets.", examples=[20000])
     syn_per_second: Count | None = Field(default=None, description="New TCP connections.", examples=[500])
-    bits_per_second: Count | None = Field(default=None, description="Bits.", examples=[1_000_000_000])
+    bits_per_second: Annotated[int, Strict(), Field(ge=10_000, le=100_000_000_000)] | None = Field(
+        default=None,
+        description="Bits of whole frames, a quarter of a second of them (at least 64 KiB) at once.",
+        examples=[1_000_000_000],
+    )
 
 
 class FlowLog(Model):
@@ -35,8 +39,8 @@ class FlowLog(Model):
 class Protection(Model):
     """Packet filter in front of everything, on hosts of group `l4` with `xdp_interfaces`.
 
-    Never denied nor limited: ARP and neighbour discovery, DHCP, the clouds' metadata and health probes, the
-    inventory's own hosts and backends. Port 22 is never denied, and has a limit of its own.
+    Never denied nor limited: ARP and neighbour discovery, the clouds' metadata and health probes, the
+    inventory's own hosts and backends. Port 22 and DHCP are never denied, and have limits of their own.
     """
 
     deny: tuple[Text, ...] = Field(

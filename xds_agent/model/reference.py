@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, SecretStr
+from pydantic import AwareDatetime, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -37,6 +37,7 @@ _KNOWN_TYPES: tuple[tuple[Any, str], ...] = (
     (base.DomainName, "domain"),
     (base.PathText, "path"),
     (base.HeaderName, "header"),
+    (AwareDatetime, "time, RFC 3339"),
 )
 _INTRODUCTION = """\
 # The inventory language
@@ -66,7 +67,8 @@ variables: `cloud`, `region`, `zone`; `address` (or `ansible_host`): where other
 where those are others (XDP exempts all three);
 `edge_tenants`: the tenants it may carry (all of them where it is not given); in group `l4` `xdp_interfaces`:
 the network interfaces that get the XDP datapath (none: it stays off), and `vip`: the address that clients'
-packets carry when they reach the host, where that is not its own.
+packets carry when they reach the host, where that is not its own. `edge_cloud_rules` comes from a Pulumi
+stack: what the cloud lets in, with which `ports` and services are compared.
 
 Keys marked *later* are checked and kept, but this version does not act on them; `xds-agent validate`
 says so for each one that is used.

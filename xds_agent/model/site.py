@@ -7,13 +7,35 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from xds_agent.model.base import Address, IpAddress, Model, Text, is_dns_name
+from xds_agent.model.base import Address, IpAddress, Model, Port, Text, is_dns_name
 from xds_agent.model.edge import Edge
 from xds_agent.model.problems import Problem
 from xds_agent.model.services import Service
 
 ROLES = frozenset({"control", "ingress", "egress", "l4", "observability"})
 """Groups that say what a host does."""
+
+
+class CloudRules(Model):
+    """What the rules of its cloud let in to a host, where a Pulumi stack made it."""
+
+    site: Text = Field(description="Name of the site file that the rules were made of.")
+    ports: Mapping[str, Port] = Field(description="The proxies' own ports as that file has them.")
+    opened: tuple[Text, ...] = Field(description="Protocol and port or span: 'tcp 443', 'udp 9000-9010'.")
+
+    @property
+    def file(self) -> str:
+        """The site file, as it is called from the checkout's root."""
+        return f"pulumi/sites/{self.site}.yaml"
+
+    def lets_in(self, protocol: str, port: int) -> bool:
+        """Whether somebody reaches that port."""
+        for one in self.opened:
+            what, _, span = one.partition(" ")
+            first, _, last = span.partition("-")
+            if what == protocol and int(first) <= port <= int(last or first):
+                return True
+        return False
 
 
 class Host(Model):
@@ -39,6 +61,9 @@ class Host(Model):
     )
     interfaces: tuple[Text, ...] = Field(
         default=(), description="Network interfaces that get the datapath (host variable xdp_interfaces)."
+    )
+    cloud_rules: CloudRules | None = Field(
+        default=None, description="What its cloud lets in, where a Pulumi stack made it."
     )
 
     @cached_property

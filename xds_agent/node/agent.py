@@ -201,7 +201,9 @@ class Agent:
         if self.config.datapath is None:
             return None
         from xds_agent.node.datapath import DatapathLink
+        from xds_agent.node.memory import give_back_large
 
+        give_back_large()
         return DatapathLink(
             self.config.datapath, self.prober, control_answers=self._control_answers,
             runtime=self.config.runtime_dir, lasting=self.config.state_dir, on_change=self.reporter.changed,
@@ -303,7 +305,7 @@ class Agent:
         from xds_agent.node.questions import PATIENCE_S, answer
 
         admin = Admin(self.config.envoy.admin_socket, timeout_s=PATIENCE_S)
-        return await answer(question, admin, self.config.tls)
+        return await answer(question, admin, self.config.tls, self.datapath)
 
     def _refresh(self) -> None:
         held = self.envoy.core.held

@@ -89,12 +89,15 @@ class DatapathConfig(_Part):
     vips: tuple[IPv4Address | IPv6Address, ...] = ()
     # `skb` works on any driver, slower by far, and is never chosen by itself.
     mode: Literal["native", "skb"] = "native"
+    # Whether packets go through a card and back before it gets its first program.
+    preflight: bool = True
     program: Path = Path("/opt/marchproxy/datapath/xdp_main.bpf.o")
     pins: Path = Path("/run/marchproxy/bpf/datapath")
     # The site's secret (a number below 2^32): with the same one on all of its hosts any of them finds the
     # same real, and nobody else can foresee which. null: a secret of this host alone.
     balance_seed_file: Path | None = None
-    services: int = Field(default=1024, ge=2)
+    # A translated flow has 16 bits for the number of its ring.
+    services: int = Field(default=1024, ge=2, le=65536)
     reals: int = Field(default=4096, ge=2)
     limit_blocks: int = Field(default=32_768, ge=1)
     flows: int = Field(default=65_536, ge=1)

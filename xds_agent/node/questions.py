@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xds_agent.node.admin import Admin, AdminError
 from xds_agent.node.canary import ask_all
@@ -13,8 +13,13 @@ from xds_agent.node.config import Tls
 from xds_agent.proto import marchproxy_pb2 as pb
 from xds_agent.snapshot.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 
+if TYPE_CHECKING:
+    from xds_agent.node.datapath import DatapathLink
+
 # Envoy's main thread needs seconds for the configuration of thousands of clusters.
 PATIENCE_S = 20.0
+OPEN_SESSIONS = r"^udp\..*\.downstream_sess_active$"
+_SESSIONS = re.compile(r"^udp\.(?P<prefix>.+)\.downstream_sess_active$")
 OPEN_CONNECTIONS = r"^listener\..*\.downstream_cx_active$"
 # Each worker counts on its own too; the sum is enough. The admin's own listener counts whoever asks.
 _OPEN = re.compile(r"^listener\.(?P<prefix>.+?)\.downstream_cx_active$")
@@ -22,16 +27,23 @@ _NO_SUM = re.compile(r"\.(worker_\d+|main_thread)$|^admin$")
 _CONFIGURATION = "/config_dump?include_eds"
 
 
-async def answer(question: pb.Question, admin: Admin, tls: Tls) -> pb.Answer:
+async def answer(
+    question: pb.Question, admin: Admin, tls: Tls, datapath: DatapathLink | None = None
+) -> pb.Answer:
     """Never raises: what Envoy does not tell is an answer with words."""
     said = pb.Answer(id=question.id)
     if question.requests:
         said.replies.extend(await ask_all(question.requests, tls))
+    if question.flows and datapath is not None:
+        said.flows.update(await datapath.open_flows())
     try:
         if question.held:
             said.held.extend(held_resources(json.loads(await admin.get(_CONFIGURATION))))
         if question.connections:
             said.connections.update(by_listener(await admin.gauges(OPEN_CONNECTIONS)))
+        if question.flows:
+            said.sessions.update(by_service(await admin.gauges(OPEN_SESSIONS)))
+            said.sessions_known = True
     except (AdminError, ValueError, KeyError, TypeError) as error:
         said.error = f"its Envoy does not say: {error}"
     return said
@@ -103,6 +115,11 @@ def endpoint_words(
 def by_listener(gauges: Mapping[str, int]) -> dict[str, int]:
     """Open connections per statistics prefix of a listener, from Envoy's own gauges."""
     return dict(_named(gauges.items()))
+
+
+def by_service(gauges: Mapping[str, int]) -> dict[str, int]:
+    """Open sessions of each service of udp_proxy, whose statistics have its name."""
+    return {found["prefix"]: value for name, value in gauges.items() if (found := _SESSIONS.match(name))}
 
 
 def _named(items: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:

@@ -25,6 +25,7 @@ from josepy.jwk import JWKEC
 
 ORDER_TIMEOUT = dt.timedelta(seconds=180)
 USER_AGENT = "marchproxy"
+NONCE_ATTEMPTS = 10
 
 Challenges = Mapping[str, bytes]
 """Token -> key authorization: what each proxy answers for a pending order."""
@@ -42,6 +43,23 @@ class Authority:
     key: bytes = field(repr=False)
     contact: str | None = None
     ca_bundle: Path | None = None
+
+
+class _Network(client.ClientNetwork):
+    """Asks again while the authority takes no nonce (RFC 8555 section 6.5); the library does so once.
+
+    A refusal carries the next nonce. Some authorities refuse now and then on purpose, others forget nonces
+    when they restart or are asked by way of several hosts.
+    """
+
+    def post(self, *args: Any, **kwargs: Any) -> requests.Response:
+        for _ in range(NONCE_ATTEMPTS - 1):
+            try:
+                return super().post(*args, **kwargs)
+            except messages.Error as error:
+                if error.code != "badNonce":
+                    raise
+        return super().post(*args, **kwargs)
 
 
 def new_account_key() -> bytes:
@@ -82,7 +100,7 @@ def _client(authority: Authority) -> Any:
     private = serialization.load_pem_private_key(authority.key, password=None)
     account_key = JWKEC(key=private)
     verify: Any = str(authority.ca_bundle) if authority.ca_bundle is not None else True
-    net = client.ClientNetwork(account_key, alg=ES256, verify_ssl=verify, user_agent=USER_AGENT)
+    net = _Network(account_key, alg=ES256, verify_ssl=verify, user_agent=USER_AGENT)
     acme = client.ClientV2(client.ClientV2.get_directory(authority.directory, net), net=net)
     registration = messages.NewRegistration.from_data(email=authority.contact, terms_of_service_agreed=True)
     try:

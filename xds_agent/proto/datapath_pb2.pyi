@@ -126,7 +126,7 @@ class Timed(_message.Message):
     def __init__(self, network: _Optional[str] = ..., until: _Optional[int] = ...) -> None: ...
 
 class Protection(_message.Message):
-    __slots__ = ("monitor", "source_packets_per_second", "source_syn_per_second", "ssh_packets_per_second", "cookies_above", "flow_log_one_in", "flow_log_every_ms")
+    __slots__ = ("monitor", "source_packets_per_second", "source_syn_per_second", "ssh_packets_per_second", "cookies_above", "flow_log_one_in", "flow_log_every_ms", "source_bits_per_second")
     MONITOR_FIELD_NUMBER: _ClassVar[int]
     SOURCE_PACKETS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     SOURCE_SYN_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +134,7 @@ class Protection(_message.Message):
     COOKIES_ABOVE_FIELD_NUMBER: _ClassVar[int]
     FLOW_LOG_ONE_IN_FIELD_NUMBER: _ClassVar[int]
     FLOW_LOG_EVERY_MS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_BITS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     monitor: bool
     source_packets_per_second: int
     source_syn_per_second: int
@@ -141,4 +142,5 @@ class Protection(_message.Message):
     cookies_above: int
     flow_log_one_in: int
     flow_log_every_ms: int
-    def __init__(self, monitor: bool = ..., source_packets_per_second: _Optional[int] = ..., source_syn_per_second: _Optional[int] = ..., ssh_packets_per_second: _Optional[int] = ..., cookies_above: _Optional[int] = ..., flow_log_one_in: _Optional[int] = ..., flow_log_every_ms: _Optional[int] = ...) -> None: ...
+    source_bits_per_second: int
+    def __init__(self, monitor: bool = ..., source_packets_per_second: _Optional[int] = ..., source_syn_per_second: _Optional[int] = ..., ssh_packets_per_second: _Optional[int] = ..., cookies_above: _Optional[int] = ..., flow_log_one_in: _Optional[int] = ..., flow_log_every_ms: _Optional[int] = ..., source_bits_per_second: _Optional[int] = ...) -> None: ...

@@ -213,20 +213,36 @@ class ReportResponse(_message.Message):
     def __init__(self, heartbeat_s: _Optional[int] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., assignment: _Optional[_Union[ProbeAssignment, _Mapping]] = ...) -> None: ...
 
 class Question(_message.Message):
-    __slots__ = ("id", "held", "connections", "requests")
+    __slots__ = ("id", "held", "connections", "flows", "requests")
     ID_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     id: int
     held: bool
     connections: bool
+    flows: bool
     requests: _containers.RepeatedCompositeFieldContainer[CanaryRequest]
-    def __init__(self, id: _Optional[int] = ..., held: bool = ..., connections: bool = ..., requests: _Optional[_Iterable[_Union[CanaryRequest, _Mapping]]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., held: bool = ..., connections: bool = ..., flows: bool = ..., requests: _Optional[_Iterable[_Union[CanaryRequest, _Mapping]]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "error", "held", "connections", "replies")
+    __slots__ = ("id", "error", "held", "connections", "flows", "sessions", "sessions_known", "replies")
     class ConnectionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class FlowsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class SessionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -237,13 +253,19 @@ class Answer(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_KNOWN_FIELD_NUMBER: _ClassVar[int]
     REPLIES_FIELD_NUMBER: _ClassVar[int]
     id: int
     error: str
     held: _containers.RepeatedCompositeFieldContainer[HeldResource]
     connections: _containers.ScalarMap[str, int]
+    flows: _containers.ScalarMap[str, int]
+    sessions: _containers.ScalarMap[str, int]
+    sessions_known: bool
     replies: _containers.RepeatedCompositeFieldContainer[CanaryReply]
-    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., held: _Optional[_Iterable[_Union[HeldResource, _Mapping]]] = ..., connections: _Optional[_Mapping[str, int]] = ..., replies: _Optional[_Iterable[_Union[CanaryReply, _Mapping]]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., held: _Optional[_Iterable[_Union[HeldResource, _Mapping]]] = ..., connections: _Optional[_Mapping[str, int]] = ..., flows: _Optional[_Mapping[str, int]] = ..., sessions: _Optional[_Mapping[str, int]] = ..., sessions_known: bool = ..., replies: _Optional[_Iterable[_Union[CanaryReply, _Mapping]]] = ...) -> None: ...
 
 class CanaryRequest(_message.Message):
     __slots__ = ("address", "port", "scheme", "host", "method", "path", "headers", "own_certificate", "handshake_only")

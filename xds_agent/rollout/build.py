@@ -11,6 +11,7 @@ from typing import Any
 from xds_agent.compile import Compiled, CompileError, Compiler, Material
 from xds_agent.explain.changes import Changes, describe
 from xds_agent.explain.closings import Closing
+from xds_agent.explain.resets import Reset
 from xds_agent.model import Maintenance, Site, load_site, split_secrets
 from xds_agent.rollout import material
 from xds_agent.rollout.material import Prepared, SiteCa
@@ -91,6 +92,7 @@ class Built:
     scene: Scene
     decisions: Decisions
     closings: Sequence[Closing] = ()
+    resets: Sequence[Reset] = ()
 
     def live(self, number: int) -> Live:
         """What is served once this is stored revision `number`."""
@@ -163,6 +165,7 @@ class Builder:
             lines=_lines(changes),
             summary=changes.summary,
             closings=changes.closings,
+            resets=changes.resets,
         )
 
     def place(self, live: Live, decisions: Decisions) -> Compiled:

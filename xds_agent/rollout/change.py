@@ -73,12 +73,13 @@ class Answer:
 
 
 class Conflict(Exception):
-    """The change is valid and still may not go ahead now; `remedy` is what to do."""
+    """The change is valid and still may not go ahead now: `remedy` says what to do, `lines` what it does."""
 
-    def __init__(self, error: str, remedy: str) -> None:
+    def __init__(self, error: str, remedy: str, lines: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(f"{error}; {remedy}")
         self.error = error
         self.remedy = remedy
+        self.lines = lines
 
 
 class NotEntitled(Exception):

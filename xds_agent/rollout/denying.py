@@ -15,8 +15,10 @@ from xds_agent.store.denials import Denial
 _AGAIN = "run it again: who refused is left out then"
 
 
-async def deny(pipeline: Pipeline, denial: Denial, *, force: bool) -> str:
-    """Shut a network out. Returns its canonical form. Raises Conflict with the remedy, StoreError."""
+async def deny(pipeline: Pipeline, denial: Denial, *, force: bool) -> tuple[str, Denial | None]:
+    """Shut a network out. Returns its canonical form, and what was in force for it before.
+
+    Raises Conflict with the remedy, StoreError."""
     live = pipeline.live
     if live is None:
         raise Conflict("nothing is live yet", "run playbooks/routes.yml first")
@@ -24,26 +26,24 @@ async def deny(pipeline: Pipeline, denial: Denial, *, force: bool) -> str:
         raise Conflict(
             "no host has a datapath, so nothing would be denied", "give hosts of group l4 xdp_interfaces"
         )
-    try:
-        network = ipaddress.ip_network(denial.network, strict=False)
-    except ValueError as error:
-        raise Conflict(f"{denial.network} is no network", "write it as 203.0.113.0/24") from error
+    network = _network(denial.network)
     inside = whom_it_shuts_out(live.site.edge, live.site.hosts, network)
     if inside and not force:
         raise Conflict(f"{network} {inside}", "deny less, or insist with --force")
     kept = Denial(str(network), denial.until, denial.author, denial.reason)
-    await asyncio.to_thread(_keep, pipeline, kept)
-    until = f"{denial.until:%Y-%m-%d %H:%M} UTC"
+    before = await asyncio.to_thread(_keep, pipeline, kept)
+    until = f"{denial.until:%Y-%m-%d %H:%M:%S} UTC"
     await pipeline.updates.refresh(
         f"{network} is denied by hand until {until} by {denial.author}: {denial.reason}"
     )
     if pipeline.updates.refused:
         raise Conflict(f"{network} is noted and not denied yet: {pipeline.updates.refused}", _AGAIN)
-    return str(network)
+    return str(network), before
 
 
-async def lift(pipeline: Pipeline, network: str, author: str) -> bool:
-    """End a denial before its time; whether there was one. Raises StoreError."""
+async def lift(pipeline: Pipeline, written: str, author: str) -> bool:
+    """End a denial before its time; whether there was one. Raises Conflict, StoreError."""
+    network = str(_network(written))
 
     def gone() -> bool:
         with pipeline.store.write() as session:
@@ -87,12 +87,22 @@ def forget_ended(pipeline: Pipeline, now: dt.datetime) -> bool:
     return True
 
 
-def _keep(pipeline: Pipeline, denial: Denial) -> None:
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise Conflict(f"{text} is no network", "write it as 203.0.113.0/24") from error
+
+
+def _keep(pipeline: Pipeline, denial: Denial) -> Denial | None:
+    """What it replaces."""
     with pipeline.store.write() as session:
         pipeline.ledger.fence(session)
+        current = {one.network: one for one in denials.current(session, pipeline.now())}
         denials.put(session, denial)
         detail = {"until": denial.until.isoformat(timespec="seconds"), "reason": denial.reason}
         audit.append(
             session, actor=denial.author, action="denial.add", subject=denial.network, detail=detail,
             now=pipeline.now(),
         )  # fmt: skip
+    return current.get(denial.network)

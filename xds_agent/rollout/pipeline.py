@@ -31,7 +31,7 @@ from xds_agent.rollout.ledger import Ledger, draft_of
 from xds_agent.rollout.material import SiteCa
 from xds_agent.rollout.plan import check_plan, plan_of
 from xds_agent.rollout.publisher import Publisher
-from xds_agent.rollout.questions import Questions, count_open
+from xds_agent.rollout.questions import Questions, count_open, sessions_by_listener
 from xds_agent.rollout.queue import Queue
 from xds_agent.rollout.release import Failure, Progress, Release, sick_before
 from xds_agent.rollout.remade import taken_back, with_lines
@@ -140,7 +140,11 @@ class Pipeline:
         if change.dry_run:
             built = await self.build(change.document)
             plan_name = self._reviewed(built, change)
-            admit(self.live.site if self.live else None, built.site, change)
+            try:
+                admit(self.live.site if self.live else None, built.site, change)
+            except Conflict as refusal:
+                # Whoever only looks sees what the removal is part of, too.
+                raise Conflict(refusal.error, refusal.remedy, built.lines) from None
             live = self._is_live(built, change)
             if live is not None:
                 return answers.unchanged(built, live, self.publisher.nodes(), plan_name)
@@ -290,7 +294,8 @@ class Pipeline:
     async def _count_open(self, built: Built) -> list[dict[str, object]]:
         nodes = self.publisher.nodes().items()
         connected = [name for name, view in nodes if view.state != "offline"]
-        return await count_open(self.questions, built.closings, connected)
+        sessions = sessions_by_listener(self.live.site if self.live else built.site)
+        return await count_open(self.questions, built.closings, built.resets, sessions, connected)
 
     async def publish(
         self, built: Built, number: int, change: Change, rollout: Rollout = _AT_ONCE,

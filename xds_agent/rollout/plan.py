@@ -49,8 +49,9 @@ def check_plan(reviewed: str, actual: str, live: Live | None) -> None:
 
 
 def export(live: Live) -> dict[str, Any]:
-    """What is live, with references in place of secrets: live.json."""
+    """What is live, with references in place of secrets, and its files and lines: live.json."""
     document = {key: live.document.get(key) for key in (*CONTENT, "secret_paths")}
+    document["origins"] = dict(live.document.get("origins") or {})
     return {"format": FORMAT, "number": live.number, "name": _name(live.document), "document": document}
 
 

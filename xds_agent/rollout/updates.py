@@ -125,7 +125,12 @@ class Updates:
         if same(built.snapshots, live.snapshots) and same(anew.snapshots, edit.snapshots):
             return False
         anew = replace(
-            anew, document=edit.document, lines=edit.lines, summary=edit.summary, closings=edit.closings
+            anew,
+            document=edit.document,
+            lines=edit.lines,
+            summary=edit.summary,
+            closings=edit.closings,
+            resets=edit.resets,
         )
         after = replace(built.live(live.number), id=live.id, behind=live.behind)
         detail = {"reason": words, "during": under_way.release.number}

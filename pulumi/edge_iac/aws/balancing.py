@@ -5,8 +5,11 @@ The balancer sends packets to each host's own private address, so that is what t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pulumi_aws as aws
 
+import pulumi
 from edge_iac.aws.tags import named
 from edge_iac.base import HEALTH_PATH, SEEN_AS_OWN, Addresses, Front, Made, Network, Reachability, Vip
 from edge_iac.component import Part
@@ -15,6 +18,7 @@ from edge_iac.site.names import balancer_name
 
 INTERVAL_S = 10
 THRESHOLD = 2
+BOTH = "TCP_UDP"
 
 
 class BalancingPart(Part):
@@ -34,7 +38,7 @@ class BalancingPart(Part):
         super().__init__(region.name, provider)
         self._region = region
         self._name = balancer_name(region.site, region.cloud, region.name)
-        balancer = aws.lb.LoadBalancer(
+        self._balancer = aws.lb.LoadBalancer(
             region.name,
             name=self._name,
             load_balancer_type="network",
@@ -49,24 +53,22 @@ class BalancingPart(Part):
                 for subnet, vip in zip(region.in_tier("outer"), addresses.vips, strict=True)
             ],
             tags=named(region, "edge"),
-            opts=self.child(),
+            opts=self.child(depends_on=[*network.way_out]),
         )
         self._targets = {
-            (protocol, port): self._listen(protocol, port, balancer, network)
-            for protocol, port in region.front_ports
+            port: self._group(port, protocol, network)
+            for port, protocol in listeners(region.front_ports).items()
         }
-        self.made = Front(id=balancer.arn)
-        self.register_outputs({"balancer": balancer.arn})
+        self.made = Front(id=self._balancer.arn)
+        self.register_outputs({"balancer": self._balancer.arn})
 
-    def _listen(
-        self, protocol: str, port: int, balancer: aws.lb.LoadBalancer, network: Network
-    ) -> aws.lb.TargetGroup:
-        name = f"{self._region.name}-{port}-{protocol}"
-        targets = aws.lb.TargetGroup(
-            name,
-            name=f"{self._name}-{port}-{protocol}",
+    def _group(self, port: int, protocol: str, network: Network) -> aws.lb.TargetGroup:
+        name = _worded(port, protocol)
+        return aws.lb.TargetGroup(
+            f"{self._region.name}-{name}",
+            name=f"{self._name}-{name}",
             port=port,
-            protocol=protocol.upper(),
+            protocol=protocol,
             target_type="instance",
             vpc_id=network.id,
             preserve_client_ip="true",
@@ -78,32 +80,16 @@ class BalancingPart(Part):
                 healthy_threshold=THRESHOLD,
                 unhealthy_threshold=THRESHOLD,
             ),
-            tags=named(self._region, f"edge-{port}-{protocol}"),
-            opts=self.child(),
+            tags=named(self._region, f"edge-{name}"),
+            # In another network it is made anew under its name, once the balancer's listeners have gone.
+            opts=self.child(depends_on=[self._balancer]),
         )
-        aws.lb.Listener(
-            name,
-            load_balancer_arn=balancer.arn,
-            port=port,
-            protocol=protocol.upper(),
-            default_actions=[aws.lb.ListenerDefaultActionArgs(type="forward", target_group_arn=targets.arn)],
-            opts=self.child(),
-        )
-        return targets
 
     def attach(self, hosts: tuple[Made, ...], addresses: Addresses) -> tuple[Vip, ...]:
-        """Puts the ingress hosts into every target group."""
-        for host in hosts:
-            if host.plan.role != "ingress":
-                continue
-            for (protocol, port), targets in self._targets.items():
-                aws.lb.TargetGroupAttachment(
-                    f"{host.plan.name}-{port}-{protocol}",
-                    target_group_arn=targets.arn,
-                    target_id=host.link,
-                    port=port,
-                    opts=self.child(),
-                )
+        """Puts the ingress hosts into every target group, and then a listener before it."""
+        edges = [host for host in hosts if host.plan.role == "ingress"]
+        for port, protocol in listeners(self._region.front_ports).items():
+            self._listen(port, protocol, [self._attach(host, port, protocol) for host in edges])
         return tuple(
             Vip(
                 name=f"{self._region.name}-{number + 1}",
@@ -114,3 +100,42 @@ class BalancingPart(Part):
             )
             for number, vip in enumerate(addresses.vips)
         )
+
+    def _attach(self, host: Made, port: int, protocol: str) -> aws.lb.TargetGroupAttachment:
+        return aws.lb.TargetGroupAttachment(
+            f"{host.plan.name}-{_worded(port, protocol)}",
+            target_group_arn=self._targets[port].arn,
+            target_id=host.link,
+            port=port,
+            opts=self.child(),
+        )
+
+    def _listen(self, port: int, protocol: str, attached: list[pulumi.Resource]) -> None:
+        """One listener for a port, whose protocol changes in place: a second one on it would be refused.
+
+        It waits for its targets, so that one that turns to another group finds them there.
+        """
+        name = f"{self._region.name}-{port}"
+        aws.lb.Listener(
+            name,
+            load_balancer_arn=self._balancer.arn,
+            port=port,
+            protocol=protocol,
+            default_actions=[
+                aws.lb.ListenerDefaultActionArgs(type="forward", target_group_arn=self._targets[port].arn)
+            ],
+            opts=self.child(depends_on=attached, called=[f"{name}-tcp", f"{name}-udp"]),
+        )
+
+
+def listeners(ports: Iterable[tuple[str, int]]) -> dict[int, str]:
+    """Port -> protocol of its listener and its target group; BOTH where it has tcp and udp."""
+    found: dict[int, str] = {}
+    for protocol, port in ports:
+        found[port] = BOTH if port in found else protocol.upper()
+    return found
+
+
+def _worded(port: int, protocol: str) -> str:
+    """'443-tcp'; '443' of both protocols, since names of target groups hold no underscore."""
+    return str(port) if protocol == BOTH else f"{port}-{protocol.lower()}"

@@ -31,7 +31,8 @@ class DnsPart(Part):
 
     def _record(self, place: Place, vips: list[Vip]) -> None:
         name = "-".join(place)
-        checks = [self._check(f"{vip.cloud}-{vip.name}", vip) for vip in vips]
+        # Of one address a VIP is called as its region: its check is not, or both would be one to the engine.
+        checks = [self._check(f"{vip.cloud}-{vip.name}-tcp", vip) for vip in vips]
         # The region is well while one of its addresses is.
         region = aws.route53.HealthCheck(
             name,

@@ -39,7 +39,7 @@ class NetworkPart(Part):
         only_out = self._only_out()
         outer_routes = self._table("outer")
         tables = {"outer": outer_routes}
-        self._route(
+        route = self._route(
             f"{region.name}-outer-4", outer_routes, destination_cidr_block=ANY4, gateway_id=gateway.id
         )
         if region.ipv6:
@@ -75,6 +75,7 @@ class NetworkPart(Part):
             name=self._vpc.id,
             subnets={name: subnet.id for name, subnet in subnets.items()},
             tables={name: table.id for name, table in tables.items()},
+            way_out=(gateway, route),
         )
         self.register_outputs({"vpc": self._vpc.id})
 
@@ -93,7 +94,8 @@ class NetworkPart(Part):
             ipv6_cidr_block=ipv6,
             assign_ipv6_address_on_creation=True if region.ipv6 else None,
             tags=named(region, subnet.name),
-            opts=self.child(),
+            # Its range is its own: the new one cannot stand beside the old, nor what stands in it.
+            opts=self.child(delete_before_replace=True),
         )
 
     def _only_out(self) -> aws.ec2.EgressOnlyInternetGateway | None:
@@ -114,8 +116,8 @@ class NetworkPart(Part):
             opts=self.child(),
         )
 
-    def _route(self, name: str, table: aws.ec2.RouteTable, **way: pulumi.Input[str]) -> None:
-        aws.ec2.Route(name, route_table_id=table.id, opts=self.child(), **way)
+    def _route(self, name: str, table: aws.ec2.RouteTable, **way: pulumi.Input[str]) -> aws.ec2.Route:
+        return aws.ec2.Route(name, route_table_id=table.id, opts=self.child(), **way)
 
     def _join(self, subnet: Subnet, made: aws.ec2.Subnet, table: aws.ec2.RouteTable) -> None:
         aws.ec2.RouteTableAssociation(

@@ -60,7 +60,8 @@ class ReachabilityPart(Part):
             name=cloud_name(self._region.site, role),
             description=f"{role} of {self._region.site}",
             tags=named(self._region, role),
-            opts=self.child(),
+            # In another network its name is free; the old one goes once nothing is in it.
+            opts=self.child(delete_before_replace=False),
         )
 
     def _way_out(self, role: str, group: aws.ec2.SecurityGroup) -> None:

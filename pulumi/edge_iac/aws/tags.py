@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_iac.plan import Host, Region
-from edge_iac.site.names import cloud_name
+from edge_iac.site.names import cloud_name, groups_value
 
 
 def named(region: Region, name: str) -> dict[str, str]:
@@ -18,5 +18,5 @@ def of_host(region: Region, host: Host) -> dict[str, str]:
         "Name": host.cloud_name,
         "edge-host": host.name,
         "edge-role": host.role,
-        "edge-groups": " ".join(host.groups),
+        "edge-groups": groups_value("aws", host.role, host.groups),
     }

@@ -18,17 +18,15 @@ class AddressesPart(Part):
         super().__init__(place.region.name, place.provider)
         self._place = place
         region = place.region
-        hosts = {host.name: self._address(host.name, host.zone) for host in region.hosts if host.public}
+        hosts = {host.name: self._address(host.name) for host in region.hosts if host.public}
         vips = tuple(self._address(name) for name in region.vips)
-        for idle in region.idle:
-            self._address(idle.name, idle.zone)
+        for name in region.idle:
+            self._address(name)
         self.made = Addresses(hosts=hosts, vips=vips)
         self.register_outputs({})
 
-    def _address(self, name: str, zone: str = "") -> Address:
+    def _address(self, name: str) -> Address:
         region = self._place.region
-        # Of a balancer: in all zones at once, so that the loss of one does not take it along.
-        zones = [each for each in ((zone,) if zone else region.zones) if each]
         made = network.PublicIPAddress(
             name,
             resource_group_name=self._place.kept_group,
@@ -37,8 +35,8 @@ class AddressesPart(Part):
             sku=network.PublicIPAddressSkuArgs(name="Standard"),
             public_ip_allocation_method="Static",
             public_ip_address_version="IPv4",
-            zones=zones or None,
+            zones=self._place.zones,
             tags=self._place.tags,
-            opts=self.kept(keeps=region.keeps(name)),
+            opts=self.kept(keeps=region.keeps(name), ignore_changes=["zones"]),
         )
         return Address(id=made.id, address=made.ip_address.apply(lambda found: found or ""))

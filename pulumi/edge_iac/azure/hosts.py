@@ -12,6 +12,12 @@ from edge_iac.catalogue import images
 from edge_iac.component import Part, first_boot
 from edge_iac.plan import Host
 
+_LASTING = (
+    "storageProfile.imageReference",
+    "storageProfile.osDisk.diskSizeGB",
+    "osProfile",
+)
+
 
 class HostsPart(Part):
     """The machines of a region and their interfaces."""
@@ -49,7 +55,9 @@ class HostsPart(Part):
             tags=_tags(place, host),
             # Its interface serves one machine: the new one cannot stand beside the old.
             opts=self.child(
-                ignore_changes=first_boot(host, "storageProfile.imageReference", "osProfile"),
+                ignore_changes=first_boot(host, *_LASTING, "hardwareProfile.vmSize"),
+                # Azure changes none of it in a machine that is there, and says so in the middle of `up`.
+                replace_on_changes=list(_LASTING),
                 delete_before_replace=True,
             ),
         )
@@ -61,6 +69,7 @@ class HostsPart(Part):
             plan=host,
             id=made.vm_id,
             link=made.id,
+            type=made.hardware_profile.apply(lambda found: (found.vm_size if found else None) or ""),
             private_address=own,
             address=address.address if address is not None else own,
         )

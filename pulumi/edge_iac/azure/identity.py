@@ -46,9 +46,7 @@ class IdentityPart(Part):
                 authorization.RoleAssignment(
                     f"{name}-{what}",
                     scope=scope,
-                    role_definition_id=self._place.group_id.apply(
-                        lambda group, allowed=allowed: _definition(group, allowed)
-                    ),
+                    role_definition_id=_definition(scope, allowed),
                     principal_id=made.principal_id,
                     principal_type="ServicePrincipal",
                     opts=self.child(),
@@ -56,7 +54,7 @@ class IdentityPart(Part):
         return made.id
 
 
-def _definition(group_id: str, role: str) -> str:
-    """Id of a role in the subscription of a resource group."""
-    subscription = "/".join(group_id.split("/")[:3])
+def _definition(scope: str, role: str) -> str:
+    """Id of a role in the subscription of what it is given for: Azure reads it back so."""
+    subscription = "/".join(scope.split("/")[:3])
     return f"{subscription}/providers/Microsoft.Authorization/roleDefinitions/{role}"

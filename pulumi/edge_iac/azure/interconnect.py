@@ -1,4 +1,4 @@
-"""Routes to the other regions: an internal load balancer is the next hop, and finds a gateway that lives.
+"""Where a region's routes to the others lead: an internal load balancer, which finds a gateway that lives.
 
 It takes every port of every protocol and asks every ingress host; those that are no gateways do not answer.
 Interfaces join its pool when they are made, so it comes first.
@@ -6,15 +6,13 @@ Interfaces join its pool when they are made, so it comes first.
 
 from __future__ import annotations
 
-import ipaddress
-
 from pulumi_azure_native import network
 
 import pulumi
+from edge_iac.azure.network import next_hop
 from edge_iac.azure.place import Place
 from edge_iac.base import Network, Transit
 from edge_iac.component import Part
-from edge_iac.plan import Mesh
 from edge_iac.plan.reachability import MESH_HEALTH_PORT
 
 INTERVAL_S, THRESHOLD = 5, 2
@@ -22,15 +20,14 @@ _FRONT, _POOL, _PROBE = "mesh", "gateways", "mesh"
 
 
 class InterconnectPart(Part):
-    """The balancer, and in the region's route table a route per other region."""
+    """The balancer that the region's route table names."""
 
     cloud, kind = "azure", "Interconnect"
 
-    def __init__(self, place: Place, mesh: Mesh, made: Network) -> None:
+    def __init__(self, place: Place, made: Network) -> None:
         super().__init__(place.region.name, place.provider)
         region = place.region
         outer = region.in_tier("outer")[0]
-        address = next_hop(outer.cidr)
         name = place.name(f"mesh-{region.name}")
         own = place.group_id.apply(lambda group: f"{group}/providers/Microsoft.Network/loadBalancers/{name}")
         balancer = network.LoadBalancer(
@@ -44,7 +41,8 @@ class InterconnectPart(Part):
                     name=_FRONT,
                     subnet=network.SubnetArgs(id=made.subnets[outer.name]),
                     private_ip_allocation_method="Static",
-                    private_ip_address=address,
+                    private_ip_address=next_hop(region),
+                    zones=place.zones,
                 )
             ],
             backend_address_pools=[network.BackendAddressPoolArgs(name=_POOL)],
@@ -62,25 +60,9 @@ class InterconnectPart(Part):
             tags=place.tags,
             opts=self.child(),
         )
-        for range_ in mesh.remote:
-            network.Route(
-                f"{region.name}-{range_}",
-                resource_group_name=place.group,
-                route_table_name=made.tables[region.name],
-                route_name="to-" + range_.replace("/", "-"),
-                address_prefix=range_,
-                next_hop_type="VirtualAppliance",
-                next_hop_ip_address=address,
-                opts=self.child(depends_on=[balancer]),
-            )
         pool = balancer.backend_address_pools.apply(lambda pools: (pools[0].id if pools else None) or "")
         self.made = Transit(pool=pool)
         self.register_outputs({})
-
-
-def next_hop(subnet: str) -> str:
-    """The subnet's last address but one: hosts are given the first ones."""
-    return str(ipaddress.IPv4Network(subnet)[-2])
 
 
 def _every_port(own: pulumi.Output[str]) -> network.LoadBalancingRuleArgs:

@@ -1,17 +1,24 @@
-"""A virtual network per region: an outer and an inner subnet, a NAT gateway for the inner one."""
+"""A virtual network per region: an outer and an inner subnet, a NAT gateway for the inner one.
+
+Azure changes a network, and a route table, once at a time: subnets are made one after the other, whoever
+stands in one waits for all of them, and a table is written with all its routes.
+"""
 
 from __future__ import annotations
 
+import ipaddress
+
 from pulumi_azure_native import network
 
+import pulumi
 from edge_iac.azure.place import Place
 from edge_iac.base import Network
 from edge_iac.component import Part
-from edge_iac.plan import Subnet
+from edge_iac.plan import Mesh, Region, Subnet
 
 
 class NetworkPart(Part):
-    """Virtual network, subnets, NAT gateway. Routes to the internet come with the network."""
+    """Virtual network, subnets, NAT gateway, routes to other regions. Those to the internet are there."""
 
     cloud, kind = "azure", "Network"
 
@@ -26,29 +33,41 @@ class NetworkPart(Part):
             location=region.name,
             address_space=network.AddressSpaceArgs(address_prefixes=[region.network]),
             tags=place.tags,
-            opts=self.child(),
+            # Azure leaves no subnet outside: for another range, network and subnets are made anew.
+            opts=self.child(
+                replace_on_changes=["addressSpace"] if region.moves else None,
+                delete_before_replace=region.moves or None,
+            ),
         )
-        # Its routes come with the balancer that they point at.
-        self._table = self._routes() if region.mesh else None
+        self._table = self._routes(region.mesh) if region.mesh else None
         made: dict[str, network.Subnet] = {}
         for subnet in region.subnets:
-            # One after the other: Azure changes a network once at a time.
             made[subnet.name] = self._subnet(subnet, after=list(made.values()))
         self.made = Network(
             id=self._network.id,
             name=self._network.name,
-            subnets={name: one.id for name, one in made.items()},
-            tables={region.name: self._table.name} if self._table is not None else {},
+            subnets=_all_made(made),
         )
         self.register_outputs({"network": self._network.id})
 
-    def _routes(self) -> network.RouteTable:
+    def _routes(self, mesh: Mesh) -> network.RouteTable:
         place = self._place
+        # The balancer that has it comes later; until then nobody answers there.
+        hop = next_hop(place.region)
         return network.RouteTable(
             place.region.name,
             resource_group_name=place.group,
             route_table_name=place.name(place.region.name),
             location=place.region.name,
+            routes=[
+                network.RouteArgs(
+                    name="to-" + range_.replace("/", "-"),
+                    address_prefix=range_,
+                    next_hop_type="VirtualAppliance",
+                    next_hop_ip_address=hop,
+                )
+                for range_ in mesh.remote
+            ],
             tags=place.tags,
             opts=self.child(),
         )
@@ -81,8 +100,9 @@ class NetworkPart(Part):
             sku=network.PublicIPAddressSkuArgs(name="Standard"),
             public_ip_allocation_method="Static",
             public_ip_address_version="IPv4",
+            zones=place.zones,
             tags=place.tags,
-            opts=self.child(),
+            opts=self.child(ignore_changes=["zones"]),
         )
         gateway = network.NatGateway(
             name,
@@ -95,3 +115,14 @@ class NetworkPart(Part):
             opts=self.child(),
         )
         return network.SubResourceArgs(id=gateway.id)
+
+
+def next_hop(region: Region) -> str:
+    """Of packets to other regions: the last address but one where hosts are given the first ones."""
+    return str(ipaddress.IPv4Network(region.in_tier("outer")[0].cidr)[-2])
+
+
+def _all_made(subnets: dict[str, network.Subnet]) -> dict[str, pulumi.Output[str]]:
+    """Ids of subnets, known when the last of them is there."""
+    ids = pulumi.Output.all(**{name: one.id for name, one in subnets.items()})
+    return {name: ids.apply(lambda known, name=name: str(known[name])) for name in subnets}

@@ -8,6 +8,7 @@ import pulumi_azure_native as azure
 from pulumi_azure_native import resources
 
 import pulumi
+from edge_iac.catalogue.regions import ZONES
 from edge_iac.component import Part
 from edge_iac.plan import Region
 from edge_iac.site.names import cloud_name
@@ -28,6 +29,15 @@ class Place:
     def name(self, rest: str) -> str:
         """Name of a thing in this region."""
         return cloud_name(self.region.site, rest)
+
+    @property
+    def zones(self) -> list[str] | None:
+        """Those of an address: all of the region, however many the site has; None where the region has none.
+
+        The loss of one zone does not take it along, and a host that moves to another keeps it. Of some zones
+        Azure makes all, and it changes none in an address that is there.
+        """
+        return list(ZONES["azure"][self.region.name]) or None
 
     @property
     def tags(self) -> dict[str, str]:

@@ -66,7 +66,7 @@ class AzureProgram:
         """See CloudProgram."""
         if region.mesh is None:
             return None
-        return InterconnectPart(self._places[region.name], region.mesh, network).made
+        return InterconnectPart(self._places[region.name], network).made
 
     def join(self, region: Region, network: Network, identity: Identity, hosts: tuple[Made, ...]) -> None:
         """Nothing: routes came with the balancer they point at, and interfaces joined its pool."""

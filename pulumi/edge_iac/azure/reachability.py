@@ -2,6 +2,10 @@
 
 Every Azure group ends in rules of its own that let the whole virtual network and every probe in. The last
 rule here refuses what no rule of the matrix allows, before those are reached.
+
+A group and its rules are one resource, which Azure takes as a whole. Were each rule a resource of its own,
+one that is added or taken out amid others would move those behind it one by one, and two that have one
+priority for a moment are refused (SecurityRuleConflict).
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ _PROTOCOLS = {"tcp": "Tcp", "udp": "Udp", "icmp": "Icmp"}
 
 
 class ReachabilityPart(Part):
-    """Security groups and their standalone rules."""
+    """Security groups with their rules."""
 
     cloud, kind = "azure", "Reachability"
 
@@ -34,11 +38,6 @@ class ReachabilityPart(Part):
         roles = place.region.roles
         self._members = {role: self._member(role) for role in roles}
         self._groups = {role: self._group(role) for role in roles}
-        for role in roles:
-            own = [rule for rule in place.region.rules if rule.target == role]
-            for number, rule in enumerate(own):
-                self._rule(rule, FIRST_PRIORITY + PRIORITY_STEP * number)
-            self._refuse(role)
         self.made = Reachability(
             {role: Guard(self._groups[role].id, self._members[role].id) for role in roles}
         )
@@ -55,25 +54,30 @@ class ReachabilityPart(Part):
         )
 
     def _group(self, role: Role) -> network.NetworkSecurityGroup:
+        own = [rule for rule in self._place.region.rules if rule.target == role]
         return network.NetworkSecurityGroup(
             f"{self._place.region.name}-{role}",
             resource_group_name=self._place.group,
             network_security_group_name=self._place.name(role),
             location=self._place.region.name,
+            security_rules=[
+                *(
+                    self._rule(rule, FIRST_PRIORITY + PRIORITY_STEP * number)
+                    for number, rule in enumerate(own)
+                ),
+                _refusal(),
+            ],
             tags=self._place.tags,
             opts=self.child(),
         )
 
-    def _rule(self, rule: Rule, priority: int) -> None:
+    def _rule(self, rule: Rule, priority: int) -> network.SecurityRuleArgs:
         source = rule.source
         prefix = None if isinstance(source, Networks | Roles) else PROBE_TAG
         if isinstance(source, Networks) and EVERYWHERE[4] in source.ranges:
             prefix = "*"
-        network.SecurityRule(
-            f"{self._place.region.name}-{rule.name}",
-            resource_group_name=self._place.group,
-            network_security_group_name=self._groups[rule.target].name,
-            security_rule_name=rule.name,
+        return network.SecurityRuleArgs(
+            name=rule.name,
             priority=priority,
             direction="Inbound",
             access="Allow",
@@ -89,25 +93,23 @@ class ReachabilityPart(Part):
             else None,
             source_port_range="*",
             destination_address_prefix="*",
-            destination_port_ranges=[span_text(span) for span in rule.ports] or ["*"],
+            # `*` is taken in the field for one value alone.
+            destination_port_range=None if rule.ports else "*",
+            destination_port_ranges=[span_text(span) for span in rule.ports] or None,
             description=rule.why,
-            opts=self.child(),
         )
 
-    def _refuse(self, role: Role) -> None:
-        network.SecurityRule(
-            f"{self._place.region.name}-refuse-{role}",
-            resource_group_name=self._place.group,
-            network_security_group_name=self._groups[role].name,
-            security_rule_name="refuse",
-            priority=LAST_PRIORITY,
-            direction="Inbound",
-            access="Deny",
-            protocol="*",
-            source_address_prefix="*",
-            source_port_range="*",
-            destination_address_prefix="*",
-            destination_port_ranges=["*"],
-            description="what no rule allows",
-            opts=self.child(),
-        )
+
+def _refusal() -> network.SecurityRuleArgs:
+    return network.SecurityRuleArgs(
+        name="refuse",
+        priority=LAST_PRIORITY,
+        direction="Inbound",
+        access="Deny",
+        protocol="*",
+        source_address_prefix="*",
+        source_port_range="*",
+        destination_address_prefix="*",
+        destination_port_range="*",
+        description="what no rule allows",
+    )

@@ -96,6 +96,12 @@ TYPES: Mapping[str, Mapping[str, InstanceType]] = MappingProxyType(
 )
 """Cloud -> size -> instance type. All carry accelerated networking (Azure), gVNIC (Google), ENA (AWS)."""
 
+
+def size_of(cloud: str, type_name: str) -> str | None:
+    """The size that an instance type is; None for a type that is none of the catalogue's."""
+    return next((size for size, one in TYPES[cloud].items() if one.name == type_name), None)
+
+
 # Cloud, family, regions that lack it: there the size does not exist.
 _NOT_THERE = """
 aws c6in af-south-1 ap-east-1 ap-northeast-3 ap-south-2 ap-southeast-3 ap-southeast-4 ca-west-1

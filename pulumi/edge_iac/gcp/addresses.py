@@ -20,8 +20,8 @@ class AddressesPart(Part):
         self._region = region
         hosts = {host.name: self._address(host.name) for host in region.hosts if host.public}
         vips = tuple(self._address(name) for name in region.vips)
-        for idle in region.idle:
-            self._address(idle.name)
+        for name in region.idle:
+            self._address(name)
         self.made = Addresses(hosts=hosts, vips=vips)
         self.register_outputs({})
 

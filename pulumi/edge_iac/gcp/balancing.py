@@ -12,13 +12,12 @@ import pulumi
 from edge_iac.base import HEALTH_PATH, Addresses, Front, Made, Network, Vip
 from edge_iac.component import Part
 from edge_iac.plan import Region
+from edge_iac.site.front import FrontPort, forwarding_rules
 from edge_iac.site.names import balancer_name
 
 INTERVAL_S = 5
 TIMEOUT_S = 2
 THRESHOLD = 2
-_MOST_PORTS = 5
-"""A forwarding rule takes five ports."""
 
 
 class BalancingPart(Part):
@@ -50,13 +49,12 @@ class BalancingPart(Part):
         """Groups the ingress hosts by zone and sends the balancer's packets to them."""
         (vip,) = addresses.vips
         groups = self.groups = groups_of(self, self._name, hosts, network)
-        for protocol in sorted({protocol for protocol, _ in self._region.front_ports}):
-            service = self._service(protocol, groups)
-            ports = [str(port) for one, port in self._region.front_ports if one == protocol]
-            for at in range(0, len(ports), _MOST_PORTS):
-                self._forward(
-                    protocol, at // _MOST_PORTS + 1, ports[at : at + _MOST_PORTS], service, vip.address
-                )
+        protocols = sorted({protocol for protocol, _ in self._region.front_ports})
+        services = {protocol: self._service(protocol, groups) for protocol in protocols}
+        made: list[pulumi.Resource] = []
+        for name, ports in forwarding_rules(self._region.front_ports).items():
+            # The proxies' own comes first: a port that it loses may be another's from now on.
+            made.append(self._forward(name, ports, services[ports[0][0]], vip.address, after=made[:1]))
         self.register_outputs({"address": vip.address})
         return (
             Vip(
@@ -85,22 +83,23 @@ class BalancingPart(Part):
 
     def _forward(
         self,
-        protocol: str,
-        number: int,
-        ports: list[str],
+        name: str,
+        ports: tuple[FrontPort, ...],
         service: gcp.compute.RegionBackendService,
         address: pulumi.Output[str],
-    ) -> None:
-        gcp.compute.ForwardingRule(
-            f"{self._region.name}-{protocol}-{number}",
-            name=f"{self._name}-{protocol}-{number}",
+        *,
+        after: list[pulumi.Resource],
+    ) -> gcp.compute.ForwardingRule:
+        return gcp.compute.ForwardingRule(
+            f"{self._region.name}-{name}",
+            name=f"{self._name}-{name}",
             region=self._region.name,
             ip_address=address,
-            ip_protocol=protocol.upper(),
-            ports=ports,
+            ip_protocol=ports[0][0].upper(),
+            ports=[str(port) for _, port in ports],
             load_balancing_scheme="EXTERNAL",
             backend_service=service.self_link,
-            opts=self.child(),
+            opts=self.child(depends_on=after),
         )
 
 

@@ -10,7 +10,16 @@ from edge_iac.base import Made, Needs
 from edge_iac.catalogue import images
 from edge_iac.component import Part, first_boot
 from edge_iac.plan import Host, Region
+from edge_iac.site.names import groups_value
 from edge_iac.startup import ssh_keys
+
+# What a disk was made with can be told to no disk that is there: the host would be made anew.
+_LASTING = (
+    "bootDisk.initializeParams.image",
+    "bootDisk.initializeParams.size",
+    "bootDisk.initializeParams.labels",
+    "machineType",
+)
 
 
 class HostsPart(Part):
@@ -63,7 +72,7 @@ class HostsPart(Part):
             allow_stopping_for_update=True,
             # Its name is its own: the new one cannot stand beside the old.
             opts=self.child(
-                ignore_changes=first_boot(host, "bootDisk.initializeParams.image"),
+                ignore_changes=first_boot(host, *_LASTING),
                 delete_before_replace=True,
             ),
         )
@@ -72,6 +81,7 @@ class HostsPart(Part):
             plan=host,
             id=made.instance_id,
             link=made.self_link,
+            type=made.machine_type,
             private_address=own,
             address=address.address if address is not None else own,
             address6=made.network_interfaces.apply(_address6) if self._region.ipv6 and host.public else None,
@@ -110,5 +120,5 @@ def labels(region: Region, host: Host) -> dict[str, str]:
         **region.tags,
         "edge-host": host.name,
         "edge-role": host.role,
-        "edge-groups": "_".join(host.groups).replace(".", "-"),
+        "edge-groups": groups_value("gcp", host.role, host.groups),
     }

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from dataclasses import replace
 
 from edge_iac.catalogue.regions import ZONES
 from edge_iac.catalogue.sizes import offered
-from edge_iac.plan.model import Host, IdleAddress, Mesh, Plan, Region, Subnet, Tier
+from edge_iac.plan.model import Host, Mesh, Plan, Region, Subnet, Tier
+from edge_iac.plan.quotas import check_quotas
 from edge_iac.plan.reachability import NODE_ROLES, TIER_OF, Elsewhere, rules_of
 from edge_iac.site import CloudName, RegionSite, Role, Site
 from edge_iac.site.front import front_ports
-from edge_iac.site.names import cloud_name, host_name
+from edge_iac.site.names import cloud_name, groups_of, host_name
 from edge_iac.site.places import regions_of
 
 PART_BITS = 4
@@ -19,20 +21,16 @@ PART_BITS = 4
 FIRST_PART: dict[Tier, int] = {"outer": 0, "inner": 8}
 GATEWAYS = 2
 """Hosts of a region where tunnels end; role `interconnect` takes no more."""
-_ROLE_GROUPS: dict[Role, tuple[str, ...]] = {
-    "ingress": ("ingress", "l4"),
-    "egress": ("egress",),
-    "control": ("control",),
-    "observability": ("observability",),
-    "workload": (),
-}
 _Subnets = dict[tuple[CloudName, str], tuple[Subnet, ...]]
 _ZONAL_SUBNETS = frozenset({"aws"})
 """Clouds whose subnets lie in one zone; the others' span the region."""
 
 
 def plan_site(site: Site) -> Plan:
-    """What is to be made for ``site``, in the order of the site file."""
+    """What is to be made for ``site``, cloud by cloud, regions by name.
+
+    Raises ModelError where it is more than a cloud takes.
+    """
     places = list(regions_of(site))
     subnets: _Subnets = {
         (cloud, region): _subnets(cloud, said, _zones(cloud, region, said))
@@ -45,7 +43,7 @@ def plan_site(site: Site) -> Plan:
         hosts = _hosts(site, cloud, region, said, zones, here)
         roles: list[Role] = sorted({host.role for host in hosts})
         front = said.load_balancer and "ingress" in roles
-        others: _Subnets = {key: value for key, value in subnets.items() if key != (cloud, region)}
+        others = subnets.keys() - {(cloud, region)}
         mesh = _mesh(site, said, hosts)
         rules = rules_of(
             site, roles=roles, elsewhere=_elsewhere(site, others), ipv6=said.ipv6, front=front,
@@ -71,6 +69,7 @@ def plan_site(site: Site) -> Plan:
             leaving=said.leaving,
         )
         regions.append(replace(made, idle=_idle(made, said)))
+    check_quotas(regions)
     return Plan(site=site, regions=tuple(regions))
 
 
@@ -119,7 +118,7 @@ def _hosts(
                     cloud_name=cloud_name(site.name, name),
                     pool=pool,
                     role=what.role,
-                    groups=tuple(dict.fromkeys((*_ROLE_GROUPS[what.role], *what.groups))),
+                    groups=groups_of(what.role, what.groups),
                     size=what.size,
                     instance=types[what.size],
                     disk_gb=what.disk_gb,
@@ -133,16 +132,10 @@ def _hosts(
     return tuple(found)
 
 
-def _idle(region: Region, said: RegionSite) -> tuple[IdleAddress, ...]:
+def _idle(region: Region, said: RegionSite) -> tuple[str, ...]:
     """Addresses that the site names and that no host and no load balancer has."""
     used = {*region.vips, *(host.name for host in region.hosts if host.public)}
-    return tuple(IdleAddress(name, _zone_of(name, region)) for name in said.addresses if name not in used)
-
-
-def _zone_of(address: str, region: Region) -> str:
-    if address.startswith(f"vip-{region.name}"):
-        return ""
-    return region.zones[(int(address.rpartition("-")[2]) - 1) % len(region.zones)]
+    return tuple(name for name in said.addresses if name not in used)
 
 
 def _mesh(site: Site, said: RegionSite, hosts: tuple[Host, ...]) -> Mesh | None:
@@ -153,14 +146,17 @@ def _mesh(site: Site, said: RegionSite, hosts: tuple[Host, ...]) -> Mesh | None:
     return Mesh(gateways=tuple(able[:GATEWAYS]), remote=remote)
 
 
-def _elsewhere(site: Site, subnets: _Subnets) -> Elsewhere:
+def _elsewhere(site: Site, elsewhere: Collection[tuple[CloudName, str]]) -> Elsewhere:
     ranges: dict[Role, tuple[str, ...]] = {}
     for cloud, region, said, _ in regions_of(site):
         roles: list[Role] = sorted({pool.role for pool in said.hosts.values()})
         for role in roles:
-            own = subnets.get((cloud, region), ())
-            ranges[role] = (
-                *ranges.get(role, ()),
-                *(subnet.cidr for subnet in own if subnet.tier == TIER_OF[role]),
-            )
+            if (cloud, region) in elsewhere:
+                ranges[role] = (*ranges.get(role, ()), _half(said.network, TIER_OF[role]))
     return Elsewhere(ranges)
+
+
+def _half(network: str, tier: Tier) -> str:
+    """A tier's parts of a network as one range: AWS counts rules, and takes sixty for a role."""
+    lower, upper = ipaddress.IPv4Network(network).subnets(prefixlen_diff=1)
+    return str(lower if tier == "outer" else upper)

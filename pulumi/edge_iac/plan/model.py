@@ -9,6 +9,7 @@ from typing import Literal
 
 from edge_iac.catalogue.sizes import InstanceType
 from edge_iac.site import CloudName, Role, Site
+from edge_iac.site.places import in_the_file
 
 Tier = Literal["outer", "inner"]
 """outer: hosts have a public address each; inner: hosts reach out through NAT, nobody reaches in."""
@@ -89,15 +90,6 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class IdleAddress:
-    """A public address without a host."""
-
-    name: str
-    zone: str
-    """The zone of the host it had; empty of a load balancer's."""
-
-
-@dataclass(frozen=True, slots=True)
 class Mesh:
     """A region's part in the mesh between regions."""
 
@@ -127,11 +119,14 @@ class Region:
     image: str | None
     tags: Mapping[str, str]
     mesh: Mesh | None = None
-    idle: tuple[IdleAddress, ...] = ()
+    idle: tuple[str, ...] = ()
+    """Names of public addresses that have no host."""
     released: frozenset[str] = frozenset()
     """Names of addresses that have lost their protection."""
     leaving: bool = False
     """Whether nothing in it is protected any more."""
+    moves: bool = False
+    """Whether its network is there with another range and without hosts: Azure's is made anew for it."""
 
     def keeps(self, address: str) -> bool:
         """Whether an address is protected, and stays in the cloud when the stack forgets it."""
@@ -175,11 +170,18 @@ class Plan:
 
     @cached_property
     def by_cloud(self) -> dict[CloudName, tuple[Region, ...]]:
-        """Regions of each cloud, in the site file's order."""
+        """Regions of each cloud, by name."""
         found: dict[CloudName, tuple[Region, ...]] = {}
         for region in self.regions:
             found[region.cloud] = (*found.get(region.cloud, ()), region)
         return found
+
+    @cached_property
+    def joined(self) -> tuple[Region, ...]:
+        """Regions that tunnels join, in the site file's order: role `interconnect` counts ports by it."""
+        places = in_the_file(self.site)
+        joined = (region for region in self.regions if region.mesh)
+        return tuple(sorted(joined, key=lambda region: places.index((region.cloud, region.name))))
 
 
 def roles_of(regions: tuple[Region, ...]) -> tuple[Role, ...]:

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from edge_iac.plan.model import Networks, Probes, Protocol, Roles, Rule, Source, Span, Tier
 from edge_iac.site import Role, Site
+from edge_iac.site.ports import DATABASE_PORT
+from edge_iac.site.ports import TUNNEL_PORT as MESH_HEALTH_PORT
 from edge_iac.site.values import INTERNET, span_of
+from xds_agent.model.ports import SSH_PORT
 
 EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
-SSH_PORT = 22
-DATABASE_PORT = 5432
 TUNNEL_PORTS = (51820, 51883)
-MESH_HEALTH_PORT = 51820
-"""Over TCP a gateway says there which networks it reaches."""
 NODE_ROLES: tuple[Role, ...] = ("ingress", "egress")
 TIER_OF: Mapping[Role, Tier] = {
     "ingress": "outer",
@@ -38,8 +37,8 @@ class Elsewhere:
         self._ranges = ranges
 
     def of(self, roles: Iterable[Role]) -> tuple[str, ...]:
-        """Subnets of other regions in which hosts of these roles stand."""
-        return tuple(sorted({one for role in roles for one in self._ranges.get(role, ())}))
+        """Ranges of other regions in which hosts of these roles stand, as few as it goes."""
+        return _without_covered(sorted({one for role in roles for one in self._ranges.get(role, ())}))
 
 
 def rules_of(

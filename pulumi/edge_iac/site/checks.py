@@ -1,15 +1,17 @@
 """What a site file means: everything that can be known to fail before a cloud is asked."""
 
 import ipaddress
+from datetime import timedelta
 
 from edge_iac.catalogue.images import unpinned
 from edge_iac.catalogue.regions import ZONES
 from edge_iac.catalogue.sizes import offered
-from edge_iac.site.front import is_fronted
+from edge_iac.site.front import front_ports, is_fronted
 from edge_iac.site.lasting import check_lasting
 from edge_iac.site.model import RegionSite, Site
-from edge_iac.site.names import too_long
+from edge_iac.site.names import ROLE_GROUPS, too_long
 from edge_iac.site.places import Add, regions_of
+from edge_iac.site.ports import check_ports
 from edge_iac.site.reach import check_reach
 from edge_iac.site.refused import check_refused
 from xds_agent.model.words import instead_of
@@ -24,8 +26,12 @@ _KEPT_ADDRESSES = 13
 # Parts of a network are zonal in AWS; elsewhere a tier's hosts of all zones share one.
 _ZONAL = frozenset({"aws"})
 _OUTER = frozenset({"ingress", "egress"})
+# Those of Ansible, those of clouds, and those that say what the edge does on a host.
+_OWN_GROUPS = frozenset(
+    {"all", "ungrouped", *ZONES, *(group for groups in ROLE_GROUPS.values() for group in groups)}
+)
 AWS_MOST_TARGETS = 500
-"""Targets that a network load balancer takes in one zone."""
+"""Targets of a network load balancer that serves across zones; a host is one for each port."""
 
 
 def run_checks(site: Site, add: Add, *, stem: str) -> None:
@@ -39,10 +45,11 @@ def run_checks(site: Site, add: Add, *, stem: str) -> None:
         _check_network(one, path, add)
         _check_pools(cloud, region, one, path, add)
         check_lasting(cloud, region, one, path, add)
-        _check_front(cloud, one, path, add)
+        _check_front(site, cloud, one, path, add)
     _check_overlaps(site, add)
     _check_control(site, add)
     check_reach(site, add)
+    check_ports(site, add)
     _check_dns(site, add)
     _check_interconnect(site, add)
     check_refused(site, add)
@@ -60,6 +67,9 @@ def _check_place(cloud: str, region: str, one: RegionSite, path: str, add: Add) 
         if name not in zones:
             fix = instead_of(name, zones, "zones") or f"there are: {', '.join(zones) or 'none'}"
             add(f"{path}.zone_names", f"{region} has no zone '{name}'", fix)
+        if one.zone_names.count(name) > 1:
+            fix = "name each zone once; a pool's count says how many hosts there are"
+            add(f"{path}.zone_names", f"zone '{name}' is there {one.zone_names.count(name)} times", fix)
     wanted = len(one.zone_names) or one.zones
     # A region of Azure without zones still takes hosts, in no zone at all.
     if wanted > max(1, len(zones)):
@@ -92,6 +102,11 @@ def _check_pools(cloud: str, region: str, one: RegionSite, path: str, add: Add) 
         if region in ZONES[cloud] and pool.size not in there:
             fix = f"sizes there: {', '.join(there)}"
             add(f"{path}.hosts.{name}.size", f"{region} has no hosts of size '{pool.size}'", fix)
+        for group in pool.groups:
+            if group in _OWN_GROUPS - set(ROLE_GROUPS[pool.role]):
+                fix = "choose another name; what hosts do for the edge is said by role"
+                words = f"'{group}' is a group that the inventory makes itself"
+                add(f"{path}.hosts.{name}.groups", words, fix)
     room = max(0, 2 ** (32 - ipaddress.IPv4Network(one.network).prefixlen - 4) - _KEPT_ADDRESSES)
     zones = (len(one.zone_names) or one.zones) if cloud in _ZONAL else 1
     for outer in (True, False):
@@ -105,14 +120,18 @@ def _check_pools(cloud: str, region: str, one: RegionSite, path: str, add: Add) 
             add(place, words, "use a larger network")
 
 
-def _check_front(cloud: str, one: RegionSite, path: str, add: Add) -> None:
+def _check_front(site: Site, cloud: str, one: RegionSite, path: str, add: Add) -> None:
     if cloud != "aws" or not one.load_balancer:
         return
-    zones = len(one.zone_names) or one.zones
-    hosts = sum(-(-pool.count // zones) for pool in one.hosts.values() if pool.role == "ingress")
-    if hosts > AWS_MOST_TARGETS:
-        words = f"{hosts} ingress hosts in one zone are more than a load balancer of AWS takes"
-        fix = f"spread them over more zones or regions ({AWS_MOST_TARGETS} each), or say load_balancer: false"
+    hosts = sum(pool.count for pool in one.hosts.values() if pool.role == "ingress")
+    ports = len({port for _, port in front_ports(site)})
+    if hosts * ports > AWS_MOST_TARGETS:
+        words = (
+            f"{hosts} ingress hosts on {ports} ports are {hosts * ports} targets, "
+            f"and a load balancer of AWS takes {AWS_MOST_TARGETS}"
+        )
+        most = AWS_MOST_TARGETS // ports
+        fix = f"use at most {most} here, more regions, fewer ports, or say load_balancer: false"
         add(f"{path}.hosts", words, fix)
 
 
@@ -161,6 +180,8 @@ def _check_dns(site: Site, add: Add) -> None:
         add("dns.provider", f"the site has no cloud '{site.dns.provider}'", fix)
     if site.dns.provider == "azure" and site.dns.zone.count("/") != 1:
         add("dns.zone", f"'{site.dns.zone}' does not say its resource group", "write resource-group/zone")
+    if site.dns.ttl < timedelta(seconds=1) or site.dns.ttl % timedelta(seconds=1):
+        add("dns.ttl", "is no whole number of seconds", "write one such as 60s")
     if not is_fronted(site):
         add(
             "dns",

@@ -39,6 +39,9 @@ def parse_document(text: str, shown: str) -> tuple[dict[str, Any], dict[str, str
         where = f"{shown}:{mark.line + 1}:{mark.column + 1}" if mark else shown
         words = str(error.problem or error.context or "syntax error")
         raise _unreadable(where, f"YAML: {words}", "see this line and the one before it") from error
+    except RecursionError as error:
+        fix = "let no anchor (&name) hold itself (*name)"
+        raise _unreadable(shown, "the site file has no end: something in it holds itself", fix) from error
     finally:
         loader.dispose()
     if not isinstance(document, dict):

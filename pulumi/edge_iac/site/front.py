@@ -1,6 +1,6 @@
 """What the load balancers before ingress hosts take from clients."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from edge_iac.site.model import Reach, Site
@@ -11,6 +11,10 @@ MOST_PORTS = 50
 """Listeners that a network load balancer of AWS takes; the others take more."""
 WIDEST_SPAN = 16
 """Ports of a span that is taken port by port; every one is a listener and a group of its own in AWS."""
+GCP_PORTS_PER_RULE = 5
+"""Ports that a forwarding rule of Google Cloud takes."""
+OWN_PORTS = 3
+"""Those of the proxies themselves, with which `front_ports` begins."""
 FrontPort = tuple[Literal["tcp", "udp"], int]
 
 
@@ -19,6 +23,20 @@ def front_ports(site: Site) -> tuple[FrontPort, ...]:
     own: list[FrontPort] = [("tcp", port) for port in (site.ports.http, site.ports.https, site.ports.grpc)]
     added = [port for rule in site.reach for port in added_ports(rule)]
     return tuple(dict.fromkeys((*own, *added)))
+
+
+def forwarding_rules(ports: Sequence[FrontPort]) -> dict[str, tuple[FrontPort, ...]]:
+    """What a forwarding rule of Google Cloud is called behind its balancer's name -> its ports.
+
+    A rule is made anew for other ports, and no port may stand in two even for a moment. So which rule a port
+    is in depends on nothing but itself: 'tcp-1' has the proxies' own, 'udp-7000' those of 7000 to 7004.
+    """
+    found: dict[str, tuple[FrontPort, ...]] = {}
+    for at, (protocol, port) in enumerate(ports):
+        first = 1 if at < OWN_PORTS else port - port % GCP_PORTS_PER_RULE
+        name = f"{protocol}-{first}"
+        found[name] = (*found.get(name, ()), (protocol, port))
+    return {name: tuple(sorted(own)) for name, own in found.items()}
 
 
 def added_ports(rule: Reach) -> Iterator[FrontPort]:

@@ -21,10 +21,13 @@ def site_path(name: str) -> Path:
     return SITES / f"{name}.yaml"
 
 
-def load_site(name: str) -> Site:
-    """The site called ``name`` (or written in the file ``name``). Raises ModelError with every problem."""
+def load_site(name: str, *, shown: str | None = None) -> Site:
+    """The site called ``name`` (or written in the file ``name``). Raises ModelError with every problem.
+
+    ``shown``: what the file is called in them, by default its path.
+    """
     path = site_path(name)
-    shown = _shown(path)
+    shown = shown or _shown(path)
     document, origins = read_document(path, shown)
     return checked_site(document, origins, stem=path.stem)
 

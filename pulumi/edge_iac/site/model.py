@@ -1,11 +1,24 @@
 """The language of a site file: what pulumi/sites/NAME.yaml may say."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, StringConstraints, model_validator
 
-from edge_iac.site.values import Label, Login, Network4, PortSpan, Source, SshKey, Tag
+from edge_iac.site.values import (
+    AwsPrefix,
+    Bucket,
+    GcpPrefix,
+    GroupName,
+    Label,
+    Login,
+    Network4,
+    PortSpan,
+    Source,
+    SshKey,
+    Tag,
+)
 from xds_agent.model.base import BY_KEY, Count, Flag, Hostname, Model, Name, Text
 from xds_agent.model.ports import Ports
 from xds_agent.model.quantities import Duration
@@ -29,7 +42,7 @@ class Pool(Model):
     disk_gb: Annotated[int, Field(ge=10, le=4096)] = Field(
         default=30, description="Root disk in GB, always encrypted.", examples=[30]
     )
-    groups: tuple[Name, ...] = Field(
+    groups: tuple[GroupName, ...] = Field(
         default=(),
         description="Further inventory groups of its hosts.",
         examples=[["shop_backends"]],
@@ -100,7 +113,8 @@ class RegionSite(Model):
 class CloudSite(Model):
     """A cloud: its regions. What names the account differs per cloud."""
 
-    regions: Annotated[dict[Name, RegionSite], BY_KEY] = Field(
+    # In the file's order: ports of tunnels are counted by it (`places.in_the_file`).
+    regions: dict[Name, RegionSite] = Field(
         description="Regions by the cloud's own name.",
         examples=[{"us-east-1": {"network": "10.10.0.0/16"}}],
     )
@@ -115,13 +129,13 @@ class AwsSite(CloudSite):
     account: Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")] | None = Field(
         default=None, description="Account id; any other account is refused.", examples=["123456789012"]
     )
-    secrets_prefix: Text | None = Field(
+    secrets_prefix: AwsPrefix | None = Field(
         default=None,
         description="Hosts of a role may read secrets of Secrets Manager whose names begin with this, the "
         "role and a slash: edge/prod/ingress/... None: no secret.",
         examples=["edge/prod/"],
     )
-    artifacts_bucket: Text | None = Field(
+    artifacts_bucket: Bucket | None = Field(
         default=None, description="Hosts may read objects of this S3 bucket.", examples=["edge-artifacts"]
     )
 
@@ -130,13 +144,13 @@ class GcpSite(CloudSite):
     """Google Cloud."""
 
     project: Text = Field(description="Project id.", examples=["edge-prod"])
-    secrets_prefix: Text | None = Field(
+    secrets_prefix: GcpPrefix | None = Field(
         default=None,
         description="Hosts of a role may read secrets of Secret Manager whose names begin with this, the "
         "role and a hyphen: edge-prod-ingress-... None: no secret.",
         examples=["edge-prod-"],
     )
-    artifacts_bucket: Text | None = Field(
+    artifacts_bucket: Bucket | None = Field(
         default=None, description="Hosts may read objects of this bucket.", examples=["edge-artifacts"]
     )
 
@@ -163,6 +177,19 @@ class Clouds(Model):
     aws: AwsSite | None = Field(default=None, description="Amazon Web Services.")
     gcp: GcpSite | None = Field(default=None, description="Google Cloud.")
     azure: AzureSite | None = Field(default=None, description="Microsoft Azure.")
+    _written: tuple[str, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_written(cls, said: Any, handler: ModelWrapValidatorHandler["Clouds"]) -> "Clouds":
+        made = handler(said)
+        if isinstance(said, Mapping):
+            made._written = tuple(said)
+        return made
+
+    def in_the_file(self) -> list[CloudName]:
+        """The clouds that the site has, in the order in which the file names them."""
+        return sorted(self.named(), key=self._written.index)
 
     def named(self) -> dict[CloudName, "AwsSite | GcpSite | AzureSite"]:
         """The clouds that the site has."""

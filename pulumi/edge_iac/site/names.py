@@ -1,8 +1,8 @@
 """Names of what is made: built in one place, so that their limits can be checked before anything is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from edge_iac.site.model import Site
+from edge_iac.site.model import CloudName, Role, Site
 
 # Longest names the clouds take, of the kinds of thing whose names we build from the site's words.
 _LIMITS = {
@@ -16,9 +16,17 @@ _LIMITS = {
     ("azure", "balancer"): 80,
     ("azure", "rule"): 80,
 }
-_CLOUD_WORDS = {"aws": "AWS", "gcp": "Google Cloud", "azure": "Azure"}
+CLOUD_WORDS = {"aws": "AWS", "gcp": "Google Cloud", "azure": "Azure"}
 _LONGEST_SUFFIX = "-65535-tcp"
 """What balancers, their groups and rules carry behind their name, at most."""
+ROLE_GROUPS: Mapping[Role, tuple[str, ...]] = {
+    "ingress": ("ingress", "l4"),
+    "egress": ("egress",),
+    "control": ("control",),
+    "observability": ("observability",),
+    "workload": (),
+}
+"""Inventory groups of hosts by what they do."""
 OWN_RULES = frozenset(
     {"clients", "icmp", "ssh", "jump", "xds", "peers", "scrape", "probes"}
     | {"wireguard", "transit-tcp", "transit-udp"}
@@ -48,10 +56,20 @@ def identity_name(site: str, role: str) -> str:
     return cloud_name(site, {"observability": "observe"}.get(role, role))
 
 
+def groups_value(cloud: CloudName, role: Role, groups: Iterable[str]) -> str:
+    """Groups of a host as the value of its tag: labels of Google Cloud hold no spaces."""
+    return ("_" if cloud == "gcp" else " ").join(groups_of(role, groups))
+
+
+def groups_of(role: Role, groups: Iterable[str]) -> tuple[str, ...]:
+    """Inventory groups of a host: those of its role, and those that the site adds, each once."""
+    return tuple(dict.fromkeys((*ROLE_GROUPS[role], *groups)))
+
+
 def too_long(site: Site) -> Iterator[tuple[str, str, str]]:
     """(path, message, fix) for every name that a cloud would refuse for its length."""
     for cloud, said in site.clouds.named().items():
-        words = _CLOUD_WORDS[cloud]
+        words = CLOUD_WORDS[cloud]
         for region, one in said.regions.items():
             path = f"clouds.{cloud}.regions.{region}"
             for pool, what in one.hosts.items():
@@ -84,10 +102,10 @@ def _long_rules(site: Site, cloud: str, region: str) -> Iterator[tuple[str, str,
     before = f"{cloud_name(site.name, region)}-" if cloud == "gcp" else ""
     own = before + LONGEST_OWN_RULE
     if len(own) > limit:
-        message = f"'{own}' is too long for a firewall rule of {_CLOUD_WORDS[cloud]} ({limit})"
+        message = f"'{own}' is too long for a firewall rule of {CLOUD_WORDS[cloud]} ({limit})"
         yield "name", message, "shorten the name of the site"
     for rule in site.reach:
         longest = max((f"{before}{rule.name}-{target}-roles" for target in rule.targets), key=len)
         if len(longest) > limit >= len(own):
-            message = f"'{longest}' is too long for a firewall rule of {_CLOUD_WORDS[cloud]} ({limit})"
+            message = f"'{longest}' is too long for a firewall rule of {CLOUD_WORDS[cloud]} ({limit})"
             yield f"reach[{rule.name}]", message, "shorten the name of the rule"

@@ -94,6 +94,11 @@ def _text_like(pattern: str) -> WithJsonSchema:
 _LABEL = r"^[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?$"
 _TAG = r"^[a-z0-9_-]{1,63}$"
 _SSH_KEY = r"^(?:ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|ssh-rsa) [A-Za-z0-9+/=]+(?: .*)?$"
+# They become part of policies and conditions: nothing in them may mean more than itself there.
+_AWS_PREFIX = r"^[A-Za-z0-9/_+=.@-]{1,400}$"
+_GCP_PREFIX = r"^[A-Za-z0-9_-]{1,200}$"
+_BUCKET = r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$"
+_GROUP = r"^[a-z_][a-z0-9_]*$"
 _LOGIN = r"^[a-z][a-z0-9-]{0,30}$"
 
 Label = Annotated[
@@ -125,6 +130,35 @@ SshKey = Annotated[
     ),
     _text_like(_SSH_KEY),
 ]
+AwsPrefix = Annotated[
+    str,
+    PlainValidator(
+        _matching(_AWS_PREFIX, "a beginning of names of secrets", "use letters, digits and /_+=.@-")
+    ),
+    _text_like(_AWS_PREFIX),
+]
+GcpPrefix = Annotated[
+    str,
+    PlainValidator(
+        _matching(_GCP_PREFIX, "a beginning of names of secrets", "use letters, digits, '_' and '-'")
+    ),
+    _text_like(_GCP_PREFIX),
+]
+Bucket = Annotated[
+    str,
+    PlainValidator(
+        _matching(_BUCKET, "a name of a bucket", "use lower-case letters, digits, '.', '_' and '-'")
+    ),
+    _text_like(_BUCKET),
+]
+GroupName = Annotated[
+    str,
+    PlainValidator(
+        _matching(_GROUP, "a name of an inventory group", "use lower-case letters, digits and '_'")
+    ),
+    _text_like(_GROUP),
+]
+"""As the inventory plugin and Ansible take it; hyphens are none of them."""
 Login = Annotated[
     str,
     PlainValidator(_matching(_LOGIN, "a login name", "use lower-case letters, digits and '-'")),

@@ -6,6 +6,7 @@ Whoever needs more adds it to a table here, where it is seen in a review.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 from edge_policy.reading import Props, items, mapping
@@ -13,7 +14,11 @@ from edge_policy.reading import Props, items, mapping
 _AWS_ACTIONS = frozenset({"s3:GetObject", "secretsmanager:GetSecretValue", "ec2:ReplaceRoute"})
 _DESCRIBES = "ec2:Describe"
 """Actions of AWS that read, and that cannot be given for single things."""
-_EVERYTHING = (":*", ":secret:*", ":::*", ":::*/*", ":role/*", ":route-table/*")
+_KINDS = ("secret:", "route-table/", "role/")
+"""What stands before a thing's own name in the last part of its ARN."""
+_ARN_PARTS = 6
+# As the programs write it: the name behind the project's number begins with a text.
+_BEGINS = re.compile(r'resource\.name(\.extract\("/secrets/\{name\}/"\))?\.startsWith\("[A-Za-z0-9_/-]+"\)')
 _AWS_POLICIES = ("rolePolicy:RolePolicy", "policy:Policy", "userPolicy:UserPolicy", "groupPolicy:GroupPolicy")
 
 _SECRETS = "roles/secretmanager.secretAccessor"
@@ -77,9 +82,23 @@ def _aws_policy(text: object) -> Iterator[str]:
             yield f"allows {', '.join(refused)}; hosts may {may} and {_DESCRIBES}..."
         elif reads != actions:
             resources = map(str, _as_list(said.get("Resource")))
-            wide = [one for one in resources if one == "*" or one.endswith(_EVERYTHING)]
+            wide = [one for one in resources if _is_wide(one)]
             if wide:
                 yield f"reaches {', '.join(wide)}; name the things, by a prefix at least"
+
+
+def _is_wide(arn: str) -> bool:
+    """Whether a pattern stands anywhere but behind a name; of a bucket, behind its whole name and a slash."""
+    parts = arn.split(":", _ARN_PARTS - 1)
+    if len(parts) < _ARN_PARTS:
+        return True
+    service, own = parts[2], parts[-1]
+    name = own.removesuffix("*")
+    for kind in _KINDS:
+        name = name.removeprefix(kind)
+    if {"*", "?"} & {*name, *service} or not name.strip("/"):
+        return True
+    return service == "s3" and own.endswith("*") and "/" not in name
 
 
 def _as_list(value: object) -> list[object]:
@@ -96,8 +115,10 @@ def _gcp(kind: str, props: Props) -> Iterator[str]:
             f"; hosts may have {', '.join(sorted(allowed))} there" if allowed else "; nothing is given there"
         )
         yield f"gives {role} in {kind}{may}"
-    elif kind.startswith("gcp:projects/") and not mapping(props.get("condition")).get("expression"):
-        yield "lets every secret of the project be read; add a condition on their names"
+    elif kind.startswith("gcp:projects/") and not _BEGINS.fullmatch(
+        str(mapping(props.get("condition")).get("expression") or "")
+    ):
+        yield "lets every secret of the project be read; add a condition on how their names begin"
 
 
 def _azure_assignment(props: Props) -> Iterator[str]:

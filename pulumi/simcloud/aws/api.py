@@ -11,12 +11,13 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 from simcloud.aws import compute, facts, network
+from simcloud.service import Answer, Asked
 from simcloud.world import Record, Store, World
 
 NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
@@ -25,26 +26,6 @@ CREDENTIALS = "/latest/meta-data/iam/security-credentials/"
 TOKEN_S = 21600
 SCHEME = "AWS4-HMAC-SHA256"
 EXPIRES = "2099-01-01T00:00:00Z"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One HTTP request. ``headers`` have small letters."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-    source: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One HTTP response."""
-
-    status: int
-    body: str
-    kind: str = "text/plain"
 
 
 class No(Exception):
@@ -85,6 +66,8 @@ class Api:
         given = asked.headers.get("x-aws-ec2-metadata-token", "")
         if not hmac.compare_digest(given, self._token(instance.id)):
             return Answer(401, "a token is needed: PUT /latest/api/token")
+        if asked.path == "/latest/user-data" and instance.inputs.get("userData"):
+            return Answer(200, str(instance.inputs["userData"]), "application/octet-stream")
         role = role_of(instance, world)
         if role and asked.path == CREDENTIALS:
             return Answer(200, role)

@@ -6,7 +6,7 @@ import re
 
 from simcloud import rules
 from simcloud.aws import facts, network
-from simcloud.schema import Refused, Request, Type
+from simcloud.schema import Refused, Request, Type, Values
 
 TARGETS, LISTENER = "aws:lb/targetGroup:TargetGroup", "aws:lb/listener:Listener"
 ATTACHMENT = "aws:lb/targetGroupAttachment:TargetGroupAttachment"
@@ -43,6 +43,15 @@ def _balancer(request: Request) -> None:
             raise Refused(f"InvalidSubnet: {subnet.inputs['vpcId']} has no internet gateway")
     if not zones and not request.get("subnets"):
         raise Refused("ValidationError: a load balancer needs subnets or subnetMappings")
+
+
+def _interfaces(request: Request) -> list[Values]:
+    """Its own address in each zone: security groups know it by these, and health checks come from them."""
+    mapped = [mapping["subnetId"] for mapping in request.get("subnetMappings") or []]
+    return [
+        {"subnetId": subnet, "privateIp": network.private_address(request, subnet)}
+        for subnet in mapped or request.get("subnets") or []
+    ]
 
 
 def _listener(request: Request) -> None:
@@ -107,6 +116,7 @@ TYPES = (
             "arn": "{id}",
             "dnsName": "{name}-{digits}.elb.{region}.amazonaws.com",
             "zoneId": "Z26RNL4JYFTOTI",
+            "networkInterfaces": _interfaces,
         },
         admit=_balancer,
     ),

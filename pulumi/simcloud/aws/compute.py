@@ -9,6 +9,7 @@ from typing import Any
 from simcloud import addresses, rules
 from simcloud.aws import facts, network
 from simcloud.schema import Refused, Request, Type, Values
+from simcloud.values import first
 from simcloud.world import Record, World
 
 ROLE, ROLE_POLICY = "aws:iam/role:Role", "aws:iam/rolePolicy:RolePolicy"
@@ -30,6 +31,9 @@ def _instance(request: Request) -> None:
         raise Refused(
             f"InvalidAMIID.NotFound: The image id '[{request.get('ami')}]' does not exist in {request.region}"
         )
+    size = "rootBlockDevice.volumeSize"
+    if first(request.inputs, size, 0) < first(request.before, size, 0):
+        raise Refused("InvalidParameterValue: New size cannot be smaller than existing size")
     zone = request.get("availabilityZone")
     if zone and zone != subnet.inputs["availabilityZone"]:
         raise Refused(
@@ -66,7 +70,11 @@ def _public(request: Request) -> str:
 
 def _addresses6(request: Request) -> list[str]:
     range_ = _subnet(request).outputs.get("ipv6CidrBlock")
-    if not range_ or not _subnet(request).outputs.get("assignIpv6AddressOnCreation"):
+    count = request.get("ipv6AddressCount")
+    launched = not request.before and _subnet(request).outputs.get("assignIpv6AddressOnCreation")
+    if count and not range_:
+        raise Refused(f"InvalidParameterValue: {_subnet(request).id} has no IPv6 range")
+    if not range_ or not (launched if count is None else count):
         return []
     return [str(ipaddress.ip_network(range_)[0x100 + request.world.serial])]
 
@@ -92,6 +100,7 @@ def _machine(record: Record, world: World) -> Values:
         "range": range_,
         "groups": str(tags.get("edge-groups", "")).split(),
         "forwards": record.outputs.get("sourceDestCheck") is False,
+        "user_data": str(record.inputs.get("userData") or ""),
     }
 
 
@@ -171,6 +180,7 @@ TYPES = (
             "primaryNetworkInterfaceId": "eni-{digits}",
             "instanceState": lambda request: "running",
         },
+        follows={"ipv6Addresses": "ipv6AddressCount"},
         admit=_instance,
         release=_release,
         shows=_shows,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-ACCOUNT = "000000000000"
+import os
+
+# Whose the simulated credentials are.
+ACCOUNT = os.environ.get("SIMCLOUD_AWS_ACCOUNT") or "000000000000"
 PUBLIC = "198.18.0.0/17"
 ZONES = {
     "us-east-1": "abcdef", "us-east-2": "abc", "us-west-2": "abcd", "eu-central-1": "abc", "eu-west-1": "abc",

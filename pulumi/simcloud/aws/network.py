@@ -52,11 +52,19 @@ def has_internet(request: Request, vpc: str) -> bool:
 
 def private_addresses(request: Request, subnet: str) -> set[str]:
     users = [record for record in request.others(INSTANCE, NAT) if record.inputs.get("subnetId") == subnet]
-    return {str(record.outputs["privateIp"]) for record in users}
+    balancers = [interfaces_of(record).get(subnet, "") for record in request.others(BALANCER)]
+    return {*balancers, *(str(record.outputs["privateIp"]) for record in users)}
 
 
-def private_address(request: Request) -> str:
-    subnet = request.find(request.get("subnetId"))
+def interfaces_of(balancer: Record) -> dict[str, str]:
+    """Subnet -> the balancer's own address there."""
+    found = balancer.outputs.get("networkInterfaces") or []
+    return {str(each["subnetId"]): str(each["privateIp"]) for each in found}
+
+
+def private_address(request: Request, subnet_id: str | None = None) -> str:
+    """The next free address of a subnet, by default of the one that the request names."""
+    subnet = request.find(subnet_id or request.get("subnetId"))
     assert subnet is not None, "references are checked before anything is computed"
     chosen = addresses.free(subnet.inputs["cidrBlock"], private_addresses(request, subnet.id), **RESERVED)
     if chosen is None:
@@ -252,6 +260,7 @@ TYPES = (
             "defaultNetworkAclId": "acl-{digits}",
             "ipv6CidrBlock": _vpc_range6,
         },
+        follows={"ipv6CidrBlock": "assignGeneratedIpv6CidrBlock"},
     ),
     Type(
         SUBNET,
@@ -322,6 +331,8 @@ TYPES = (
         "nat-{digits}",
         required=("subnetId",),
         fixed=frozenset({"subnetId", "allocationId"}),
+        # Routes to it lead nowhere then, and stay.
+        lets_go=True,
         quota="NAT gateways",
         outputs={"publicIp": _allocated, "privateIp": private_address, "networkInterfaceId": "eni-{digits}"},
         admit=_nat,
@@ -341,6 +352,15 @@ TYPES = (
     _rule_type(INGRESS_RULE),
     _rule_type(EGRESS_RULE),
 )
+
+
+def table_of(subnet: Record, world: World) -> str:
+    """The route table of a subnet: its own, or its network's main one."""
+    for each in world.of(ASSOCIATION):
+        if each.inputs.get("subnetId") == subnet.id:
+            return str(each.inputs["routeTableId"])
+    vpc = world.find(str(subnet.inputs["vpcId"]), VPC)
+    return str(vpc.outputs["mainRouteTableId"]) if vpc else ""
 
 
 def subnet_range(record: Record, world: World) -> tuple[str, str]:

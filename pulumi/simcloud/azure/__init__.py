@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from simcloud.azure import compute, facts, network
+from simcloud.azure import compute, facts, network, security
 from simcloud.cloud import Cloud
 from simcloud.schema import Question, Values
 
@@ -27,7 +27,7 @@ def _client(question: Question) -> Values:
 
 CLOUD = Cloud(
     name="azure-native",
-    types={kind.token: kind for kind in (*network.TYPES, *compute.TYPES)},
+    types={kind.token: kind for kind in (*network.TYPES, *security.TYPES, *compute.TYPES)},
     answers={"azure-native:authorization:getClientConfig": _client},
     region=_region,
     regions=facts.REGIONS,

@@ -31,18 +31,16 @@ def _machine_admitted(request: Request) -> None:
     if not image.get("id") and image.get("version") not in versions:
         words = ", ".join(f"{key} {image.get(key)}" for key in ("publisher", "offer", "sku", "version"))
         raise Refused(f"PlatformImageNotFound: The platform image '{words}' is not available.")
-    for zone in request.get("zones") or []:
-        if zone not in facts.ZONES[request.region]:
-            raise Refused(f"InvalidAvailabilityZone: zone {zone} is not available in {request.region}.")
+    zones = network.zones_named(request.inputs, request.region)
     size = first(request.inputs, "hardwareProfile.vmSize")
     interfaces = list(at(request.inputs, "networkProfile.networkInterfaces[].id"))
     if not interfaces:
         raise Refused("InvalidParameter: Required parameter 'networkProfile' is missing (null).")
     for id_ in interfaces:
-        _interface(request, id_, size)
+        _zoned(request, _interface(request, id_, size), zones)
 
 
-def _interface(request: Request, id_: str, size: str) -> None:
+def _interface(request: Request, id_: str, size: str) -> Record:
     interface = request.find(id_, network.INTERFACE)
     if interface is None:
         raise Refused(f"NotFound: Resource {id_} was not found.")
@@ -57,6 +55,20 @@ def _interface(request: Request, id_: str, size: str) -> None:
     for other in request.others(network.MACHINE):
         if id_ in at(other.inputs, "networkProfile.networkInterfaces[].id"):
             raise Refused(f"NicInUse: Network interface {id_} is used by {other.id}.")
+    return interface
+
+
+def _zoned(request: Request, interface: Record, zones: set[str]) -> None:
+    """A machine in a zone has an address that is there too: of that zone, or of several."""
+    for id_ in at(interface.inputs, "ipConfigurations[].publicIPAddress.id"):
+        public = request.find(id_, network.ADDRESS)
+        theirs = set(public.inputs.get("zones") or []) if public else zones
+        if zones - theirs or (len(theirs) == 1 and theirs != zones):
+            raise Refused(
+                "ComputeResourceZoneConstraintDoesNotMatchPublicIPAddressZoneConstraint: the machine has a "
+                f"zone constraint {' '.join(zones) or 'Regional'}, and {id_} a different zone constraint "
+                f"{' '.join(sorted(theirs)) or 'Regional'}."
+            )
 
 
 def _custom_data(value: Any) -> str | None:
@@ -93,6 +105,9 @@ def _described(record: Record, world: World) -> Values:
         else "",
         "groups": str(tags.get("edge-groups", "")).split(),
         "forwards": bool(interface and interface.inputs.get("enableIPForwarding")),
+        "user_data": base64.b64decode(str(first(record.inputs, "osProfile.customData") or "")).decode(
+            errors="replace"
+        ),
     }
 
 
@@ -129,6 +144,11 @@ def _parts(key: str) -> Any:
 def _inner(request: Request) -> None:
     """Private addresses of a balancer lie in its subnet and are nobody's."""
     for front in request.get("frontendIPConfigurations") or []:
+        zones = network.zones_named(front, request.region)
+        if zones and front.get("publicIPAddress"):
+            raise Refused(
+                "LoadBalancerFrontendIPConfigCannotHaveZoneWhenReferencingPublicIPAddress: " + front["name"]
+            )
         wanted = front.get("privateIPAddress")
         subnet = request.find(str(first(front, "subnet.id", "")), network.SUBNET)
         if bool(subnet) == bool(front.get("publicIPAddress")):
@@ -144,8 +164,10 @@ def _inner(request: Request) -> None:
 
 
 def _world_name(request: Request) -> None:
-    """All of Azure shares the names under trafficmanager.net: what has no digits of its own is taken."""
-    network.group_of(request)
+    """All of Azure shares the names under trafficmanager.net: what has no digits of its own is taken.
+
+    The group that it lies in holds the zone: it is the user's, and stands in no program.
+    """
     name = first(request.inputs, "dnsConfig.relativeName", "")
     ours = [first(other.inputs, "dnsConfig.relativeName") for other in request.others(PROFILE)]
     if name in ours or not re.search(r"[0-9a-f]{8}$", name):
@@ -196,6 +218,7 @@ TYPES = (
         fixed=frozenset({"zones", "osProfile", "storageProfile"}),
         rules={
             "hardwareProfile.vmSize": rules.one_of(facts.SIZES, "size of the simulated Azure"),
+            "storageProfile.osDisk.diskSizeGB": rules.between(30, 4095, "size of a disk to boot from"),
             "osProfile.customData": _custom_data,
             "osProfile.computerName": rules.matches(
                 r"[a-zA-Z0-9][\w-]{0,63}", "a Linux computer name has 1 to 64 letters, digits and -"
@@ -256,6 +279,8 @@ TYPES = (
         "Network",
         "trafficmanagerprofiles",
         "profileName",
+        name_rule=network.named_in_public,
+        everywhere=True,
         admit=_world_name,
         fills={
             "dnsConfig": lambda r: {
@@ -269,6 +294,7 @@ TYPES = (
         "Network",
         "dnsZones/{zoneName}/{recordType}",
         "relativeRecordSetName",
+        everywhere=True,
         required=("zoneName", "recordType"),
         fixed=frozenset({"zoneName", "recordType"}),
         name_rule=rules.matches(r"(@|\*|[\w*.-]{1,253})", "@ or a name relative to the zone"),

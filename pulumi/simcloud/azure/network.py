@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from simcloud import addresses, rules
 from simcloud.azure import facts
 from simcloud.schema import Refused, Request, Type, Values
-from simcloud.values import first
+from simcloud.values import at, first, strings
 from simcloud.world import Record, World
 
 GROUP = "azure-native:resources:ResourceGroup"
 NETWORK, SUBNET = "azure-native:network:VirtualNetwork", "azure-native:network:Subnet"
 NAT, ADDRESS = "azure-native:network:NatGateway", "azure-native:network:PublicIPAddress"
 ASG, NSG = "azure-native:network:ApplicationSecurityGroup", "azure-native:network:NetworkSecurityGroup"
-RULE, INTERFACE = "azure-native:network:SecurityRule", "azure-native:network:NetworkInterface"
+INTERFACE = "azure-native:network:NetworkInterface"
 MACHINE, BALANCER = "azure-native:compute:VirtualMachine", "azure-native:network:LoadBalancer"
-TABLE, ROUTE = "azure-native:network:RouteTable", "azure-native:network:Route"
+TABLE = "azure-native:network:RouteTable"
 # Azure keeps the first four addresses of a subnet and the last.
 RESERVED = {"reserved_first": 4, "reserved_last": 1}
 NAME = rules.matches(
     r"[a-zA-Z0-9]([\w.-]{0,78}\w)?", "1 to 80 letters, digits, _ . and -, a letter or digit first"
 )
+MOST_TAGS = 50
 SERVICE_TAGS = ("Internet", "VirtualNetwork", "AzureLoadBalancer", "*")
 
 
@@ -55,24 +58,45 @@ def beside(request: Request, token: str, key: str) -> Record:
     )
 
 
+def tags(value: Any) -> str | None:
+    """What is wrong with the tags of a resource."""
+    kept = [key for key in value if key.lower().startswith(("microsoft", "azure", "windows"))]
+    if kept:
+        return f"The tag names '{', '.join(kept)}' are reserved: no microsoft, azure or windows in front."
+    return None if len(value) <= MOST_TAGS else f"TooManyTags: {len(value)}, and there may be {MOST_TAGS}."
+
+
+def named_in_public(value: Any) -> str | None:
+    """A name of what may have one in the DNS."""
+    text = str(value).lower()
+    if "microsoft" in text or "windows" in text or text.startswith("login"):
+        return f"ReservedResourceName: {value} or a part of it is a trademarked or reserved word."
+    return NAME(value)
+
+
 def _in_group(request: Request) -> None:
     group_of(request)
 
 
-def prefixes(record: Record, key: str = "addressPrefix") -> list[str]:
-    return [record.inputs[key]] if record.inputs.get(key) else list(record.inputs.get(f"{key}es") or [])
+def prefixes(subnet: Record) -> list[str]:
+    """The ranges of a subnet."""
+    return _ranges(subnet.inputs)
+
+
+def _ranges(said: Mapping[str, Any]) -> list[str]:
+    return [said["addressPrefix"]] if said.get("addressPrefix") else list(said.get("addressPrefixes") or [])
 
 
 def _subnet(request: Request) -> None:
     network = beside(request, NETWORK, "virtualNetworkName")
-    wanted = (
-        [request.get("addressPrefix")]
-        if request.get("addressPrefix")
-        else request.get("addressPrefixes") or []
-    )
+    wanted = _ranges(request.inputs)
     if not wanted:
         raise Refused("InvalidRequestFormat: a subnet needs addressPrefix or addressPrefixes")
-    spaces = network.inputs["addressSpace"]["addressPrefixes"]
+    _inside(wanted, network.inputs)
+    if request.before and wanted != _ranges(request.before):
+        for other in request.others(INTERFACE, BALANCER):
+            if request.id in strings(other.inputs):
+                raise Refused(f"InUseSubnetCannotBeUpdated: Subnet {request.id} is in use by {other.id}.")
     siblings = [
         other
         for other in request.others(SUBNET)
@@ -80,8 +104,6 @@ def _subnet(request: Request) -> None:
         and other.inputs["resourceGroupName"] == request.get("resourceGroupName")
     ]
     for range_ in wanted:
-        if not any(addresses.inside(range_, space) for space in spaces):
-            raise Refused(f"NetcfgSubnetRangeOutsideVnet: Subnet {range_} is in none of the ranges {spaces}.")
         for other in siblings:
             if clash := addresses.overlapping(range_, prefixes(other)):
                 raise Refused(
@@ -94,6 +116,16 @@ def _network(request: Request) -> None:
     for range_ in request.get("addressSpace", {}).get("addressPrefixes") or []:
         if reason := (rules.network(2, 29) if "." in range_ else rules.network(48, 64, version=6))(range_):
             raise Refused(f"InvalidAddressPrefixFormat: {reason}")
+    for subnet in request.others(SUBNET):
+        if all(subnet.inputs[key] == request.get(key) for key in ("resourceGroupName", "virtualNetworkName")):
+            _inside(prefixes(subnet), request.inputs)
+
+
+def _inside(ranges: Collection[str], network: Values) -> None:
+    spaces = network["addressSpace"]["addressPrefixes"]
+    for range_ in ranges:
+        if not any(addresses.inside(range_, space) for space in spaces):
+            raise Refused(f"NetcfgSubnetRangeOutsideVnet: Subnet {range_} is in none of the ranges {spaces}.")
 
 
 def _public(request: Request) -> Any:
@@ -110,36 +142,35 @@ def _address(request: Request) -> None:
         raise Refused(
             "StandardSkuPublicIPAddressesMustBeStatic: a Standard address has AllocationMethod Static."
         )
-    for zone in request.get("zones") or []:
-        if zone not in facts.ZONES[request.region]:
-            raise Refused(f"InvalidAvailabilityZone: zone {zone} is not available in {request.region}.")
+    zones_named(request.inputs, request.region)
 
 
-def _rule(request: Request) -> None:
-    beside(request, NSG, "networkSecurityGroupName")
-    for other in request.others(RULE):
-        same_group = all(
-            other.inputs.get(key) == request.get(key)
-            for key in ("resourceGroupName", "networkSecurityGroupName", "direction")
-        )
-        if same_group and other.inputs["priority"] == request.get("priority"):
-            raise Refused(
-                f"SecurityRuleConflict: {other.inputs['securityRuleName']} has {request.get('priority')} "
-                f"and direction {request.get('direction')} too."
-            )
-    sources = ("sourceAddressPrefix", "sourceAddressPrefixes", "sourceApplicationSecurityGroups")
-    if sum(bool(request.get(key)) for key in sources) != 1:
-        raise Refused(f"SecurityRuleInvalidSource: a rule has one of {', '.join(sources)}.")
+def zones_named(said: Values, region: str) -> set[str]:
+    """The zones that a resource, or a part of it, names; Refused where its region has not got them."""
+    zones = {str(zone) for zone in said.get("zones") or []}
+    if wrong := zones - set(facts.ZONES[region]):
+        raise Refused(f"InvalidAvailabilityZone: zones {', '.join(sorted(wrong))} are not in {region}.")
+    return zones
 
 
-def _source(value: Any) -> str | None:
+def _in_every_zone(record: Record, world: World) -> Record:
+    """An address in some zones is in all of its region, whatever was said when it was made."""
+    if len(record.inputs.get("zones") or []) < 2:
+        return record
+    zones = {"zones": list(facts.ZONES[record.region])}
+    return replace(record, inputs={**record.inputs, **zones}, outputs={**record.outputs, **zones})
+
+
+def prefix_or_tag(value: Any) -> str | None:
+    """A range, or a name that stands for ranges."""
     if value in SERVICE_TAGS:
         return None
+    return prefix(value)
+
+
+def prefix(value: Any) -> str | None:
+    """A range of IPv4 or IPv6."""
     return rules.network(narrowest=128, version=6 if ":" in str(value) else 4)(value)
-
-
-def _ports(value: Any) -> str | None:
-    return None if value == "*" else rules.port_range(value)
 
 
 def _interface(request: Request) -> None:
@@ -195,20 +226,22 @@ def _configurations(request: Request) -> list[Values]:
 
 
 def _routed(request: Request) -> None:
-    beside(request, TABLE, "routeTableName")
-    appliance = request.get("nextHopType") == "VirtualAppliance"
-    if appliance != bool(request.get("nextHopIpAddress")):
-        raise Refused(
-            "InvalidNextHopIpAddress: nextHopIpAddress goes with VirtualAppliance, and only with it."
-        )
-    for other in request.others(ROUTE):
-        keys = ("resourceGroupName", "routeTableName", "addressPrefix")
-        if all(other.inputs.get(key) == request.get(key) for key in keys):
+    """Routes of a table are taken together or not at all."""
+    group_of(request)
+    ranges: dict[str, str] = {}
+    for route in request.get("routes") or []:
+        name, hop = str(route.get("name")), route.get("nextHopIpAddress")
+        appliance = route.get("nextHopType") == "VirtualAppliance"
+        if appliance != bool(hop):
             raise Refused(
-                f"RouteConflict: {other.inputs['routeName']} leads to {request.get('addressPrefix')} too."
+                "InvalidNextHopIpAddress: nextHopIpAddress goes with VirtualAppliance, and only with it."
             )
-    if appliance:
-        _forwards(request, str(request.get("nextHopIpAddress")))
+        if route.get("addressPrefix") in ranges:
+            taken = ranges[route["addressPrefix"]]
+            raise Refused(f"RouteConflict: {taken} leads to {route['addressPrefix']} too.")
+        ranges[str(route.get("addressPrefix"))] = name
+        if appliance:
+            _forwards(request, str(hop))
 
 
 def _forwards(request: Request, address: str) -> None:
@@ -225,6 +258,14 @@ def fronts(record: Record) -> set[str]:
     """Private addresses of a load balancer."""
     found = {each.get("privateIPAddress") for each in record.inputs.get("frontendIPConfigurations") or []}
     return {str(address) for address in found if address}
+
+
+def members(pools: Collection[str], world: World) -> Iterator[str]:
+    """Private addresses of interfaces that are in one of the pools of load balancers."""
+    for interface in world.of(INTERFACE):
+        for part in interface.outputs.get("ipConfigurations") or []:
+            if any(pool in pools for pool in at(part, "loadBalancerBackendAddressPools[].id")):
+                yield str(part["privateIPAddress"])
 
 
 def private_addresses(request: Request) -> set[str]:
@@ -251,6 +292,7 @@ def type_(token: str, provider: str, kind: str, name: str, **more: Any) -> Type:
         name_rule=more.pop("name_rule", NAME),
         required=("resourceGroupName", *more.pop("required", ())),
         fixed=frozenset({name, "resourceGroupName", "location"}) | more.pop("fixed", frozenset()),
+        rules={"tags": tags, **more.pop("rules", {})},
         admit=more.pop("admit", _in_group),
         outputs={**outputs, **more.pop("outputs", {})},
         **more,
@@ -270,7 +312,6 @@ def _release_group(record: Record, world: World) -> None:
 
 
 _NETWORKS = "virtualNetworks/{virtualNetworkName}/subnets"
-_RULES = "networkSecurityGroups/{networkSecurityGroupName}/securityRules"
 
 TYPES = (
     Type(
@@ -281,6 +322,7 @@ TYPES = (
             r"[\w().-]{0,89}[\w()-]", "1 to 90 letters, digits, _ ( ) . and -, no dot last"
         ),
         fixed=frozenset({"resourceGroupName", "location"}),
+        rules={"tags": tags},
         outputs={"name": "{resourceGroupName}"},
         release=_release_group,
     ),
@@ -309,38 +351,19 @@ TYPES = (
         "natGatewayName",
         rules={"sku.name": rules.one_of(("Standard", "StandardV2"), "sku")},
     ),
-    type_(ASG, "Network", "applicationSecurityGroups", "applicationSecurityGroupName"),
-    type_(NSG, "Network", "networkSecurityGroups", "networkSecurityGroupName", quota="NetworkSecurityGroups"),
-    type_(
-        RULE,
-        "Network",
-        _RULES,
-        "securityRuleName",
-        required=("networkSecurityGroupName", "priority", "direction", "access", "protocol"),
-        fixed=frozenset({"networkSecurityGroupName"}),
-        rules={
-            "priority": rules.between(100, 4096, "priority"),
-            "direction": rules.one_of(("Inbound", "Outbound"), "direction"),
-            "access": rules.one_of(("Allow", "Deny"), "access"),
-            "protocol": rules.one_of(("Tcp", "Udp", "Icmp", "Esp", "Ah", "*"), "protocol"),
-            "sourceAddressPrefix": _source,
-            "sourceAddressPrefixes[]": _source,
-            "destinationPortRange": _ports,
-            "destinationPortRanges[]": _ports,
-        },
-        admit=_rule,
-    ),
     type_(
         ADDRESS,
         "Network",
         "publicIPAddresses",
         "publicIpAddressName",
+        name_rule=named_in_public,
         quota="PublicIPAddresses",
         fixed=frozenset({"sku", "zones", "publicIPAddressVersion"}),
         rules={"publicIPAllocationMethod": rules.one_of(("Static", "Dynamic"), "method")},
         defaults={"publicIPAddressVersion": "IPv4", "publicIPAllocationMethod": "Dynamic"},
         outputs={"ipAddress": _public},
         admit=_address,
+        shows=_in_every_zone,
     ),
     type_(
         INTERFACE,
@@ -352,17 +375,15 @@ TYPES = (
         fills={"ipConfigurations": _configurations},
         outputs={"macAddress": lambda request: f"00-0D-3A-{request.digits(2)}-00-01".upper()},
     ),
-    type_(TABLE, "Network", "routeTables", "routeTableName"),
     type_(
-        ROUTE,
+        TABLE,
         "Network",
-        "routeTables/{routeTableName}/routes",
-        "routeName",
-        required=("routeTableName", "nextHopType"),
-        fixed=frozenset({"routeTableName"}),
+        "routeTables",
+        "routeTableName",
         rules={
-            "addressPrefix": _source,
-            "nextHopType": rules.one_of(
+            "routes[].name": NAME,
+            "routes[].addressPrefix": prefix_or_tag,
+            "routes[].nextHopType": rules.one_of(
                 ("VirtualNetworkGateway", "VnetLocal", "Internet", "VirtualAppliance", "None"), "next hop"
             ),
         },

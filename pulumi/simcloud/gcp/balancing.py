@@ -6,6 +6,8 @@ from simcloud import rules
 from simcloud.gcp import network
 from simcloud.gcp.network import REGIONAL, ZONAL, type_
 from simcloud.schema import Refused, Request, Type
+from simcloud.values import at, first
+from simcloud.world import Record, World
 
 GROUP = network.GROUP
 REGION_CHECK, CHECK = "gcp:compute/regionHealthCheck:RegionHealthCheck", "gcp:compute/healthCheck:HealthCheck"
@@ -114,6 +116,17 @@ def _record(request: Request) -> None:
     for other in request.others(RECORD):
         if all(other.inputs.get(key) == request.get(key) for key in ("managedZone", "name", "type")):
             raise Refused(f"Error 409: The resource '{request.get('name')}' already exists, alreadyExists")
+
+
+def addresses_behind(service: Record, world: World) -> list[str]:
+    """Private addresses of the instances behind a backend service."""
+    return [
+        str(first(instance.outputs, "networkInterfaces[].networkIp"))
+        for link in at(service.inputs, "backends[].group")
+        if (group := world.find(str(link), GROUP))
+        for member in network.members(group, world)
+        if (instance := world.find(str(member), network.INSTANCE))
+    ]
 
 
 TYPES = (

@@ -85,7 +85,7 @@ def _interfaces(request: Request) -> list[Values]:
         address = given.get("networkIp") or before or network.private_address(request, subnetwork)
         for access in given.get("accessConfigs") or []:
             access.setdefault("networkTier", "PREMIUM")
-            access["natIp"] = access.get("natIp") or _ephemeral(request)
+            access["natIp"] = access.get("natIp") or network.next_public(request)
         kept6 = first(request.before, "networkInterfaces[].ipv6AccessConfigs[].externalIpv6")
         for access in given.get("ipv6AccessConfigs") or []:
             access.setdefault("externalIpv6", kept6 or f"2600:1900::{request.world.serial:x}")
@@ -93,12 +93,6 @@ def _interfaces(request: Request) -> list[Values]:
             {**given, "networkIp": address, "name": f"nic{number}", "network": subnetwork.inputs["network"]}
         )
     return made
-
-
-def _ephemeral(request: Request) -> str | None:
-    taken = {str(record.outputs.get("address")) for record in request.others(network.ADDRESS)}
-    taken |= {ip for record in request.others(network.INSTANCE) for ip in network.public_of(record)}
-    return addresses.next_public(facts.PUBLIC, taken)
 
 
 def _renews(old: Values, new: Values) -> frozenset[str]:
@@ -153,7 +147,6 @@ TYPES = (
                 "zone",
                 "project",
                 "bootDisk",
-                "canIpForward",
                 "scratchDisks",
                 "hostname",
                 "metadataStartupScript",

@@ -142,9 +142,20 @@ def _address(request: Request) -> Any:
     if request.get("addressType") == "INTERNAL":
         subnetwork = needed(request, request.get("subnetwork"), SUBNETWORK)
         return private_address(request, subnetwork)
+    return next_public(request)
+
+
+def next_public(request: Request) -> str | None:
+    """A public address that nobody has: neither reserved, nor lent to an instance or to a NAT."""
     taken = {str(record.outputs.get("address")) for record in request.others(ADDRESS)}
     taken |= {str(ip) for record in request.others(INSTANCE) for ip in public_of(record)}
+    taken |= {str(ip) for record in request.others(NAT) for ip in record.outputs.get("autoNetworkIps") or []}
     return addresses.next_public(facts.PUBLIC, taken)
+
+
+def _nat_addresses(request: Request) -> list[str | None]:
+    """What Google Cloud lends a NAT that has no addresses of its own."""
+    return [next_public(request)] if request.get("natIpAllocateOption") == "AUTO_ONLY" else []
 
 
 def public_of(instance: Record) -> list[str]:
@@ -263,6 +274,7 @@ TYPES = (
                 "choice",
             ),
         },
+        outputs={"autoNetworkIps": _nat_addresses},
         admit=_nat,
     ),
     type_(

@@ -56,3 +56,9 @@ def backend(networks: Networks) -> Iterator[Callable[[str], Backend]]:
     yield start
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def proxy(backend: Callable[[str], Backend]) -> Iterator[Backend]:
+    """Something on the edge itself that serves."""
+    yield backend("edge")

@@ -7,13 +7,14 @@ import ctypes
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -227,6 +228,16 @@ class Edge:
             assert time.monotonic() < deadline, json.dumps(found)
             time.sleep(0.05)
         return found
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It sees what happens meanwhile all at once."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         if self._process is not None:

@@ -3,6 +3,7 @@ health acts meanwhile. On veth, as in test_node_agent."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from tests.bpf.test_loading import changed
 from xds_agent.datapath.link import Link
 from xds_agent.node.datapath.attached import CONFIRMED
 from xds_agent.node.datapath.attachment import LINKS
+from xds_agent.node.datapath.lockout import Baseline, Lockout
 from xds_agent.node.datapath.network import Network
 
 pytestmark = pytest.mark.root
@@ -49,6 +52,18 @@ def attached(networks: Networks) -> int:
             return network.interface("eth0").xdp
 
     return within(networks.name("edge"), ask)
+
+
+def lose_program(bpffs: Path) -> None:
+    """As somebody takes it off who does not know the agent."""
+    link = Link.open(bpffs / LINKS / "eth0")
+    assert link is not None
+    link.detach()
+    link.close()
+
+
+async def no_control() -> str:
+    return ""
 
 
 def test_a_change_that_costs_control_its_way_is_taken_back(
@@ -118,21 +133,26 @@ def test_a_first_program_that_shuts_control_out_is_taken_off(
 def test_a_new_program_that_shuts_control_out_gives_way_to_the_one_before(
     networks: Networks, program: Path, bpffs: Path, tmp_path: Path, backend: Backends
 ) -> None:
-    """Its maps stay, so that the agent goes on serving the program that runs."""
+    """Its maps stay, so that the agent goes on serving the program that runs; where that is lost, it is what
+    comes again. This new one shares all of its tables."""
     backend("real")
     edge = Edge(networks, program, tmp_path, bpffs, VIP, confirm_s=1.0)
-    newer = tmp_path / "newer.bpf.o"
+    newer = tmp_path / "newer" / program.name
+    shutil.copytree(program.parent, newer.parent)
     newer.write_bytes(program.read_bytes() + b"\0")
     try:
         assert edge.start() == "" and edge.apply(service("tcp")) == ""
         until((tmp_path / "datapath.confirmed").exists, "the first program was never confirmed")
-        before = attached(networks)
         edge.kill()
         edge = Edge(networks, newer, tmp_path, bpffs, VIP, confirm_s=1.0)
         (tmp_path / "control").write_text("guilty")
         assert edge.start() == ""
-        edge.until(lambda found: "the program before runs on" in found["problem"])
-        assert attached(networks) == before
+        found = edge.until(lambda found: "the program before runs on" in found["problem"])
+        assert found["program"] == str(tmp_path / "datapath.confirmed.objects" / newer.name)
+        (tmp_path / "control").write_text("back")
+        before = attached(networks)
+        lose_program(bpffs)
+        until(lambda: attached(networks) == before != 0, "the program before did not come again")
         assert edge.apply(service("tcp"), service("udp")) == ""
         with networks.client((VIP, 7100)) as connection:
             assert greeting(connection) == "real"
@@ -200,10 +220,7 @@ def test_without_control_the_first_program_stays_and_is_proved_later(
 def test_a_program_that_is_taken_off_is_put_on_again(networks: Networks, edge: Edge, bpffs: Path) -> None:
     """Whoever took it off did not use `xds-agent datapath detach`."""
     edge.until(lambda found: not found["problem"])
-    link = Link.open(bpffs / LINKS / "eth0")
-    assert link is not None
-    link.detach()
-    link.close()
+    lose_program(bpffs)
     until(lambda: attached(networks) != 0, "it was not attached again")
     assert edge.ask("state")["problem"] == ""
 
@@ -381,3 +398,22 @@ def test_a_card_that_flaps_costs_the_others_nothing(
         assert attached(networks) == first and program_on("eth1") == first, "a dead agent costs programs"
     finally:
         edge.kill()
+
+
+def test_a_gateway_whose_mac_was_written_down_keeps_it(networks: Networks) -> None:
+    """Asked by the kernel it would be lost where it answers nobody, and the host with it."""
+    where = ["10.99.2.1", "lladdr", "02:00:00:00:00:01", "dev", "eth0", "nud", "permanent"]
+    networks.run("edge", "ip", "neigh", "replace", *where)
+    subprocess.run(["ip", "-n", networks.router, "link", "set", "dev", "to-edge", "arp", "off"], check=True)
+    index, gateway = networks.index("edge"), ip_address("10.99.2.1")
+
+    async def answering() -> Baseline:
+        return await Lockout(no_control, patience_s=2.0).gateways([index])
+
+    found = within(networks.name("edge"), lambda: asyncio.run(answering()))
+    assert found.gateways == ((gateway, index),)
+    shown = subprocess.run(
+        ["ip", "-n", networks.name("edge"), "neigh", "show", "10.99.2.1"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "PERMANENT" in shown

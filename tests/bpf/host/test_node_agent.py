@@ -27,6 +27,7 @@ from tests.bpf.host.networks import (
     greeting,
     ip,
     service,
+    until,
     within,
 )
 from tests.bpf.test_loading import changed
@@ -56,6 +57,24 @@ def test_ten_mebibytes_both_ways_across_three_networks(
     counters = edge.ask("counters")
     assert counters["echo-tcp"]["send_nat"] > 0 and counters["echo-tcp"]["send_answer"] > 0
     assert counters["echo-udp"]["send_nat"] == 1
+
+
+def test_open_connections_are_counted_by_service_until_they_close(
+    networks: Networks, edge: Edge, backend: Callable[[str], Backend]
+) -> None:
+    """What a change of tier would reset. A request that nobody confirmed is no connection."""
+    backend("real")
+    assert edge.apply(service("tcp"), service("udp")) == ""
+    assert edge.ask("flows") == {"echo-tcp": 0, "echo-udp": 0}
+    opened = [networks.client((VIP, 7100)) for _ in range(3)]
+    assert [greeting(one) for one in opened] == ["real"] * 3
+    assert edge.ask("flows") == {"echo-tcp": 3, "echo-udp": 0}
+    opened.pop().close()
+    until(lambda: edge.ask("flows")["echo-tcp"] == 2, "a connection that was closed still counts")
+    assert edge.apply(service("udp")) == ""
+    assert edge.ask("flows") == {"echo-udp": 0}
+    for one in opened:
+        one.close()
 
 
 def test_a_dead_agent_changes_nothing_and_its_successor_takes_over(
@@ -233,7 +252,8 @@ def test_a_card_that_went_and_came_back_has_the_datapath_again(
     assert edge.apply(service("tcp")) == ""
     ip("-n", networks.name("edge"), "link", "del", "eth0")
     networks.join("edge")
-    edge.until(lambda found: found["interfaces"][0]["index"] == networks.index("edge"))
+    index = networks.index("edge")
+    edge.until(lambda found: found["interfaces"][0]["index"] == index and not found["problem"])
     with networks.client((VIP, 7100)) as connection:
         assert greeting(connection) == "real"
 

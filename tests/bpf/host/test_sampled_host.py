@@ -28,11 +28,13 @@ from tests.bpf.host.networks import (
     until,
     within,
 )
+from tests.bpf.host.shaped import over_https
+from tests.bpf.support.packets import SYN, Packet
 from xds_agent.node.datapath.pcapng import frames
 
 pytestmark = pytest.mark.root
 Backends = Callable[[str], Backend]
-CLIENT = "10.99.1.2"
+CLIENT, OWN = "10.99.1.2", "10.99.2.2"
 
 
 @pytest.fixture
@@ -95,6 +97,61 @@ def test_a_capture_has_what_was_dropped_and_what_was_sent_on(
          str(node_yml), "--json"], cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(explained.stdout)[2]["reason"] == "drop_denied"
+
+
+def test_top_gives_each_packet_to_its_tier_and_status_says_what_ails_the_log(
+    networks: Networks, edge: Edge, backend: Backends, node_yml: Path, tmp_path: Path
+) -> None:
+    """By the commands: a service of XDP's, one that it leaves to the host's proxy, HTTP, whose answers tc
+    sees and does nothing about, and a denied network. The log cannot be written where a folder has its
+    name."""
+    backend("real")
+    (tmp_path / "flows.jsonl").mkdir()
+    left = service("udp") | {"name": "left", "tier": "l7", "qos": "P1"}
+    left["listen"] = {**left["listen"], "address": "edge", "port": 7200}
+    web, names = over_https()
+    asked = {"deny": ["10.99.4.0/24"], "flow_log": {"one_in": 1, "every": "1s"}}
+    assert edge.apply(service("udp"), left, web, protection=asked, **names) == ""
+    words = command(networks, node_yml, "top", "--count", "1", "--interval", "5", "--json")
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        with (
+            within(networks.name("client"), lambda: datagrams((CLIENT, 5000))) as client,
+            within(networks.name("other"), lambda: datagrams(("10.99.4.2", 5000))) as denied,
+        ):
+            while process.poll() is None:
+                client.sendto(b"balanced", (VIP, 7100))
+                client.sendto(b"left", (OWN, 7200))
+                with pytest.raises(ConnectionRefusedError):
+                    networks.client((OWN, 443))
+                denied.sendto(b"denied", (VIP, 7100))
+                time.sleep(0.01)
+        assert process.stdout is not None
+        tiers = json.loads(process.stdout.read())["tiers"]
+    finally:
+        process.kill()
+        process.wait()
+    met = {"xdp dropped", "xdp balanced", "envoy http", "envoy udp_proxy"}
+    assert {tier for tier, rate in tiers.items() if rate} - met <= {"host and envoy's other ports"}, tiers
+    assert all(tiers[tier] for tier in met), tiers
+    assert edge.ask("counters")["envoy/https"]["note_egress"]
+    frame = Packet(source=CLIENT, destination=OWN, dport=443, flags=SYN, payload=b"").bytes()
+    explain = [*command(networks, node_yml)[:5], "explain-packet", "--hex", frame.hex(), "--json"]
+    told = subprocess.run([*explain, "--config", str(node_yml)], cwd=ROOT, capture_output=True, check=True)
+    paths = {one["stage"]: (one["text"], one["path"]) for one in json.loads(told.stdout)[0]["stages"]}
+    assert paths["classify"] == ("Envoy's HTTP", "ports.https")
+    assert paths["verdict"] == ("pass_kernel, counted for envoy/https", "ports.https")
+    shown = command(networks, node_yml, "status")
+    until(lambda: bool(edge.ask("state")["flow_log"]["problem"]), "the log's trouble is not told")
+    said = subprocess.run(shown, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "the flow log is not written" in said
+    (tmp_path / "flows.jsonl").rmdir()
+
+    def well() -> bool:
+        send(networks, 7100, 5)
+        return not edge.ask("state")["flow_log"]["problem"]
+
+    until(well, "the log is written again, and still called not")
 
 
 def comments(data: bytes) -> Iterator[bytes]:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.bpf.host.networks import (
-    PATIENCE_S,
-    ROOT,
     VIP,
     Backend,
     Edge,
@@ -28,64 +22,22 @@ from tests.bpf.host.networks import (
     until,
     within,
 )
+from tests.bpf.host.shaped import (
+    PORT,
+    agent,
+    asked,
+    by_envoy,
+    classes,
+    filters,
+    node_yml,
+    over_https,
+    roots,
+    tc,
+)
 from xds_agent.datapath.info import cookies_missing
 
 pytestmark = pytest.mark.root
-PORT = 7000  # of Backend, which stands for Envoy here
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def proxy(backend: Callable[[str], Backend]) -> Iterator[Backend]:
-    """Something on the edge itself that serves."""
-    yield backend("edge")
-
-
-def by_envoy(protocol: str, **more: Any) -> dict[str, Any]:
-    endpoints = [{"address": "10.99.3.2", "port": 7000}]
-    listen = {"address": "edge", "port": PORT}
-    one = {"name": f"shaped-{protocol}", "protocol": protocol, "tier": "l7", "listen": listen}
-    return {**one, "endpoints": endpoints, **more}
-
-
-def tc(networks: Networks, *lines: str) -> str:
-    """What the last of these commands prints on the edge."""
-    printed = ""
-    for line in lines:
-        command = ["ip", "netns", "exec", networks.name("edge"), "tc", *line.split()]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return printed
-
-
-def shown(networks: Networks) -> str:
-    return tc(networks, "-s class show dev eth0")
-
-
-def roots(networks: Networks) -> str:
-    """The disciplines of the edge's egress."""
-    listed = tc(networks, "qdisc show dev eth0").replace("qdisc ", "")
-    return "; ".join(line for line in listed.splitlines() if "clsact" not in line)
-
-
-def classes(networks: Networks) -> dict[str, dict[str, str]]:
-    """Of HTB, by handle; each word that follows another, as tc says them."""
-    found = {}
-    for block in shown(networks).split("class htb ")[1:]:
-        words = block.split()
-        found[words[0]] = dict(itertools.pairwise(words))
-    return found
-
-
-def asked(networks: Networks, data: bytes = b"datagram") -> tuple[bytes, int]:
-    """A datagram's answer as the client gets it, and its TOS."""
-    client = within(networks.name("client"), lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    with client:
-        client.settimeout(PATIENCE_S)
-        client.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
-        client.sendto(data, ("10.99.2.2", PORT))
-        answer, said, _, _ = client.recvmsg(1 << 16, 64)
-        [tos] = [value[0] for level, kind, value in said if (level, kind) == (0, socket.IP_TOS)]
-        return answer, tos
 
 
 def test_a_class_marks_what_the_proxy_sends(networks: Networks, edge: Edge, proxy: Backend) -> None:
@@ -121,83 +73,6 @@ def test_a_bandwidth_is_a_class_of_its_own_below_that_of_its_qos(
     assert (found["parent"], found["rate"]) == ("1:10", "400Mbit")
     assert edge.apply(by_envoy("tcp")) == ""
     assert handle not in classes(networks)
-
-
-def test_classes_of_others_are_left_alone(networks: Networks, edge: Edge, proxy: Backend) -> None:
-    """The kernel lists those of every qdisc of the card: nested ones, and each waiting flow of a fair queue,
-    which has a number like theirs."""
-    by_hand = """
-        qdisc add dev eth0 root handle 1: htb default 13
-        class add dev eth0 parent 1: classid 1:1 htb rate 1gbit
-        class add dev eth0 parent 1:1 classid 1:10 htb rate 200mbit ceil 1gbit prio 0
-        class add dev eth0 parent 1:1 classid 1:11 htb rate 400mbit ceil 1gbit prio 1
-        class add dev eth0 parent 1:1 classid 1:12 htb rate 300mbit ceil 1gbit prio 2
-        class add dev eth0 parent 1:1 classid 1:13 htb rate 100mbit ceil 1gbit prio 3
-        class add dev eth0 parent 1:1 classid 1:900 htb rate 10mbit
-        qdisc add dev eth0 parent 1:900 handle 8001: htb default 5
-        class add dev eth0 parent 8001: classid 8001:5 htb rate 5mbit
-    """
-    tc(networks, *by_hand.strip().splitlines())
-    assert edge.apply(by_envoy("tcp", bandwidth={"egress": "800mbit"})) == ""
-    number = next(one["id"] for one in edge.ask("state")["services"])
-    assert classes(networks).keys() >= {f"1:{0x100 + number:x}", "1:900", "8001:5"}
-    assert edge.apply(by_envoy("tcp")) == ""
-    assert classes(networks).keys() == {"1:1", "1:10", "1:11", "1:12", "1:13", "1:900", "8001:5"}
-
-
-def test_a_tree_by_hand_is_not_taken_for_ours(networks: Networks, edge: Edge, proxy: Backend) -> None:
-    """1:1 is the commonest number there is; an inventory without bandwidths touches nothing of it."""
-    by_hand = """
-        qdisc add dev eth0 root handle 1: htb default 100
-        class add dev eth0 parent 1: classid 1:1 htb rate 1gbit
-        class add dev eth0 parent 1:1 classid 1:100 htb rate 10mbit
-    """
-    tc(networks, *by_hand.strip().splitlines())
-    before = classes(networks).keys()
-    assert edge.apply(by_envoy("udp", qos="P0")) == ""
-    assert classes(networks).keys() == before
-    words = edge.apply(by_envoy("tcp", bandwidth={"egress": "10mbit"}))
-    assert "eth0: htb stands at the root of its egress, and not by us" in words
-    assert classes(networks).keys() == before
-
-
-def test_the_root_goes_with_the_last_bandwidth(networks: Networks, edge: Edge, proxy: Backend) -> None:
-    """Only a tree that the agent made, also by its predecessor; not one that has a link's rate since."""
-    kernels = roots(networks)
-    wanted = by_envoy("tcp", bandwidth={"egress": "10mbit"})
-    assert edge.apply(wanted) == ""
-    assert "htb 1:" in roots(networks)
-    assert edge.apply(by_envoy("tcp")) == ""
-    assert roots(networks) == kernels
-    assert edge.apply(wanted) == ""
-    edge.kill()
-    assert edge.start() == "" and edge.apply(by_envoy("tcp")) == ""
-    assert roots(networks) == kernels
-    assert edge.apply(wanted) == ""
-    tc(networks, "class add dev eth0 parent 1:1 classid 1:900 htb rate 10mbit")
-    assert edge.apply(by_envoy("tcp")) == ""
-    assert classes(networks).keys() == {"1:1", "1:10", "1:11", "1:12", "1:13", "1:900"}
-    tc(networks, "class del dev eth0 classid 1:900")
-    assert edge.apply(wanted) == ""
-    tc(networks, "class change dev eth0 parent 1: classid 1:1 htb rate 1gbit")
-    assert edge.apply(by_envoy("tcp")) == ""
-    assert "htb 1:" in roots(networks)
-
-
-def test_a_tree_whose_maker_died_half_way_is_completed(
-    networks: Networks, edge: Edge, proxy: Backend, tmp_path: Path
-) -> None:
-    tc(networks, "qdisc add dev eth0 root handle 1: htb default 13")
-    begun = {"index": networks.index("edge"), "directions": [], "tree": True, "classes": []}
-    (tmp_path / "shaping.json").write_text(json.dumps({"eth0": begun}))
-    assert edge.apply(by_envoy("tcp", bandwidth={"egress": "10mbit"})) == ""
-    assert classes(networks).keys() > {"1:1", "1:10", "1:11", "1:12", "1:13"}
-
-
-def filters(networks: Networks) -> str:
-    """What clsact runs on both sides of the edge's card."""
-    sides = [tc(networks, f"filter show dev eth0 {side}") for side in ("ingress", "egress")]
-    return "".join(sides)
 
 
 @pytest.fixture(params=[True, False], ids=["tcx", "clsact"])
@@ -236,24 +111,6 @@ def test_an_interface_that_is_taken_out_keeps_nothing(
     any_edge("spare")
     assert asked(networks)[1] == 0
     assert roots(networks) == kernels and "tc_egress" not in filters(networks)
-
-
-def agent(networks: Networks, config: Path, *words: str) -> Any:
-    """What `xds-agent datapath` says on the edge."""
-    there = ("nsenter", f"--net=/run/netns/{networks.name('edge')}", sys.executable, "-m", "xds_agent")
-    command = [*there, "datapath", *words, "--config", str(config), "--json"]
-    return json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
-
-
-def node_yml(folder: Path, datapath: dict[str, Any] | None) -> Path:
-    node = {
-        "name": "edge1", "control": ["10.99.2.1:18000"], "control_names": ["control1"],
-        "tls": {name: str(folder / name) for name in ("certificate", "key", "ca")},
-        "runtime_dir": str(folder), "state_dir": str(folder), "envoy": {"present": False},
-        "datapath": datapath,
-    }  # fmt: skip
-    (folder / "node.yml").write_text(json.dumps(node))
-    return folder / "node.yml"
 
 
 def test_detach_takes_the_marks_off_too_and_attach_puts_them_on(
@@ -329,14 +186,6 @@ def test_what_comes_beyond_a_bandwidth_is_dropped_by_xdp(
     assert edge.ask("counters")["shaped-udp"]["pass_kernel"] > 0
 
 
-def test_a_root_of_somebody_elses_is_named_and_nothing_changes(networks: Networks, edge: Edge) -> None:
-    networks.run("edge", "tc", "qdisc", "add", "dev", "eth0", "root", "handle", "7:", "tbf",
-                 "rate", "1gbit", "burst", "100k", "latency", "10ms")  # fmt: skip
-    words = edge.apply(by_envoy("tcp", bandwidth={"egress": "10mbit"}))
-    assert "eth0: tbf stands at the root of its egress, and not by us" in words
-    assert edge.ask("state")["services"] == []
-
-
 def test_a_flood_of_requests_is_answered_by_cookies_for_listeners_alone(
     networks: Networks, edge: Edge, proxy: Backend
 ) -> None:
@@ -352,6 +201,13 @@ def test_a_flood_of_requests_is_answered_by_cookies_for_listeners_alone(
         with pytest.raises(ConnectionRefusedError):
             networks.client(("10.99.2.2", 7999))
     assert edge.ask("counters")["host"]["send_cookie"] == host["send_cookie"]
+    web, names = over_https(PORT)
+    assert edge.apply(web, protection={"syn_cookies_above": 1}, **names) == ""
+    for _ in range(20):
+        with networks.client(("10.99.2.2", PORT)) as connection:
+            assert greeting(connection) == "edge"
+    https = edge.ask("counters")["envoy/https"]
+    assert https["send_cookie"] >= 15 and https["note_cookie_accepted"] == https["send_cookie"]
     assert edge.apply() == ""
     with networks.client(("10.99.2.2", PORT)) as connection:
         assert greeting(connection) == "edge"

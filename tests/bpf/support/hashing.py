@@ -42,13 +42,13 @@ def slot(value: int) -> int:
     return value * 65537 >> 32
 
 
-def limit_cells(source: str, salt: int, seed: int, mask: int) -> tuple[int, int, int]:
-    """Block and the two cells in it that a source owns."""
+def limit_cells(source: str, salt: int, seed: int, mask: int, turn: int = 0) -> tuple[int, int, int]:
+    """Block and the two cells in it that a source owns; `turn`: so many further (of bytes: 1)."""
     packed = ip_address(source).packed
     key = _in_memory(packed) if len(packed) == 4 else ~fold(_in_memory(packed[:8])) & _32
     value = mix(key ^ seed)
     pair = mix(value ^ salt)
-    first = (pair & 0xFFFF) * 15 >> 16
+    first = (((pair & 0xFFFF) * 15 >> 16) + turn) % 15
     return value & mask, first, (first + 1 + ((pair >> 16) * 14 >> 16)) % 15
 
 

@@ -6,6 +6,7 @@ stand still here: limits are bursts, each cell a count of packets; only a cookie
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from tests.bpf.support.bench import BACKENDS, BALANCE_SEED, GUE_PORT, LIMIT_SEED, NAT4, NAT6, TUNNEL4, TUNNEL6
 from tests.bpf.support.hashing import flow_hash, limit_cells, slot
 from tests.bpf.support.oracle_cookie import Cookies
+from tests.bpf.support.oracle_fragment import First, Fragments
 from tests.bpf.support.oracle_moved import Moved
 from tests.bpf.support.oracle_nat import (
     Flow,
@@ -22,6 +24,7 @@ from tests.bpf.support.oracle_nat import (
     adjust,
     after_client,
     after_real,
+    carried,
     translated,
     translated_error,
 )
@@ -31,15 +34,15 @@ from xds_agent.datapath.maglev import Ring
 from xds_agent.datapath.services import Service
 
 PACKETS, SYNS, SSH = 0x243F6A88, 0x13198A2E, 0x03707344
-
-
-def _without_real(service: Service) -> str:
-    return "pass_no_real" if service.pass_without_real else "drop_no_real"
+BYTES = 0
 
 
 @dataclass
 class Oracle:
-    """A site: services by (address, port, protocol), rings, access rules, bursts per source."""
+    """A site: services by (address, port, protocol), rings, access rules, bursts per source.
+
+    Of the rates of sources, one packet takes as long as one byte.
+    """
 
     services: dict[tuple[str, int, int], Service]
     rings: dict[int, Ring]
@@ -49,8 +52,10 @@ class Oracle:
     nat: Table
     cookies: Cookies | None = None
     connected: frozenset[tuple[str, int, str, int, int]] = frozenset()
+    own: frozenset[str] = frozenset()
     monitor: bool = False
     moved: Moved = field(default_factory=Moved)
+    fragments: Fragments = field(default_factory=Fragments)
     cells: Counter[tuple[int, int]] = field(default_factory=Counter)
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
     monitored: Counter[tuple[int, str]] = field(default_factory=Counter)
@@ -76,11 +81,14 @@ class Oracle:
             raise
 
     def _decide(self, frame: bytes, seen: Seen) -> None:
-        if not seen.fragment and seen.destination in (NAT4, NAT6):
+        first = self.fragments.follow(seen) if seen.fragment == "later" else None
+        if first and first.flow and first.answer:
+            self._carry_answer(frame, seen, first.flow)
+        if seen.fragment != "later" and seen.destination in (NAT4, NAT6):
             self._answer(frame, seen)
         service = self.services.get((seen.destination, seen.dport, seen.protocol))
         self._service = service.id if service else 0
-        self._let_in(seen, service)
+        self._let_in(frame, seen, service)
         if (service is None or service.forward == "echo") and self._is_error(seen):
             about = self._steer(frame, seen)
             if about:
@@ -89,8 +97,10 @@ class Oracle:
             self._to_host(frame, seen, service)
         if service.forward == "echo":
             self._echo(frame, seen)
-        if seen.fragment and not service.hash_addresses:
-            raise Stop("drop_nat_fragment" if service.forward == "nat" else "pass_fragment")
+        if seen.fragment and service.forward != "nat" and not service.hash_addresses:
+            raise Stop(self._left(seen))
+        if seen.fragment == "later" and service.forward == "nat":
+            self._carry(frame, seen, service, first)
         self._forward(frame, seen, service)
 
     def _to_host(self, frame: bytes, seen: Seen, service: Service | None) -> None:
@@ -98,11 +108,62 @@ class Oracle:
             now_ms = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
             self._out = self.cookies.answer(frame, seen, minute=now_ms // 60_000, time_ms=now_ms)
             raise Stop("send_cookie")
-        raise Stop("pass_fragment" if service is None and seen.fragment else "pass_kernel")
+        if not seen.fragment or (service is not None and seen.fragment == "later"):
+            raise Stop("pass_kernel")
+        left = self._left(seen)
+        raise Stop(left if service is None else "pass_kernel")
 
-    def _let_in(self, seen: Seen, service: Service | None) -> None:
+    def _left(self, seen: Seen) -> str:
+        """Of a fragment that no service takes. The host speaks from NAT's own address."""
+        translated = {at for (at, _, _), service in self.services.items() if service.forward == "nat"}
+        known = seen.protocol in (TCP, UDP) and seen.destination in (self.own & translated) - {NAT4, NAT6}
+        if known and seen.fragment == "later" and not seen.followed:
+            if not self.monitor:
+                return "drop_nat_fragment"
+            self.monitored[self._service, "drop_nat_fragment"] += 1
+        if known and seen.fragment == "first":
+            with contextlib.suppress(Stop):
+                self.fragments.keep(seen, None)
+        return "pass_fragment"
+
+    def _without_real(self, seen: Seen, service: Service) -> str:
+        if not service.pass_without_real:
+            return "drop_no_real"
+        if seen.fragment == "first":
+            self._left(seen)
+        return "pass_no_real"
+
+    def _keep(self, seen: Seen, flow: Flow, *, answer: bool = False) -> None:
+        """Nobody could tell whether what is put together belongs together."""
+        if seen.no_checksum:
+            if not self.monitor:
+                raise Stop("drop_nat_fragment")
+            self.monitored[flow.service, "drop_nat_fragment"] += 1
+        self.fragments.keep(seen, flow, answer=answer)
+
+    def _carry(self, frame: bytes, seen: Seen, service: Service, first: First | None) -> None:
+        """A client's later fragment, after its first one."""
+        if first is None or first.flow is None:
+            raise Stop("drop_nat_fragment")
+        if seen.ttl <= 1:
+            raise Stop("drop_hop_limit")
+        backend = BACKENDS[first.flow.real - 1]
+        ours = NAT4 if seen.version == 4 else NAT6
+        self._out = carried(self._marked(frame, seen, service), seen.l3, ours, backend.address, backend.mac)
+        raise Stop("send_nat")
+
+    def _carry_answer(self, frame: bytes, seen: Seen, flow: Flow) -> None:
+        self._service = flow.service
+        if seen.ttl <= 1:
+            raise Stop("drop_hop_limit")
+        client, _, vip, _, _ = flow.tuple
+        marked = self._marked(frame, seen, self._by_id(flow.service))
+        self._out = carried(marked, seen.l3, vip, client, flow.mac)
+        raise Stop("send_answer")
+
+    def _let_in(self, frame: bytes, seen: Seen, service: Service | None) -> None:
         try:
-            self._protect(seen, service)
+            self._protect(frame, seen, service)
         except Stop as stop:
             if not str(stop).startswith("drop_"):
                 raise
@@ -113,7 +174,7 @@ class Oracle:
                 raise
             self.monitored[self._service, str(stop)] += 1
 
-    def _protect(self, seen: Seen, service: Service | None) -> None:
+    def _protect(self, frame: bytes, seen: Seen, service: Service | None) -> None:
         if not seen.fragment:
             self._exempt(seen)
         best = max(
@@ -128,6 +189,8 @@ class Oracle:
         salt, reason = (SYNS, "drop_syn_rate") if seen.opens else (PACKETS, "drop_source_rate")
         if not self._take(seen.source, salt):
             raise Stop(reason)
+        if not self._take_bytes(seen.source, len(frame)):
+            raise Stop("drop_source_bytes")
 
     def _exempt(self, seen: Seen) -> None:
         ports = (seen.version, seen.sport, seen.dport)
@@ -139,11 +202,19 @@ class Oracle:
             raise Stop("pass_neighbour")
 
     def _take(self, source: str, salt: int) -> bool:
-        block, first, second = limit_cells(source, salt, LIMIT_SEED, self.mask)
+        cells = limit_cells(source, salt, LIMIT_SEED, self.mask)
+        return self._charge(*cells, most=self.bursts[salt] - 1, cost=1)
+
+    def _take_bytes(self, source: str, size: int) -> bool:
+        """While anything is left, the last frame may be as long as it likes."""
+        cells = limit_cells(source, PACKETS, LIMIT_SEED, self.mask, turn=1)
+        return self._charge(*cells, most=self.bursts[BYTES], cost=size)
+
+    def _charge(self, block: int, first: int, second: int, *, most: int, cost: int) -> bool:
         allowed = False
         for cell in (first, second):
-            if self.cells[block, cell] < self.bursts[salt]:
-                self.cells[block, cell] += 1
+            if self.cells[block, cell] <= most:
+                self.cells[block, cell] += cost
                 allowed = True
         return allowed
 
@@ -217,6 +288,8 @@ class Oracle:
         after_real(flow, seen.flags, seen.seq)
         marked = self._marked(frame, seen, self._by_id(flow.service))
         to = (vip, vip_port, client, client_port)
+        if seen.fragment:
+            self._keep(seen, flow, answer=True)
         self._out = translated(marked, seen.l3, seen.l4, seen.protocol, to, flow.mac)
         raise Stop("send_answer")
 
@@ -251,7 +324,7 @@ class Oracle:
         if flow is None and ring.moved[at] and ring.current[at] != number:
             number, known = ring.current[at], False
             if not number:
-                raise Stop(_without_real(service))
+                raise Stop(self._without_real(seen, service))
             flow = self.nat.find(key, BACKENDS[number - 1].address)
         if flow is None:
             if seen.related or (seen.protocol == TCP and not seen.opens):
@@ -275,6 +348,8 @@ class Oracle:
             self._out = translated_error(frame, seen.l3, seen.l4, end, (to[0], to[2]), about, backend.mac)
         else:
             flow.mac = frame[6:12]
+            if seen.fragment:
+                self._keep(seen, flow)
             self._out = translated(frame, seen.l3, seen.l4, seen.protocol, to, backend.mac)
         raise Stop("send_nat")
 
@@ -321,7 +396,7 @@ class Oracle:
         value = flow_hash(seen.source, *ports, BALANCE_SEED)
         number, known = self._chosen(seen, service, slot(value))
         if not number:
-            raise Stop(_without_real(service))
+            raise Stop(self._without_real(seen, service))
         backend = BACKENDS[number - 1]
         if service.mtu and seen.length > service.mtu:
             self._too_big(frame, seen, service.mtu)

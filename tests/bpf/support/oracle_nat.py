@@ -154,6 +154,14 @@ def network(out: bytearray, l3: int, source: str, destination: str) -> tuple[byt
     return before, after
 
 
+def carried(frame: bytes, l3: int, source: str, destination: str, mac: bytes) -> bytes:
+    """A later fragment under other addresses: no port, and no checksum but that of IPv4's header."""
+    out = bytearray(frame)
+    out[0:12] = mac + frame[0:6]
+    network(out, l3, source, destination)
+    return bytes(out)
+
+
 def translated(
     frame: bytes, l3: int, l4: int, protocol: int, to: tuple[str, int, str, int], mac: bytes
 ) -> bytes:

@@ -30,6 +30,9 @@ class Seen:
     dport: int = 0
     flags: int = 0
     fragment: str = ""
+    id: int = 0
+    offset: int = 0
+    followed: bool = False
     length: int = 0
     tos: int = 0
     ttl: int = 0
@@ -38,6 +41,7 @@ class Seen:
     ack: int = 0
     whole: bool = True
     related: bool = False
+    no_checksum: bool = False
 
     @property
     def opens(self) -> bool:
@@ -64,6 +68,10 @@ def parse(frame: bytes) -> Seen:
         raise Stop({0x0806: "pass_neighbour", 0: "drop_truncated"}.get(kind, "pass_not_ip"))
     seen.l3 = at
     (_parse4 if kind == 0x0800 else _parse6)(frame, seen)
+    header = {TCP: 20, UDP: 8, ICMP: 8, ICMPV6: 8}.get(seen.protocol, 0)
+    ends = seen.l4 + header > seen.l3 + seen.length
+    if (seen.fragment == "first" and ends) or (seen.fragment == "later" and seen.offset < header):
+        raise Stop("drop_tiny_fragment")
     if seen.fragment == "later":
         return seen
     if seen.protocol in (TCP, UDP, ICMP, ICMPV6):
@@ -73,6 +81,8 @@ def parse(frame: bytes) -> Seen:
             if seen.protocol == TCP:
                 seen.seq, seen.ack = struct.unpack_from(">II", frame, seen.l4 + 4)
                 seen.flags = frame[seen.l4 + 13]
+            else:
+                seen.no_checksum = frame[seen.l4 + 6 : seen.l4 + 8] == b"\0\0"
         else:
             seen.icmp = frame[seen.l4]
     return seen
@@ -91,6 +101,7 @@ def _parse4(frame: bytes, seen: Seen) -> None:
     seen.source, seen.destination = (str(ip_address(frame[i : i + 4])) for i in (at + 12, at + 16))
     if bits & 0x3FFF:
         seen.fragment = "later" if bits & 0x1FFF else "first"
+        seen.id, seen.offset = struct.unpack_from(">H", frame, at + 4)[0], (bits & 0x1FFF) * 8
 
 
 def _parse6(frame: bytes, seen: Seen) -> None:
@@ -113,5 +124,6 @@ def _parse6(frame: bytes, seen: Seen) -> None:
         bits = struct.unpack_from(">H", frame, at + 2)[0]
         if kind == 44 and bits & 0xFFF9:
             seen.fragment = "later" if bits & 0xFFF8 else "first"
+            seen.id, seen.offset = struct.unpack_from(">I", frame, at + 4)[0], bits & 0xFFF8
         kind, at = frame[at], at + size
     seen.protocol, seen.l4 = kind, at

@@ -126,7 +126,7 @@ class Packet:
         chain, body = list(self.extensions), self.l4()
         if self.fragment:
             offset, more = self.fragment
-            chain.append((FRAGMENT, struct.pack(">HI", offset | more, 77)))
+            chain.append((FRAGMENT, struct.pack(">HI", offset | more, self.fields.get("id", 77))))
         kinds = [kind for kind, _ in chain] + [self.protocol]
         headers = b""
         for index, (kind, data) in enumerate(chain):

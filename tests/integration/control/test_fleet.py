@@ -102,6 +102,7 @@ async def test_a_removed_service_must_be_named(serve, node, small_site):
     assert refused["failed"]
     assert "service shop-v2 would be removed" in refused["msg"]
     assert "-e allow_removal=shop-v2" in refused["msg"]
+    assert "what it would change:" in refused["msg"] and "shop-v2 is removed" in refused["msg"]
     allowed = await result(small_site, "-e", "allow_removal=other,shop-v2")
     assert allowed["changed"]
 

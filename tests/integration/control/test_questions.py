@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import json
+import socket
 import ssl
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.processes import ROOT, Backend, Node, envoy_binary
 from tests.support.serve_process import free_port
+from xds_agent.node.questions import OPEN_SESSIONS
 
 pytestmark = [
     pytest.mark.envoy,
@@ -45,6 +47,11 @@ async def test_live_state_and_open_connections_come_from_the_proxy(serve, edge, 
     ports = {"http": free_port(), "https": free_port(), "grpc": free_port()}
     document["edge"]["ports"] = ports
     document["edge"]["services"][0]["endpoints"] = [{"address": "127.0.0.1", "port": backend.port}]
+    datagrams = free_port()
+    document["edge"]["services"].append(
+        {"name": "dns", "protocol": "udp", "listen": {"address": "edge", "port": datagrams}, "tier": "l7",
+         "endpoints": [{"address": "127.0.0.1", "port": backend.port}]}
+    )  # fmt: skip
     del document["hosts"]["edge2"]
     await asyncio.to_thread(serve.start)
     await edge.start()
@@ -80,9 +87,18 @@ async def test_live_state_and_open_connections_come_from_the_proxy(serve, edge, 
 
     closing = copy.deepcopy(document)
     closing["edge"]["ports"] = {**ports, "https": free_port()}
+    closing["edge"]["services"][-1]["listen"]["port"] = free_port()
+    active = "udp.dns.downstream_sess_active"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"a session", ("127.0.0.1", datagrams))
+        async with asyncio.timeout(60):
+            while (await edge.envoy.admin.gauges(OPEN_SESSIONS)).get(active) != 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
     said = (await serve.apply(closing, dry_run=True)).json()
     for _reader, writer in opened:
         writer.close()
     assert {"proxies": ["edge1"], "text": "closes 3 open connections of listener https on edge1"} in said[
         "lines"
     ]
+    sessions = f"closes 1 open session of listener udp-{datagrams} on edge1"
+    assert {"proxies": ["edge1"], "text": sessions} in said["lines"]

@@ -10,6 +10,8 @@ import sys
 import httpx
 
 from tests.support.serve_process import ROOT
+from xds_agent.cli.packets import live_document
+from xds_agent.node.datapath.replay import Replayed, Stage, with_origins
 
 
 def edited(document, port=9090):
@@ -104,3 +106,20 @@ async def test_an_operator_who_goes_away_in_mid_wave_leaves_no_half_change(serve
     assert "edge1 did not acknowledge the change within 3 s" in row["words"]
     assert serve.get("/v1/status").json()["revision"]["number"] == 1
     assert serve.get("/v1/status").json()["applying"] == ""
+
+
+async def test_what_live_prints_names_file_and_line_of_a_packets_stage(serve, document, tmp_path):
+    """The round trip of `explain-packet --site`: from the inventory through control and the file."""
+    document["edge"]["protection"] = {"deny": ["198.51.100.0/24", "203.0.113.40/29"]}
+    document["origins"] = {"edge.protection": "edge/protection.yml:1:1"}
+    document["origins"]["edge.protection.deny[1]"] = "edge/protection.yml:4:5"
+    await asyncio.to_thread(serve.start)
+    assert (await serve.apply(document)).status_code == 200
+    live = tmp_path / "live.json"
+    done = await asyncio.to_thread(run, "live", "-o", live, XDS_AGENT_SOCKET=str(serve.socket))
+    assert done.returncode == 0, done.stderr
+    site = live_document(live)
+    denied = Stage("access lists", "203.0.113.40/29 is denied", "protection.deny")
+    found = Replayed("dropped", "drop_denied", (denied,))
+    [stage] = with_origins(found, site["edge"], site["origins"], site["hosts"]).stages
+    assert (stage.path, stage.origin) == ("protection.deny[1]", "edge/protection.yml:4:5")

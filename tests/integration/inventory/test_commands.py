@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,40 @@ def test_the_plugin_needs_no_pydantic(inventory: SiteInventory) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout.strip() == "1", done.stderr
+
+
+def test_variables_beside_it_are_those_of_the_folder_it_runs_in(
+    inventory: SiteInventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each time, not of the first one in this process: Ansible remembers where "." led."""
+    inventory.write({"edge/shop.yml": SHOP})
+    beside, other = tmp_path / "beside", tmp_path / "other"
+    other.mkdir()
+    (beside / "group_vars").mkdir(parents=True)
+    (beside / "group_vars/control.yml").write_text("a: [")
+    for folder, read in ((beside, False), (other, True)):
+        monkeypatch.chdir(folder)
+        problems = inventory.report()
+        assert (problems == []) is read, problems
+    monkeypatch.chdir(beside)
+    assert "Ansible cannot read the inventory" in inventory.report()[0]
+
+
+def test_a_folder_that_was_removed_is_one_sentence(inventory: SiteInventory, tmp_path: Path) -> None:
+    inventory.write({"edge/shop.yml": SHOP})
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = (
+        f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n"
+        "from xds_agent.cli import main\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "validate", str(inventory.folder)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "the folder you are in was removed" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("site", ["lab", "example"])

@@ -86,6 +86,17 @@ def test_status_says_that_proxies_hold_what_an_older_compiler_made(run: Any, con
     assert (result.exit_code, behind.words in result.stdout) == (0, True)
 
 
+def test_status_shows_what_is_in_force_beside_the_inventory_once(run: Any, control: Any) -> None:
+    """A denial by hand is drift that whoever looks must see; words said above are not repeated."""
+    behind = Behind("1", missed="edge-aws1 is lost")
+    drift = "drift: 10.1.2.3/32 is denied by hand until 2026-11-28T12:00:40+00:00, by ada"
+    answer = {**STATUS, "behind": behind.as_dict(), "notes": [behind.words, drift]}
+    control.answers["/v1/status"] = (200, answer)
+    result = run("status")
+    assert result.stdout.splitlines()[-1] == f"note: {drift}"
+    assert result.stdout.count(behind.words) == 1
+
+
 def test_json_is_what_control_said_and_nothing_else(run: Any, control: Any) -> None:
     control.answers["/v1/status"] = (200, STATUS)
     assert json.loads(run("status", "--json").stdout) == STATUS
@@ -236,3 +247,23 @@ def test_explain_says_who_does_not_serve_it_yet(run: Any, control: Any) -> None:
     words = "offline (on its own): it serves revision r0, which may say otherwise"
     control.answers["/v1/explain"] = (200, {"explanations": [], "pending": {"edge-gcp1": words}})
     assert f"edge-gcp1 is {words}" in run("explain", "https://shop.example.com/").stdout
+
+
+def test_deny_says_what_it_replaces_and_that_an_address_stands_for_its_network(
+    run: Any, control: Any
+) -> None:
+    """At 3 a.m. a longer time than before, or 255 neighbours more, must not go unnoticed."""
+    answer = {"denied": "10.1.2.0/24", "until": "2026-11-28T13:00:00+00:00", "was_until": None}
+    control.answers["/v1/denials"] = (200, answer)
+    result = run("deny", "10.1.2.0/24")
+    assert (result.stdout, result.stderr) == ("10.1.2.0/24 is denied until 2026-11-28 13:00:00 UTC\n", "")
+    control.answers["/v1/denials"] = (200, {**answer, "was_until": "2026-11-28T12:00:20+00:00"})
+    result = run("deny", "10.1.2.3/24")
+    assert "until 2026-11-28 13:00:00 UTC (was until 2026-11-28 12:00:20 UTC)" in result.stdout
+    assert "10.1.2.3/24 is an address within 10.1.2.0/24: all of that is denied" in result.stderr
+
+
+def test_a_frame_that_is_not_hexadecimal_is_quoted(run: Any) -> None:
+    result = run("explain-packet", "--hex", "zz")
+    assert result.exit_code == 1
+    assert "--hex: not hexadecimal: zz" in result.stderr

@@ -8,10 +8,13 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.support import golden
+from xds_agent.compile import Compiler
 from xds_agent.compile.datapath import marked_resource, protection_resources
 from xds_agent.model import Service, load_site
+from xds_agent.model.ports import ENVOY_HTTP
 from xds_agent.model.tiers import tier_of
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import ACCESS_LIST, CLUSTER, DATAPATH_SERVICE, LISTENER, PROTECTION, REALS
@@ -81,6 +84,56 @@ def test_packet_limits_hold_in_front_of_envoy_too() -> None:
     assert resource is not None
     said = pb.Service.FromString(resource.body.value)
     assert (said.forward, said.packets_per_second, said.syn_per_second) == (pb.KERNEL, 9, 3)
+
+
+_DOMAIN = {"name": "a.example.com", "certificate": "a", "tenant": "red"}
+_HTTP: dict[str, Any] = {
+    "tenants": [{"name": "red"}, {"name": "blue"}], "certificates": [{"name": "a"}], "domains": [_DOMAIN],
+    "services": [{"name": "web", "tenant": "red", "domains": ["a.example.com"], "endpoints": [_ENDPOINT]}],
+}  # fmt: skip
+_GRPC = {"services": [{**_HTTP["services"][0], "protocol": "grpc"}]}
+
+
+def _counted(edge: dict[str, Any], **host: Any) -> dict[str, int]:
+    """Ports of Envoy's HTTP that XDP counts apart on a host."""
+    ours = {"groups": ["ingress", "l4"], "interfaces": ["eth0"], "tenants": ["red"], **host}
+    hosts = {"edge1": {"name": "edge1", **ours}}
+    site = load_site({"schema": 1, "edge": {**_HTTP, **edge}, "hosts": hosts, "origins": {}})
+    compiled = Compiler().compile(site, golden.words_for_keys(site))
+    found = {}
+    for name, one in compiled.snapshots()["edge1"].of_type(DATAPATH_SERVICE).items():
+        said = pb.Service.FromString(one.body.value)
+        # Nothing is limited, marked or shaped.
+        assert said == pb.Service(name=name, protocol=pb.TCP, port=said.port, forward=pb.KERNEL)
+        listener = name.removeprefix("envoy/")
+        assert compiled.origin_of(DATAPATH_SERVICE, name) == compiled.origin_of(LISTENER, listener)
+        found[name] = said.port
+    return found
+
+
+@pytest.mark.parametrize(
+    ("edge", "host", "counted"),
+    [
+        ({}, {}, {"envoy/http": 80, "envoy/https": 443}),
+        ({"ports": {"http": 81, "https": 8443}}, {}, {"envoy/http": 81, "envoy/https": 8443}),
+        (_GRPC, {}, {"envoy/http": 80, "envoy/grpc": 8080}),
+        ({"domains": [], "services": [], "certificates": []}, {}, {}),
+        ({}, {"tenants": ["blue"]}, {}),
+        ({}, {"groups": ["l4"]}, {}),
+        ({}, {"interfaces": []}, {}),
+    ],
+    ids=("http", "other ports", "grpc", "no domains", "another tenant's", "no Envoy", "no datapath"),
+)
+def test_xdp_counts_http_apart_where_envoy_listens_for_it(
+    edge: dict[str, Any], host: dict[str, Any], counted: dict[str, int]
+) -> None:
+    assert _counted(edge, **host) == counted
+
+
+@pytest.mark.parametrize("name", ENVOY_HTTP)
+def test_no_service_is_named_as_what_xdp_counts_of_http(name: str) -> None:
+    with pytest.raises(ValidationError, match="name"):
+        Service.model_validate({"name": name, "protocol": "http", "endpoints": [_ENDPOINT]})
 
 
 def test_hosts_without_a_datapath_get_nothing_of_it() -> None:

@@ -27,9 +27,11 @@ BACKEND = Machine(
 RANGES = ("10.150.64.0", "10.150.255.255")
 WAYS = Ways(
     public={EDGE.address: "198.18.0.1"},
+    outbound={EDGE.address: "198.18.0.1", BACKEND.address: "198.18.0.9"},
     services={("169.254.169.254", 80): ("10.150.9.200", 80)},
     outside="clients",
-    ranges=("10.150.64.0-10.150.255.255", "35.191.0.9"),
+    ranges=("10.150.64.0-10.150.255.255",),
+    probes=("35.191.0.9",),
     mark=MARK,
 )
 CHECK = Probe("35.191.0.9", 51820, "/", 2, 2)
@@ -72,6 +74,19 @@ def test_only_a_machine_that_forwards_sends_packets_of_others() -> None:
     assert f"ether saddr {{ {card_of(EDGE.address)} }} accept" in sent
     assert f"ether saddr . ip saddr {{ {card_of(BACKEND.address)} . {BACKEND.address} }} accept" in sent
     assert sent[-1] == "counter drop"
+
+
+def test_what_leaves_a_cloud_has_a_public_source_or_goes_nowhere() -> None:
+    text = text_of(EDGE, BACKEND)
+    named = f"{{ {EDGE.address} : 198.18.0.1, {BACKEND.address} : 198.18.0.9 }}"
+    assert chain(text, "leaving")[-1] == (
+        f'oifname "clients" ip daddr != {{ 10.150.9.200 }} snat to ip saddr map {named}'
+    ), "the clouds' own services know hosts by their private addresses"
+    [dropped] = [line for line in chain(text, "balanced") if line.endswith("drop")]
+    assert f"ip saddr != {{ {EDGE.address}, {BACKEND.address} }} ip daddr != {{ 10.150.64.0-" in dropped
+    assert 'iifname { "podman1", "podman2", "clients" } ip daddr 198.18.0.0/15 counter drop' in chain(
+        text, "routed"
+    ), "a public address that is nobody's"
 
 
 def test_a_host_that_no_rule_knows_yet_gets_and_sends_nothing() -> None:

@@ -132,7 +132,7 @@ def test_nat_has_no_choice_by_addresses(site: Document, report: Report) -> None:
     site["edge"]["services"].append(_service(hash_by="addresses"))
     assert report(site) == [
         "services[db].hash_by: nat translates ports, so it chooses by them; write forward: gue or dsr, or "
-        "remove hash_by; XDP drops fragments of nat services"
+        "remove hash_by; fragments of nat services follow their first one"
     ]
     site["edge"]["services"][-1] = _service(hash_by="addresses", forward="gue")
     assert report(site) == []
@@ -191,6 +191,16 @@ def test_tenants_meet_on_hosts_without_envoy_too(site: Document, report: Report)
             "protection.deny[0]: 192.0.2.0/24 contains operators' network 192.0.2.8/29; take it out; "
             "if it is "
             "meant, name 192.0.2.0/24 under protection.deny_anyway too",
+        ),
+        (
+            {"deny": ["192.0.2.9/32"], "operators": ["192.0.2.8/29"]},
+            "protection.deny[0]: 192.0.2.9/32 lies within operators' network 192.0.2.8/29; take it out; "
+            "if it is meant, name 192.0.2.9/32 under protection.deny_anyway too",
+        ),
+        (
+            {"operators": ["10.1.2.3/8"]},
+            "protection.operators[0]: '10.1.2.3/8' has bits beyond its prefix: the network is 10.0.0.0/8; "
+            "write it as 10.0.0.0/8",
         ),
         (
             {"deny": ["169.254.0.0/16", "169.254.169.254/32"]},

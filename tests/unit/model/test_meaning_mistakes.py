@@ -333,10 +333,9 @@ MEANING = [
     ),
     (
         "protection",
-        {"deny": ["203.0.113.1/24"]},
-        "protection.deny[0]: '203.0.113.1/24' has bits beyond its prefix: the network is 203.0.113.0/24; "
-        "write it as "
-        "203.0.113.0/24",
+        {"deny": ["10.1.2.3/8"]},
+        "protection.deny[0]: '10.1.2.3/8' has bits beyond its prefix: the network is 10.0.0.0/8; "
+        "write it as 10.0.0.0/8",
     ),
     (
         "protection",

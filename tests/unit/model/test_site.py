@@ -102,7 +102,6 @@ def test_what_this_version_does_not_act_on_is_said(document: dict[str, Any]) -> 
     )
     edge["services"][2]["rate_limit"] = {"requests_per_second": 5}
     document["hosts"]["edge1"] |= {"vip": "203.0.114.1", "interfaces": ["eth0"]}
-    edge["protection"] = {"per_source": {"bits_per_second": 10}}
     edge["clouds"] = {"aws": {}}
     edge["maintenance"] = [{"cloud": "aws", "until": "2026-12-01T06:00Z", "reason": "x"}]
     edge["rollout"] = {}
@@ -117,7 +116,6 @@ def test_what_this_version_does_not_act_on_is_said(document: dict[str, Any]) -> 
         "services[shop].bandwidth",
         "services[echo].rate_limit",
         "mappings[m]",
-        "protection.per_source.bits_per_second",
     ]
     assert all("does not act on it" in note.render() for note in site.not_acted_on)
 

@@ -227,3 +227,41 @@ def test_failover_needs_something_that_tells_a_cloud_has_failed(
     document["edge"]["services"][service].update(steering=steering, **more)
     found = [line for line in report(document) if "nothing would tell that a cloud has failed" in line]
     assert len(found) == told
+
+
+def _made_by_a_stack(document: dict[str, Any], *opened: str, **ports: int) -> None:
+    document["hosts"]["edge1"]["cloud_rules"] = {
+        "site": "prod", "ports": {"https": 443, "xds": 18000, **ports}, "opened": list(opened)
+    }  # fmt: skip
+
+
+def test_own_ports_are_those_that_the_clouds_rules_are_made_for(
+    document: dict[str, Any], report: Report
+) -> None:
+    """What is typed in the site file and in the inventory is compared: nobody would reach the proxies."""
+    _made_by_a_stack(document, "tcp 443", "tcp 7000")
+    assert report(document) == []
+    document["edge"]["ports"] = {"https": 8443}
+    assert report(document) == [
+        "ports.https: is 8443, and pulumi/sites/prod.yaml makes the clouds' rules for 443; write "
+        "ports: {https: 8443} in pulumi/sites/prod.yaml and run `pulumi up`, or https: 443 here"
+    ]
+    _made_by_a_stack(document, "tcp 8443", "tcp 7000", https=8443)
+    assert report(document) == []
+
+
+def test_a_port_that_no_rule_of_the_cloud_lets_in_is_said(document: dict[str, Any]) -> None:
+    document["edge"]["services"].append(_tcp("dns", 9005, protocol="udp"))
+
+    def notes() -> list[str]:
+        return [note.message for note in load_site(document).not_acted_on if "lets nobody" in note.message]
+
+    assert notes() == [], "hosts that no stack made may be behind anything"
+    _made_by_a_stack(document, "tcp 443", "tcp 7000", "udp 9000-9010")
+    assert notes() == []
+    _made_by_a_stack(document, "tcp 443", "udp 7000", "tcp 9000-9010")
+    assert [note.partition(":")[0] for note in notes()] == [
+        "its cloud lets nobody reach tcp 7000, where service echo listens",
+        "its cloud lets nobody reach udp 9005, where service dns listens",
+    ]
+    assert all("pulumi/sites/prod.yaml" in note for note in notes())

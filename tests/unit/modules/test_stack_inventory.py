@@ -100,3 +100,11 @@ def test_a_host_behind_another_is_reached_through_it_and_both_keys_are_checked(s
 def test_a_host_behind_one_that_is_not_there_is_refused(stack):
     with pytest.raises(stack.StackUnreadable, match="through gone, which is not there"):
         stack.check(document(host(1, jump="gone")))
+
+
+def test_hosts_know_what_their_cloud_lets_in(stack):
+    """With the ports of the site file, so that `validate` compares; a stack of before says neither."""
+    found = stack.check(document(host(1, opened=["tcp 443"])) | {"ports": {"https": 443}})
+    rules = stack.variables(found, found["hosts"][0])["edge_cloud_rules"]
+    assert rules == {"site": found["site"], "ports": {"https": 443}, "opened": ["tcp 443"]}
+    assert "edge_cloud_rules" not in stack.variables(document(host(1)), host(1))

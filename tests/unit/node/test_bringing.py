@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class Host:
         self.datapath = DatapathLink(config, Prober(), control_answers=answers, runtime=folder)
         self.bringing = Bringing(self.journal, self.envoy, self.datapath, folder / "admin.sock")
         self.written: list[frozenset[str]] = []
+        self.own: frozenset[object] = frozenset()
 
     def holds(self) -> tuple[Snapshot, Snapshot, set[str]]:
         return self.journal.snapshot, self.envoy.held, set(self.datapath.wanted.services)
@@ -62,13 +64,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
     def write(writer: object, wanted: Any, ways: object) -> None:
         made.written.append(frozenset(wanted.services))
+        made.own = wanted.own
 
     monkeypatch.setattr(Lockout, "baseline", baseline)
-    monkeypatch.setattr(made.datapath, "writer", Maps())
+    monkeypatch.setattr(made.datapath.running, "writer", Maps())
     monkeypatch.setattr(made.datapath.cards, "look", lambda: False)
     monkeypatch.setattr(Cards, "sources", ())
     monkeypatch.setattr(made.datapath, "_describe", lambda: None)
-    monkeypatch.setattr(made.datapath, "_write", write)
+    monkeypatch.setattr(made.datapath.running, "_write", write)
     yield made
     made.journal.close()
 
@@ -93,9 +96,9 @@ async def test_a_bug_refuses_the_revision_and_ends_no_agent(
         raise KeyError("bug")
 
     if place == "_read":
-        read = host.datapath._read
+        read = host.datapath.running._read
         monkeypatch.setattr(
-            host.datapath, "_read", lambda snapshot: read(snapshot) if snapshot is EMPTY else fails()
+            host.datapath.running, "_read", lambda snapshot: read(snapshot) if snapshot is EMPTY else fails()
         )
     else:
         monkeypatch.setattr(Lockout, "shut_out", fails)
@@ -104,6 +107,30 @@ async def test_a_bug_refuses_the_revision_and_ends_no_agent(
     assert "KeyError('bug')" in refusal.words
     assert host.holds() == (EMPTY, EMPTY, set())
     assert host.written[-1] == frozenset()
+
+
+@pytest.mark.parametrize("why", ["by the maps", "after it was live"])
+async def test_an_edit_that_is_refused_brings_no_address_back_that_the_host_lost_meanwhile(
+    host: Host, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The edit has seen the new address; nothing looks again before the cards change again."""
+    addresses = [ip_address("192.0.2.1")]
+
+    def look() -> bool:
+        addresses[:] = [ip_address("192.0.2.2")]
+        return True
+
+    async def shut_out(self: Lockout, baseline: Baseline) -> str:
+        return "control did not answer"
+
+    monkeypatch.setattr(Cards, "own", property(lambda self: list(addresses)))
+    monkeypatch.setattr(Cards, "mtu", 1500)
+    monkeypatch.setattr(host.datapath.running, "_look_at_cards", look)
+    monkeypatch.setattr(Lockout, "shut_out", shut_out)
+    if why == "by the maps":
+        monkeypatch.setattr(Maps, "nat_problem", lambda self, wanted: "no port is left")
+    assert await host.bringing.bring(complete(forward=pb.KERNEL)) is not None
+    assert host.own == host.datapath.wanted.own == set(addresses)
 
 
 async def test_what_it_knows_is_taken(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ def test_the_least_file_has_the_documented_defaults(tmp_path):
         ("envoy: {xds_sokcet: /a}", "envoy.xds_sokcet: Extra inputs are not permitted"),
         (f"envoy: {{xds_socket: /{'a' * 120}}}", "a Unix socket's path has at most 107 bytes"),
         ("metrics: {port: 70000}", "metrics.port"),
+        ("datapath: {interfaces: [eth0], services: 65537}", "datapath.services"),
         ("control_names: [a, b, c]", "control_names has more entries than control"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from xds_agent.datapath.watch import Sample
 from xds_agent.node.datapath import confirming as module
+from xds_agent.node.datapath.attachment import AttachError
 from xds_agent.node.datapath.confirming import Confirming
-from xds_agent.node.datapath.lockout import Lockout
+from xds_agent.node.datapath.lockout import Baseline, Lockout
 
 
 class Attached:
@@ -40,19 +42,23 @@ def sample(at_s: float, **packets: int) -> Sample:
     return Sample(at_s, {(1, reason): count for reason, count in packets.items()})
 
 
-async def decide(one: Confirming, *, fresh: tuple[str, ...] = (), apart: str = "") -> bool:
+async def decide(
+    one: Confirming, *, fresh: tuple[str, ...] = (), apart: str = "", resumed: list[str] | None = None
+) -> bool:
     """`fresh`: tables of its own; `apart`: why the agent cannot serve the program before by the old ones."""
 
     async def resume() -> str:
+        if resumed is not None:
+            resumed.append(apart)
         return apart
 
     generation: Any = SimpleNamespace(fresh=fresh)
     return await one.decide(generation, lambda: (), change=asyncio.Lock(), turn=asyncio.Lock(), resume=resume)
 
 
-async def decided(
+def on_probation(
     monkeypatch: pytest.MonkeyPatch, attached: Attached, control: Callable[[], str], after: Sample
-) -> tuple[bool, Confirming]:
+) -> Confirming:
     async def answers() -> str:
         return control()
 
@@ -60,6 +66,13 @@ async def decided(
     monkeypatch.setattr(module, "_sample", lambda generation: after)
     one = Confirming(attached, Lockout(answers, patience_s=0.05), in_thread)  # type: ignore[arg-type]
     one._samples = [sample(1.0, send_nat=1000), sample(2.0, send_nat=2000)]
+    return one
+
+
+async def decided(
+    monkeypatch: pytest.MonkeyPatch, attached: Attached, control: Callable[[], str], after: Sample
+) -> tuple[bool, Confirming]:
+    one = on_probation(monkeypatch, attached, control, after)
     return await decide(one), one
 
 
@@ -112,12 +125,107 @@ async def test_control_that_comes_meanwhile_makes_no_program_guilty(
     assert over and one.problem == "" and attached.done == ["taken back", "put on", "confirmed"]
 
 
-@pytest.mark.parametrize("apart", ["", "its file was not kept"])
-async def test_tables_that_the_program_before_does_not_share_are_adrift_unless_it_is_served_by_its_own(
-    monkeypatch: pytest.MonkeyPatch, apart: str
+@pytest.mark.parametrize("fresh", [(), ("reals",)])
+async def test_the_program_before_is_served_by_its_own_tables_however_late(
+    monkeypatch: pytest.MonkeyPatch, fresh: tuple[str, ...]
 ) -> None:
-    attached = Attached(before=True)
-    _, one = await decided(monkeypatch, attached, lambda: "", ILL)
-    assert not one.adrift
-    assert await decide(one, fresh=("reals",), apart=apart)
-    assert one.adrift is bool(apart) and one.problem.endswith(apart or "runs on")
+    """Also where it shares all of them: else a card that comes back would get the one that was taken back."""
+    attached, resumed = Attached(before=True), []  # type: ignore[var-annotated]
+    one = on_probation(monkeypatch, attached, lambda: "", ILL)
+    assert not await decide(one, fresh=fresh, apart="no memory", resumed=resumed)
+    assert one.adrift is bool(fresh) and one.problem.endswith("no memory") and not one.over
+    assert await decide(one, fresh=fresh, resumed=resumed)
+    assert not one.adrift and one.problem.endswith("runs on") and one.over
+    assert attached.done == ["taken back"] and resumed == ["no memory", ""]
+
+
+class Gateway(Lockout):
+    """Control is away; the gateway answers as `answers` says of what was done last."""
+
+    def __init__(self, attached: Attached, answers: Callable[[str], bool]) -> None:
+        self._attached, self._answers = attached, answers
+
+    async def silent(self, baseline: object) -> dict[str, str]:
+        last = self._attached.done[-1] if self._attached.done else "put on"
+        gateway = {} if self._answers(last) else {"192.0.2.1": "gateway 192.0.2.1 did not answer"}
+        return {"control": "control did not answer", **gateway}
+
+
+async def test_a_gateway_that_answers_without_the_program_alone_is_proof_though_control_is_away() -> None:
+    attached = Attached(before=False)
+    one = Confirming(attached, Gateway(attached, lambda last: last == "taken back"), in_thread)  # type: ignore[arg-type]
+    assert await decide(one)
+    assert attached.done == ["taken back", "put on", "taken back"]
+    assert "taken back: gateway 192.0.2.1 did not answer" in one.problem
+
+
+async def test_a_program_that_nobody_can_judge_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ever more rarely: to be without it costs packets."""
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    attached = Attached(before=False)
+    one = Confirming(attached, Gateway(attached, lambda last: True), in_thread)  # type: ignore[arg-type]
+    looks = []
+    for second in range(0, 8000, 10):
+        now = 1000.0 + second
+        before = len(attached.done)
+        assert not await decide(one)
+        if len(attached.done) > before:
+            looks.append(second)
+    assert looks == [0, 60, 180, 420, 900, 1860, 3780, 7380]
+
+
+async def test_a_program_that_could_not_be_put_on_again_is_not_confirmed_while_it_is_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Everybody answers then."""
+    attached = Attached(before=False)
+    put_on = attached.put_on
+
+    def fails(generation: object, interfaces: object) -> None:
+        raise AttachError("no memory")
+
+    monkeypatch.setattr(attached, "put_on", fails)
+    one = on_probation(monkeypatch, attached, lambda: "" if attached.done else "away", WELL)
+    assert not await decide(one) and not await decide(one) and one.problem == "no memory"
+    monkeypatch.setattr(attached, "put_on", put_on)
+    assert await decide(one)
+    assert attached.done == ["taken back", "put on", "confirmed"] and not one.problem
+
+
+def test_of_a_card_that_went_no_gateway_is_expected_to_answer() -> None:
+    """A program on probation would stay so for ever."""
+    one, other = (ip_address("192.0.2.1"), 2), (ip_address("198.51.100.1"), 3)
+    assert Baseline((one, other)).over({3, 7}) == Baseline((other,))
+
+
+async def test_what_cannot_be_taken_back_at_once_is_taken_back_by_the_same_proof(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attached = Attached(before=False)
+    take_back = attached.take_back
+
+    def fails() -> bool:
+        raise AttachError("no memory")
+
+    monkeypatch.setattr(attached, "take_back", fails)
+    one = on_probation(monkeypatch, attached, lambda: "", ILL)
+    assert not await decide(one)
+    monkeypatch.setattr(attached, "take_back", take_back)
+    monkeypatch.setattr(module, "_sample", lambda generation: WELL)
+    assert await decide(one) and "drop_internal" in one.problem and attached.done == ["taken back"]
+
+
+async def test_a_look_that_could_not_begin_leaves_the_program_on_all_cards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may have left some of them by then."""
+    attached = Attached(before=False)
+
+    def fails() -> bool:
+        raise AttachError("no memory")
+
+    monkeypatch.setattr(attached, "take_back", fails)
+    one = on_probation(monkeypatch, attached, lambda: "away", WELL)
+    assert not await decide(one) and attached.done == []
+    assert not await decide(one) and attached.done == ["put on"]

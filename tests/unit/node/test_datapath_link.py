@@ -48,10 +48,10 @@ def link(tmp_path: Path) -> DatapathLink:
 def test_a_real_of_which_nothing_is_known_yet_is_what_it_was(link: DatapathLink) -> None:
     """After a restart, or with another check, until there are words of it or enough of silence."""
     asked = wanted(target())
-    assert link._around.unhealthy(asked) == frozenset()
-    link._around.down = frozenset({("db", KEY)})
-    assert link._around.unhealthy(asked) == {("db", KEY)}
-    assert link._around.unhealthy(wanted()) == frozenset()
+    assert link.running.around.unhealthy(asked) == frozenset()
+    link.running.around.down = frozenset({("db", KEY)})
+    assert link.running.around.unhealthy(asked) == {("db", KEY)}
+    assert link.running.around.unhealthy(wanted()) == frozenset()
 
 
 async def test_a_real_that_never_answers_is_down_after_as_many_checks_as_any_other(
@@ -65,12 +65,12 @@ async def test_a_real_that_never_answers_is_down_after_as_many_checks_as_any_oth
     link._prober.listen(lambda _, result: told.append(result.healthy))
     for silences, down in ((1, frozenset()), (2, {("db", KEY)}), (3, {("db", KEY)})):
         link._prober._take(check, Failed("no answer", firm=False))
-        assert link._around.unhealthy(asked) == down, silences
+        assert link.running.around.unhealthy(asked) == down, silences
         assert link._prober.result(check).healthy is None
     # Whoever has to act is told once, though health is as unknown as before.
     assert told == [None]
     link._prober._take(check, Answered(1.0))
-    assert link._around.unhealthy(asked) == frozenset() and told == [None, True]
+    assert link.running.around.unhealthy(asked) == frozenset() and told == [None, True]
 
 
 def test_a_neighbour_nobody_knows_is_asked_for_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,13 +110,13 @@ async def test_control_is_asked_again_once_a_late_datapath_runs(
         starts += 1
         if starts == 1:
             raise NetworkError("there is no interface eth0")
-        link.writer = object()  # type: ignore[assignment]
+        link.running.writer = object()  # type: ignore[assignment]
 
     link._on_late_start = again
-    monkeypatch.setattr(link, "_start", start)
+    monkeypatch.setattr(link.running, "start", start)
     monkeypatch.setattr(link, "_describe", lambda: None)
-    monkeypatch.setattr(link, "_follow", lambda: False)
-    monkeypatch.setattr(link, "_settle", lambda: False)
+    monkeypatch.setattr(link.running, "follow", lambda: False)
+    monkeypatch.setattr(link.running, "settle", lambda: False)
     monkeypatch.setattr(datapath_link, "TRY_AGAIN_S", 0.0)
     monkeypatch.setattr(datapath_link, "LOOK_S", 0.01)
     await link.start(EMPTY)
@@ -137,7 +137,7 @@ async def test_a_set_on_disk_that_meets_a_bug_keeps_no_agent_from_serving(
     def start(held: object, confirming: object) -> None:
         raise KeyError("bug")
 
-    monkeypatch.setattr(link, "_start", start)
+    monkeypatch.setattr(link.running, "start", start)
     await link.start(EMPTY)
     assert link.problem == "KeyError('bug')"
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import golden
-from xds_agent.datapath.maglev import SLOTS, Ring
+from xds_agent.datapath.maglev import SLOTS, Ring, populate
 from xds_agent.node.datapath.numbers import MapFull, Numbers
 from xds_agent.node.datapath.reading import wanted_of
 from xds_agent.node.datapath.replay import frames_of, headers_of
-from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
-from xds_agent.node.datapath.wanted import Front, RealKey, Wanted, WantedReal
+from xds_agent.node.datapath.rings import RingFiles, RingMaker, eligible
+from xds_agent.node.datapath.wanted import Front, RealKey, Wanted, WantedReal, WantedService
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import ACCESS_LIST, DATAPATH_SERVICE, EMPTY, Resource, Snapshot
 
@@ -32,6 +32,9 @@ def test_a_revision_becomes_what_this_host_does() -> None:
     assert wanted.services["db"].fronts == (Front(VIP, 5432, 6),)
     assert wanted.services["dns"].fronts == (Front(OWN, 5300, 17), Front(VIP, 5300, 17))
     assert wanted.services["ping"].fronts == (Front(VIP, 0, 1),)
+    # Envoy listens on every address, and nothing is asked of XDP but to count.
+    https = WantedService("envoy/https", "kernel", (Front(OWN, 443, 6), Front(VIP, 443, 6)), ())
+    assert wanted.services["envoy/https"] == https
     db = wanted.services["db"]
     assert [(str(one.key), one.weight, one.priority) for one in db.reals] == [
         ("10.1.0.1:5432", 1, 0), ("10.2.0.1:5432", 1, 1), ("10.2.0.2:5432", 0, 1),
@@ -42,7 +45,7 @@ def test_a_revision_becomes_what_this_host_does() -> None:
     assert len(wanted.checks()) == 3
     assert (ip_network("203.0.113.0/24"), "deny") in wanted.rules
     assert (ip_network("35.191.0.0/16"), "exempt") in wanted.rules
-    assert wanted.limits.ssh_packets == 200
+    assert (wanted.limits.ssh_packets, wanted.limits.source_bits) == (200, 10**9)
 
 
 def test_a_vip_belongs_to_the_service_that_names_it() -> None:
@@ -104,7 +107,7 @@ def test_a_number_given_back_is_the_last_to_be_taken_again() -> None:
     numbers.give_back("a")
     assert [numbers.take(name) for name in "bcd"] == [2, 3, 1]
     with pytest.raises(MapFull, match="5 reals are wanted, the maps hold 3; raise xdp_reals"):
-        numbers.check("bcdef")
+        numbers.check(set("bcdef"))
 
 
 def test_the_first_priority_that_has_a_healthy_real_takes_everything() -> None:
@@ -113,9 +116,25 @@ def test_the_first_priority_that_has_a_healthy_real_takes_everything() -> None:
     assert eligible(reals, lambda key: True) == (first,)
     assert eligible(reals, lambda key: key != first.key) == (second,)
     assert eligible(reals, lambda key: False) == ()
-    assert set(table_of((), {}.__getitem__)) == {0}
+    maker = RingMaker()
+    assert set(maker.table_of((), {}.__getitem__)) == {0}
     numbers = {first.key: 4, second.key: 5}
-    assert set(table_of((first, second), numbers.__getitem__)) == {4, 5}
+    assert set(maker.table_of((first, second), numbers.__getitem__)) == {4, 5}
+
+
+def test_where_the_program_that_makes_rings_is_missing_the_agent_makes_the_same_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reals, numbers = (real(1), real(2), real(3)), {real(number).key: number for number in (1, 2, 3)}
+    maker = RingMaker(tmp_path / "maglev.bpf.o")
+    found = [maker.table_of(some, numbers.__getitem__) for some in (reals, reals[:2])]
+    assert list(found[0]) == populate({number: (str(real(number).key), 1) for number in (1, 2, 3)})
+    assert set(found[1]) == {1, 2}
+    stepped, expected = maker.step(Ring(found[0]), found[1]), Ring(found[0])
+    expected.step(found[1])
+    assert stepped.words() == expected.words() and stepped.moving()
+    assert caplog.text.count("rings are made by the agent itself") == 1
+    assert maker.missing.startswith("rings are made by the agent itself, which takes longer: ")
 
 
 def test_a_ring_is_read_back_as_it_was_moved_slots_too(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xds_agent.datapath.acl import NETWORKS, paint
+from xds_agent.datapath.acl import NETWORKS, packed, paint
 from xds_agent.datapath.prefixes import Prefixes
 from xds_agent.node.datapath.reading import Reader, wanted_of
+from xds_agent.node.datapath.wanted import Wanted, apart, differing
 from xds_agent.proto import datapath_pb2 as pb
 from xds_agent.snapshot.resource import (
     ACCESS_LIST,
@@ -22,7 +23,7 @@ from xds_agent.snapshot.resource import (
     Snapshot,
 )
 
-ASK = 254
+ASK = 3
 CLASSES = bytearray(NETWORKS)
 # Of two /16, so that prefixes meet.
 networks4 = st.builds(
@@ -59,8 +60,7 @@ def test_the_longest_prefix_decides_and_of_equal_ones_the_last(
 ) -> None:
     # In place of a fresh 16 MiB for each example.
     CLASSES[:] = bytes(NETWORKS)
-    packed = [(Prefixes.of(nets), number) for nets, number in lists]
-    keys, numbers = paint(packed, CLASSES, ask=ASK)
+    keys, numbers = paint([(Prefixes.of(nets), number) for nets, number in lists], CLASSES, ask=ASK)
     trie = {}
     for at, number in enumerate(numbers):
         length, address = struct.unpack_from("=I", keys, at * 8)[0], keys[at * 8 + 4 : at * 8 + 8]
@@ -73,12 +73,22 @@ def test_the_longest_prefix_decides_and_of_equal_ones_the_last(
         assert found == _longest(said, address)
 
 
+@given(st.lists(st.tuples(*[st.integers(0, ASK)] * 4), min_size=1))
+def test_packed_classes_are_two_bits_each_the_first_in_the_lowest(rows: list[tuple[int, ...]]) -> None:
+    found = packed(bytearray(number for row in rows for number in row))
+    assert [tuple(four >> 2 * at & 3 for at in range(4)) for four in found] == rows
+
+
 def _longest(rules: dict[IPv4Network, int], address: IPv4Address) -> int:
     holding = [net for net in rules if address in net]
     return rules[max(holding, key=lambda net: net.prefixlen)] if holding else 0
 
 
 OWN, VIP, OTHER = (IPv4Address(text) for text in ("10.0.0.1", "203.0.114.1", "10.0.0.9"))
+
+HEALTH = pb.HealthCheck(
+    type="tcp", port=9, interval_ms=500, timeout_ms=500, unhealthy_after=2, healthy_after=1
+)
 
 
 def _resources(drawn: dict[str, tuple[bool, int, int]], denied: int, monitor: bool) -> list[Resource]:
@@ -87,7 +97,10 @@ def _resources(drawn: dict[str, tuple[bool, int, int]], denied: int, monitor: bo
         Resource.of(ACCESS_LIST, "deny", pb.AccessList(name="deny", ipv4=bytes([192, 0, 2, denied, 32]))),
     ]
     for name, (vip, port, reals) in drawn.items():
-        service = pb.Service(name=name, protocol=pb.UDP, port=port, forward=pb.NAT, vip=vip)
+        forward = pb.DSR if reals == 1 else pb.NAT
+        service = pb.Service(name=name, protocol=pb.UDP, port=port, forward=forward, vip=vip)
+        if port == 54:
+            service.health.MergeFrom(HEALTH)
         message = pb.Reals(service=name)
         for number in range(reals):
             message.reals.add(address=bytes([10, 1, 0, number]), port=53, weight=1)
@@ -105,11 +118,18 @@ drawn_services = st.dictionaries(
 def test_reading_one_revision_after_another_gives_what_each_gives_alone(
     edits: list[tuple[dict[str, tuple[bool, int, int]], int, bool, bool]],
 ) -> None:
-    reader = Reader()
+    reader, before = Reader(), Wanted()
     for number, (services, denied, monitor, moved) in enumerate(edits):
         snapshot = Snapshot.of(_resources(services, denied, monitor), number=number)
         own = [OTHER if moved else OWN]
-        assert reader.read(snapshot, own=own, vips=[VIP]) == wanted_of(snapshot, own=own, vips=[VIP])
+        wanted = reader.read(snapshot, own=own, vips=[VIP])
+        assert wanted == wanted_of(snapshot, own=own, vips=[VIP])
+        # What it says was edited is what a walk over all of them finds.
+        assert differing(before.services, wanted.services) == differing(
+            before.services, dict(wanted.services)
+        )
+        assert apart(wanted.services) == apart(dict(wanted.services))
+        before = wanted
 
 
 def test_what_an_edit_leaves_alone_is_the_very_object_it_was() -> None:
@@ -130,3 +150,11 @@ def test_a_revision_that_cannot_be_read_leaves_nothing_behind() -> None:
     with pytest.raises(ValueError, match="access list deny: 3 bytes are no list"):
         reader.read(bad, own=[OWN], vips=[VIP])
     assert reader.read(good, own=[OWN], vips=[VIP]) == wanted_of(good, own=[OWN], vips=[VIP])
+    # One of two services: the other has lost its vip to it by then, or given it back.
+    services = _resources({"b": (True, 53, 1)}, 1, monitor=False)
+    unknown = Resource.of(DATAPATH_SERVICE, "c", pb.Service(name="c", forward=99))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="this agent knows no forward 99"):
+        reader.read(Snapshot.of([*services, unknown]), own=[OWN], vips=[VIP])
+    for after in (services, _resources({"a": (False, 53, 1)}, 1, monitor=False)):
+        snapshot = Snapshot.of(after)
+        assert reader.read(snapshot, own=[OWN], vips=[VIP]) == wanted_of(snapshot, own=[OWN], vips=[VIP])

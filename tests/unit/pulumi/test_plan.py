@@ -10,19 +10,23 @@ import yaml
 from edge_iac.catalogue import prices
 from edge_iac.catalogue.images import AWS_NAME, AZURE_URN, GCP_LINK, unpinned
 from edge_iac.catalogue.regions import ZONES
-from edge_iac.catalogue.sizes import SIZES, TYPES
+from edge_iac.catalogue.sizes import SIZES, TYPES, offered
 from edge_iac.latency import aws_regions_for
 from edge_iac.plan import Networks, Plan, plan_site
 from edge_iac.plan.changes import changes
 from edge_iac.plan.cost import costs_of, total_usd
 from edge_iac.plan.prices import clouds_section
+from edge_iac.plan.quotas import AWS_RULES_PER_GROUP, rules_in_aws
 from edge_iac.site import load_site, parse_site
+from edge_iac.site.front import GCP_PORTS_PER_RULE, FrontPort, forwarding_rules
 from edge_iac.site.load import SITES
 from edge_iac.site.names import LONGEST_OWN_RULE, OWN_RULES
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.unit.pulumi.support.sites import sites
 from xds_agent.model import Edge
+from xds_agent.model.problems import ModelError
 from xds_agent.steering.regions import REGIONS
 
 
@@ -91,8 +95,33 @@ def test_a_host_more_moves_no_other_host() -> None:
 def test_another_region_is_known_by_its_ranges() -> None:
     aws = next(region for region in plan_site(load_site("lab")).regions if region.cloud == "aws")
     far = next(rule for rule in aws.rules if rule.name == "xds-control-far")
-    assert far.source == Networks(4, ("10.202.0.0/26", "10.203.0.0/26"))
+    assert far.source == Networks(4, ("10.202.0.0/23", "10.203.0.0/23"))
     assert far.ports == ((18000, 18000),)
+
+
+def many_regions(count: int) -> str:
+    """The example's first region as often as asked, each in AWS."""
+    site = yaml.safe_load((SITES / "example.yaml").read_text())
+    site["clouds"] = {"aws": site["clouds"]["aws"]}
+    pools = site["clouds"]["aws"]["regions"]["us-east-1"]
+    names = [
+        region
+        for region, zones in ZONES["aws"].items()
+        if len(zones) >= 3 and "medium" in offered("aws", region)
+    ]
+    site["clouds"]["aws"]["regions"] = {
+        region: {**pools, "network": f"10.{number}.0.0/16"} for number, region in enumerate(names[:count])
+    }
+    return yaml.safe_dump(site, sort_keys=False)
+
+
+def test_a_site_of_many_regions_keeps_within_the_rules_that_aws_takes() -> None:
+    plan = plan_site(parse_site(many_regions(9), shown="s.yaml", stem="example"))
+    counts = [rules_in_aws(region, role) for region in plan.regions for role in region.roles]
+    assert max(counts) <= AWS_RULES_PER_GROUP
+    with pytest.raises(ModelError, match="security group of AWS takes") as caught:
+        plan_site(parse_site(many_regions(15), shown="s.yaml", stem="example"))
+    assert "rules for control hosts" in caught.value.problems[0].message
 
 
 def test_nobody_reaches_control_from_the_internet() -> None:
@@ -142,6 +171,55 @@ def test_an_edit_is_told_in_words_with_its_price() -> None:
     ) in said
     assert "costs: " in said.splitlines()[-1]
     assert changes(before, before) == ()
+
+
+def test_an_edit_says_where_a_port_gets_another_target_group() -> None:
+    """In AWS alone, where a group has its port's protocols; both ways."""
+    quic = "reach:\n  - {name: quic, sources: [internet], targets: [ingress], protocol: udp, ports: [443]}\n"
+    before, after = edited("lab"), edited("lab", quic=("reach:\n", quic))
+    ways = {
+        "tcp before, takes tcp and udp": (before, after),
+        "tcp and udp before, takes tcp": (after, before),
+    }
+    for words, edit in ways.items():
+        [said] = [one for one in changes(*edit) if "target group" in one]
+        assert said.startswith(f"aws us-east-1: port 443 of the load balancer, {words}: ")
+        assert said.endswith("what clients open there fails until its health checks have passed")
+
+
+def test_an_edit_says_which_ports_of_google_cloud_lose_their_forwarding_rule_for_a_moment() -> None:
+    """Those that share one with a port that comes or goes, and never those of the proxies themselves."""
+    before = edited("lab", ports=('    ports: ["7000"]', '    ports: ["7000-7001", "9000"]'))
+    after = edited("lab", ports=('    ports: ["7000"]', '    ports: ["9000", "7001-7005"]'))
+    said = [one for one in changes(before, after) if "forwarding rule" in one]
+    assert said == [
+        "gcp us-central1: the forwarding rule tcp-7000 is made anew: clients of tcp 7001 fail for the moment "
+        "without it"
+    ]
+
+
+@given(st.lists(st.tuples(st.sampled_from(("tcp", "udp")), st.integers(1, 65535)), unique=True))
+def test_a_forwarding_rule_takes_five_ports_and_none_changes_it(ports: list[FrontPort]) -> None:
+    own: list[FrontPort] = [("tcp", 80), ("tcp", 443), ("tcp", 8080)]
+    ports = [port for port in ports if port not in own]
+    whole = forwarding_rules([*own, *ports])
+    assert whole["tcp-1"] == tuple(own)
+    assert sorted(port for rule in whole.values() for port in rule) == sorted([*own, *ports])
+    assert max(map(len, whole.values())) <= GCP_PORTS_PER_RULE
+    half = forwarding_rules([*own, *ports[::2]])
+    assert all(set(rule) <= set(whole[name]) for name, rule in half.items())
+
+
+def test_a_balancer_of_more_rules_than_a_security_group_takes_is_refused() -> None:
+    """A port of both protocols is one listener and two rules."""
+    spans = ", ".join(f"{at}-{at + 15}" for at in (9000, 9100))
+    rules = "".join(
+        f"  - {{name: m{one}, sources: [internet], targets: [ingress], protocol: {one}, ports: [{spans}]}}\n"
+        for one in ("tcp", "udp")
+    )
+    with pytest.raises(ModelError, match="68 rules for the load balancer are more") as caught:
+        edited("lab", more=("reach:\n", f"reach:\n{rules}"))
+    assert "ports in reach" in caught.value.problems[0].fix
 
 
 def test_the_sum_is_that_of_the_lines_and_a_host_more_costs_what_it_costs() -> None:

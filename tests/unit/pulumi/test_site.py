@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from edge_iac.site import load_site, parse_site
 from edge_iac.site.document import parse_document
 from edge_iac.site.schema import SCHEMA_FILE, json_schema
 
+from plugins.module_utils import stack_inventory
+from xds_agent.model.base import NAME_PATTERN
 from xds_agent.model.problems import ModelError
 
 SITES = Path(__file__).parents[3] / "pulumi" / "sites"
@@ -41,6 +44,9 @@ GOOD: dict[str, Any] = {
         },
     },
 }
+QUIC = {
+    "name": "quic", "sources": ["internet"], "targets": ["ingress"], "protocol": "udp", "ports": [443]
+}  # fmt: skip
 Edit = Callable[[dict[str, Any]], Any]
 
 
@@ -56,6 +62,11 @@ def problems(document: dict[str, Any], *, stem: str = "prod") -> list[str]:
 
 def aws(document: dict[str, Any]) -> dict[str, Any]:
     return document["clouds"]["aws"]["regions"]["us-east-1"]
+
+
+def gcp(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["clouds"]["gcp"]["regions"]["us-central1"]
+    return found
 
 
 def azure(document: dict[str, Any]) -> dict[str, Any]:
@@ -176,9 +187,10 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {
         "pulumi destroy",
     ),
     "more ingress hosts than a balancer of AWS takes": (
-        lambda d: aws(d)["hosts"]["edge"].update(count=1001),
-        "hosts: 501 ingress hosts in one zone are more than a load balancer of AWS takes",
-        "load_balancer: false",
+        # A port of both protocols is one listener: three ports, not four.
+        lambda d: (aws(d)["hosts"]["edge"].update(count=167), d.update(reach=[QUIC])),
+        "hosts: 167 ingress hosts on 3 ports are 501 targets, and a load balancer of AWS takes 500",
+        "at most 166 here",
     ),
     "no control": (
         lambda d: aws(d)["hosts"].pop("control"),
@@ -263,6 +275,38 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {
         "westeurope.hosts.edge.disk_gb: 10 GB is less than Azure's image",
         "use at least 30",
     ),
+    "a disk larger than Azure boots from": (
+        lambda d: azure(d)["hosts"]["edge"].update(disk_gb=4096),
+        "westeurope.hosts.edge.disk_gb: 4096 GB is more than a machine of Azure boots from",
+        "use at most 4095",
+    ),
+    "a tag that Azure keeps for itself": (
+        lambda d: d.update(tags={"azure-team": "x"}),
+        "tags.azure-team: Azure takes no tag that begins with microsoft, azure or windows",
+        "choose another key",
+    ),
+    "a vault that is named by no id": (
+        lambda d: d["clouds"]["azure"].update(vaults={"ingress": "edge-ingress"}),
+        "clouds.azure.vaults.ingress: 'edge-ingress' is no id of that kind",
+        "write /subscriptions/ID/resourceGroups/GROUP/providers/Microsoft.KeyVault/vaults/NAME",
+    ),
+    "a port that balancers of Azure do not take": (
+        lambda d: d.update(
+            reach=[{"name": "x", "sources": ["internet"], "targets": ["ingress"], "ports": [65535]}]
+        ),
+        "reach: load balancers of Azure take ports up to 65534 from the internet",
+        "open another port",
+    ),
+    "a name that Azure keeps for itself": (
+        lambda d: d.update(name="login"),
+        "name: Azure makes no public address with 'login' in its name",
+        "choose another name",
+    ),
+    "a pool called as Azure calls no public address": (
+        lambda d: azure(d)["hosts"].update({"windows": {"role": "egress"}}),
+        "westeurope.hosts.windows: Azure makes no public address with 'windows' in its name",
+        "another name for the pool",
+    ),
     "a login that Azure does not make": (
         lambda d: d["ssh"].update(user="admin"),
         "ssh.user: Azure makes no login 'admin'",
@@ -283,10 +327,106 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {
         "tags.2nd: '2nd' is no label of Google Cloud",
         "begin the key with a letter",
     ),
+    "groups that no label of Google Cloud holds": (
+        lambda d: gcp(d)["hosts"]["edge"].update(groups=["a" * 30, "b" * 23]),
+        f"us-central1.hosts.edge.groups: 'ingress_l4_{'a' * 30}_{'b' * 23}' has 65 characters, "
+        "Google Cloud takes 63 as the value of a tag",
+        "fewer groups",
+    ),
+    "groups that no tag of AWS holds": (
+        lambda d: aws(d)["hosts"]["edge"].update(groups=["a" * 246]),
+        "has 257 characters, AWS takes 256 as the value of a tag",
+        "shorter names",
+    ),
+    "groups that no tag of Azure holds": (
+        lambda d: azure(d)["hosts"]["edge"].update(groups=["a" * 246]),
+        "has 257 characters, Azure takes 256 as the value of a tag",
+        "shorter names",
+    ),
+    "more tags than a thing of a cloud has": (
+        lambda d: d.update(tags={f"t{number}": "x" for number in range(46)}),
+        "tags: 46 are more than the site's clouds take beside the program's own (45)",
+        "leave some out",
+    ),
+    "a name with which security groups of AWS may not begin": (
+        lambda d: d.update(name="sg-prod"),
+        "name: AWS makes no security group whose name begins with 'sg-'",
+        "another name",
+    ),
+    "a name with which load balancers of AWS may not begin": (
+        lambda d: d.update(name="internal"),
+        "name: AWS makes no load balancer whose name begins with 'internal-'",
+        "another name",
+    ),
+    "more keys than user data of AWS hold": (
+        lambda d: d["ssh"].update(authorized_keys=[f"ssh-rsa {'A' * 716} {at}" for at in range(18)]),
+        "ssh.authorized_keys: 13238 bytes of keys are more than user data of AWS have room for (13000)",
+        "Ed25519",
+    ),
     "a port that a site file cannot change": (
         lambda d: d.update(ports={"envoy_admin": 9901}),
         "ports.envoy_admin: changes nothing in a site file",
         "edge.yml",
+    ),
+    "a group that the inventory would refuse": (
+        lambda d: aws(d)["hosts"]["edge"].update(groups=["shop-backends"]),
+        "'shop-backends' is not a name of an inventory group",
+        "digits and '_'",
+    ),
+    "a group that the edge gives by role": (
+        lambda d: aws(d)["hosts"]["edge"].update(groups=["l4", "control"]),
+        "hosts.edge.groups: 'control' is a group that the inventory makes itself",
+        "said by role",
+    ),
+    "a group of Ansible's own": (
+        lambda d: azure(d)["hosts"]["edge"].update(groups=["all"]),
+        "hosts.edge.groups: 'all' is a group that the inventory makes itself",
+        "another name",
+    ),
+    "a zone twice": (
+        lambda d: aws(d).update(zone_names=["us-east-1a", "us-east-1a"]),
+        "zone_names: zone 'us-east-1a' is there 2 times",
+        "each zone once",
+    ),
+    "two processes on one port": (
+        lambda d: d.update(ports={"agent_metrics": 443}),
+        "ports.agent_metrics: 443 is ports.https too, on ingress hosts",
+        "a port of its own",
+    ),
+    "the port of the database": (
+        lambda d: d.update(ports={"xds": 5432}),
+        "ports.xds: 5432 is the database of control too, on control hosts",
+        "a port of its own",
+    ),
+    "a way in through hosts that are not there": (
+        lambda d: d["ssh"].update(jump="egress"),
+        "us-east-1.hosts: us-east-1 has no egress host to log in through to control",
+        "role: egress",
+    ),
+    "a way in that nobody reaches": (
+        lambda d: d["ssh"].update(jump="ingress", sources=[]),
+        "ssh.jump: nobody reaches the ingress hosts",
+        "ssh.sources",
+    ),
+    "a pattern as a beginning of secrets": (
+        lambda d: d["clouds"]["aws"].update(secrets_prefix="*"),
+        "aws.secrets_prefix: '*' is not a beginning of names of secrets",
+        "letters, digits",
+    ),
+    "a quotation mark in a condition": (
+        lambda d: d["clouds"]["gcp"].update(secrets_prefix='x") || true || ("'),
+        "is not a beginning of names of secrets",
+        "letters, digits",
+    ),
+    "a pattern as a bucket": (
+        lambda d: d["clouds"]["aws"].update(artifacts_bucket="e*"),
+        "aws.artifacts_bucket: 'e*' is not a name of a bucket",
+        "lower-case",
+    ),
+    "a name that is kept for half a second": (
+        lambda d: d.update(dns={"provider": "aws", "zone": "Z1", "name": "a.example.com", "ttl": "1500ms"}),
+        "dns.ttl: is no whole number of seconds",
+        "60s",
     ),
     "an SSH key that is none": (
         lambda d: d["ssh"].update(authorized_keys=["hello"]),
@@ -294,6 +434,20 @@ MISTAKES: dict[str, tuple[Edit, str, str]] = {
         ".pub",
     ),
 }
+
+
+def test_names_that_only_the_balancers_of_aws_may_not_have_are_free_without_one() -> None:
+    document = copy.deepcopy(GOOD) | {"name": "internal-prod"}
+    aws(document)["load_balancer"] = False
+    assert problems(document, stem="internal-prod") == []
+
+
+def test_as_many_groups_and_tags_as_the_clouds_take_are_taken() -> None:
+    document = copy.deepcopy(GOOD) | {"tags": {f"t{number}": "x" for number in range(45)}}
+    gcp(document)["hosts"]["edge"]["groups"] = ["a" * 30, "b" * 21]
+    for one in (aws, azure):
+        one(document)["hosts"]["edge"]["groups"] = ["a" * 245]
+    assert problems(document) == []
 
 
 @pytest.mark.parametrize("what", MISTAKES)
@@ -337,6 +491,7 @@ def test_a_mapping_may_take_over_another_and_change_a_key_of_it() -> None:
         ("- a\n", "is not a mapping"),
         ("name: [\n", "YAML"),
         ("name: a\nname: b\n", "key 'name' is there twice"),
+        ("name: &a [*a]\n", "something in it holds itself"),
     ],
 )
 def test_what_is_no_site_at_all_is_one_clear_error(text: str, words: str) -> None:
@@ -354,3 +509,17 @@ def test_the_schema_in_the_tree_is_that_of_the_model() -> None:
     assert json.loads(SCHEMA_FILE.read_text()) == json_schema(), (
         "script/site-plan schema -o pulumi/schema/site.schema.json"
     )
+
+
+def test_names_mean_the_same_to_the_site_to_the_output_and_to_the_inventory() -> None:
+    """What the site takes as group or host, the plugin takes: else all is made, and then refused."""
+    groups = re.compile(str(json_schema()["$defs"]["Pool"]["properties"]["groups"]["items"]["pattern"]))
+    words = ["shop", "shop_backends", "_x", "a1", "shop-backends", "1a", "Shop", "a.b", "", "a b", "all_"]
+    for word in words:
+        assert bool(groups.fullmatch(word)) is bool(stack_inventory._GROUP.fullmatch(word)), word
+    labels = re.compile(str(json_schema()["properties"]["name"]["pattern"]))
+    for pool in ("edge", "a", "edge-2", "a" * 32, "edge_2", "Edge", "-a"):
+        name = f"{pool}-aws-us-east-1-1"
+        assert not labels.fullmatch(pool) or (
+            stack_inventory._NAME.fullmatch(name) and re.fullmatch(NAME_PATTERN, name)
+        )

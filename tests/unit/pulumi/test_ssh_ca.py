@@ -10,6 +10,7 @@ import pytest
 import yaml
 from edge_iac.cloud_init import user_data
 from edge_iac.site.model import Ssh
+from edge_iac.site.refused import AWS_LOGINS_BYTES, logins_bytes
 from edge_iac.ssh_ca import NotAnAuthority, authority_public, host_key, new_authority
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGoocfWvOmw9qd0T1SMWjJZ6i/8oSWvGPJUCqeFTsYGO a@b"
@@ -73,6 +74,17 @@ def test_what_is_no_private_key_is_refused_and_never_shown(text: str) -> None:
     assert not text or text not in str(caught.value)
 
 
+def test_user_data_hold_as_many_keys_as_a_site_may_have() -> None:
+    """AWS takes 16384 bytes; what a site is allowed is counted without making any."""
+    one, host = f"ssh-rsa {'A' * 716} \u00e9", "h" * 255
+    keys = [f"{one} {number}" for number in range(100)]
+    allowed = [key for at, key in enumerate(keys, start=1) if logins_bytes(keys[:at]) <= AWS_LOGINS_BYTES]
+    assert len(allowed) > 15
+    signed = host_key(new_authority(), site="s" * 32, host=host)
+    data = user_data(host=host, ssh=Ssh(user="u" * 31, authorized_keys=tuple(allowed)), key=signed)
+    assert AWS_LOGINS_BYTES < len(data.encode()) <= 16384
+
+
 def test_a_first_boot_installs_nothing_and_lets_in_by_key_alone() -> None:
     key = host_key(new_authority(), site="prod", host="edge-1")
     text = user_data(host="edge-1", ssh=Ssh(authorized_keys=(KEY,)), key=key)
@@ -80,7 +92,8 @@ def test_a_first_boot_installs_nothing_and_lets_in_by_key_alone() -> None:
     document = yaml.safe_load(text)
     assert document["ssh_keys"]["ed25519_private"] == key.private
     assert document["ssh_keys"]["ed25519_certificate"] == key.certificate
-    assert document["ssh_genkeytypes"] == []
+    # An empty list is against cloud-init's schema, and whoever is given keys makes none.
+    assert "ssh_genkeytypes" not in document
     assert document["ssh_pwauth"] is False
     assert document["users"][0]["ssh_authorized_keys"] == [KEY]
     assert not {"packages", "runcmd", "bootcmd", "write_files", "apt"} & document.keys()

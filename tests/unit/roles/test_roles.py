@@ -223,3 +223,27 @@ def test_the_unit_notes_every_file_whose_change_restarts_it() -> None:
     [node] = load(ROOT / "roles/xds_agent/vars/main.yml")["xds_agent_units_node"]
     for name in re.findall(r"xds_agent_[a-z_]+|/etc/[^' ]+node\.yml", node["restart_on"]):
         assert name in noted
+
+
+def test_the_agent_starts_without_an_object_that_it_can_do_without(tmp_path: Path) -> None:
+    """A newer role xds_agent on a host whose role xdp has not run yet: what is there is noted."""
+    template = (ROOT / "roles/xds_agent/templates/xds-agent-node.service.j2").read_text(encoding="utf-8")
+    [noted] = [one for one in template.splitlines() if "sha256sum" in one]
+    stamp, absent, record = tmp_path / "installed", tmp_path / "maglev.bpf.o", tmp_path / "started"
+    stamp.write_text("1", encoding="ascii")
+    line = jinja2.Template(noted).render(
+        xds_agent_stamp=stamp, xds_agent_datapath=True, xds_agent_datapath_objects=[absent],
+        xds_agent_seed_at_edge=stamp,
+    ).replace("/run/marchproxy/started/%n", str(record))  # fmt: skip
+    script = line.removeprefix("ExecStartPre=+/bin/sh -c '").removesuffix("'")
+    subprocess.run(["/bin/sh", "-c", script], check=True, capture_output=True)
+    assert str(stamp) in record.read_text(encoding="ascii")
+    assert str(absent) not in record.read_text(encoding="ascii")
+
+
+def test_the_agent_s_unit_lets_a_datapath_ask_its_gateway() -> None:
+    # A packet socket is refused by RestrictAddressFamilies, whatever capabilities there are.
+    text = (ROOT / "roles" / "xds_agent" / "templates" / "hardening.j2").read_text()
+    template = jinja2.Environment(autoescape=False).from_string(text)
+    assert "AF_PACKET" in template.render(capabilities="CAP_NET_RAW")
+    assert "AF_PACKET" not in template.render()

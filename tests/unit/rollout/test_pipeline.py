@@ -147,8 +147,10 @@ async def test_removal_must_be_named(pipeline, fleet, document):
     less = copy.deepcopy(document)
     del less["hosts"]["edge2"]
     for dry_run in (True, False):
-        with pytest.raises(Conflict, match="-e allow_removal=edge2"):
+        with pytest.raises(Conflict, match="-e allow_removal=edge2") as refused:
             await pipeline.apply(change(less, dry_run=dry_run))
+        # Whoever only looks is told what the edit would do all the same.
+        assert bool(refused.value.lines) == dry_run
     answer = await pipeline.apply(change(less, allow_removal=("edge2",)))
     assert answer.outcome == "live"
     assert list(pipeline.publisher.snapshots) == ["edge1"]

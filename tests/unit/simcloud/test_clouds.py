@@ -172,6 +172,19 @@ def test_an_elastic_address_makes_an_instance_a_public_one_when_it_is_read(aws: 
     assert not [record for record in aws.held() if record.token == token], "a terminated instance gives it up"
 
 
+def test_what_an_interface_cannot_be_is_refused(tmp_path: Path) -> None:
+    """An MTU that networks of Google Cloud lack. Forwarding is no such thing: its provider changes that in
+    place (hashicorp/terraform-provider-google#10612)."""
+    gcp = Account(GCP, Store(tmp_path, "gcp"), {"project": "p", "region": "us-central1"})
+    token = "gcp:compute/network:Network"
+    for mtu, fine in ((1299, False), (1460, True), (8896, True), (9001, False)):
+        wrong = gcp.check(token, "net", {"name": "net", "mtu": mtu}, {})[1]
+        assert [key for key, _ in wrong] == ([] if fine else ["mtu"])
+    instance = "gcp:compute/instance:Instance"
+    old = {"name": "edge", "canIpForward": False}
+    assert gcp.difference(instance, old, {**old, "canIpForward": True})[1:] == ([], False)
+
+
 def test_a_group_of_google_cloud_forgets_an_instance_that_goes(tmp_path: Path) -> None:
     """Unasked, and the one that takes its place has the same link: it is in no group."""
     gcp = Account(GCP, Store(tmp_path, "gcp"), {"project": "p", "region": "us-central1"})

@@ -1,5 +1,6 @@
 """Checks of meaning: what no single field can see. One file per concern; each adds every problem it finds."""
 
+from xds_agent.model.checks.cloud_rules import check_cloud_rules
 from xds_agent.model.checks.context import Context
 from xds_agent.model.checks.datapath import check_datapath
 from xds_agent.model.checks.domains import check_certificates, check_domains
@@ -18,6 +19,7 @@ _ALL = (
     check_routes,
     check_datapath,
     check_fleet,
+    check_cloud_rules,
 )
 
 

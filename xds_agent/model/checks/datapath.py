@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from xds_agent.model.base import is_dns_name
 from xds_agent.model.checks.context import Context
+from xds_agent.model.checks.networks import network_mistake
 from xds_agent.model.edge import Edge
 from xds_agent.model.known_networks import probe_networks
 from xds_agent.model.ports import NAT_PORTS
@@ -71,7 +72,7 @@ def _check_service(context: Context, path: str, service: Service) -> None:
     if service.forward != "nat":
         _check_same_port(context, path, service)
     elif service.hash_by == "addresses":
-        fix = "write forward: gue or dsr, or remove hash_by; XDP drops fragments of nat services"
+        fix = "write forward: gue or dsr, or remove hash_by; fragments of nat services follow their first one"
         context.add(f"{path}.hash_by", "nat translates ports, so it chooses by them", fix)
 
 
@@ -152,9 +153,9 @@ def _check_protection(context: Context) -> None:
     deny = dict(_networks(protection.deny))
     for key in ("operators", "deny_anyway"):
         for at, text in enumerate(getattr(protection, key)):
-            if not dict(_networks((text,))):
-                words, fix = f"'{text}' is not a network", "write it as 203.0.113.0/24"
-                context.add(f"protection.{key}[{at}]", words, fix)
+            if (mistake := network_mistake(text)) is not None:
+                why, fix = mistake
+                context.add(f"protection.{key}[{at}]", f"'{text}' {why}", fix)
     meant = set(protection.deny_anyway)
     for at, text in enumerate(protection.deny_anyway):
         if text not in protection.deny:
@@ -190,8 +191,11 @@ def whom_it_shuts_out(edge: Edge, hosts: Mapping[str, Host], network: Network) -
 
 
 def _operators(protection: Protection, network: Network) -> str:
-    found = (name for name, one in _networks(protection.operators) if _meet(network, one))
-    return next((f"contains operators' network {name}" for name in found), "")
+    for name, one in _networks(protection.operators):
+        if _meet(network, one):
+            how = "lies within" if network.prefixlen > one.prefixlen else "contains"
+            return f"{how} operators' network {name}"
+    return ""
 
 
 def _probes(network: Network, clouds: Iterable[str | None]) -> str:

@@ -1,11 +1,11 @@
 """Hosts, mappings, protection, maintenance and rollout."""
 
-import ipaddress
 import re
 from collections.abc import Iterable
 
 from xds_agent.model.base import HOSTNAME_PATTERN
 from xds_agent.model.checks.context import Context
+from xds_agent.model.checks.networks import network_mistake
 from xds_agent.model.tenants import DEFAULT_TENANT
 
 _HOSTNAME = re.compile(rf"(?:\*\.)?{HOSTNAME_PATTERN}")
@@ -30,21 +30,8 @@ def _check_hosts(context: Context) -> None:
                 context.unknown(f"hosts.{name}.tenants[{at}]", "tenant", tenant, tenants, "tenants")
 
 
-def _why_no_network(text: str) -> str | None:
-    """Why ``text`` is not a network, in words; None when it is one."""
-    try:
-        ipaddress.ip_network(text)
-    except ValueError:
-        try:
-            network = ipaddress.ip_network(text, strict=False)
-        except ValueError:
-            return "is not a network"
-        return f"has bits beyond its prefix: the network is {network}"
-    return None
-
-
 def _is_network(text: str) -> bool:
-    return _why_no_network(text) is None
+    return network_mistake(text) is None
 
 
 def _check_mappings(context: Context) -> None:
@@ -73,9 +60,9 @@ def _check_mappings(context: Context) -> None:
 
 def _check_networks(context: Context, path: str, networks: Iterable[str]) -> None:
     for at, network in enumerate(networks):
-        why = _why_no_network(network)
-        if why is not None:
-            context.add(f"{path}[{at}]", f"'{network}' {why}", "write it as 203.0.113.0/24")
+        if (mistake := network_mistake(network)) is not None:
+            why, fix = mistake
+            context.add(f"{path}[{at}]", f"'{network}' {why}", fix)
 
 
 def _check_protection(context: Context) -> None:

@@ -19,7 +19,7 @@ from xds_agent.datapath.link import Link
 from xds_agent.datapath.maps import Map
 from xds_agent.datapath.objects import Kept
 from xds_agent.datapath.program import BY_NUMBER, Features, Generation, Sizes, layouts_of, load
-from xds_agent.node.datapath.network import Interface
+from xds_agent.node.datapath.network import Interface, NetworkError
 
 log = logging.getLogger(__name__)
 
@@ -116,25 +116,47 @@ def _secret(path: Path, make: Callable[[], str]) -> str:
         raise AttachError(f"{path}: {error}") from error
 
 
+@dataclass(frozen=True)
+class OnCards:
+    """Links by interface, and by interface in words why there is none."""
+
+    links: Mapping[str, Link]
+    refused: Mapping[str, str]
+
+
 def attach(
     generation: Generation, interfaces: Sequence[Interface], *, folder: Path, native: bool,
-    keep: Iterable[str] = (),
-) -> dict[str, Link]:  # fmt: skip
-    """From here on `generation` runs on every interface; links by interface, pinned with the maps. `keep`:
-    others that keep what they have.
+    keep: Iterable[str] = (), preflight: Callable[[Interface], Link | None] = lambda _: None,
+) -> OnCards:  # fmt: skip
+    """From here on `generation` runs on every interface that takes it, pinned with the maps. `keep`: others
+    that keep what they have. `preflight`: asked before a card gets its first program; it may have put one
+    there, whose place is taken then.
 
-    Raises AttachError; what ran before goes on where it was not exchanged yet.
+    Cards without a program come first: one that takes none costs the others nothing. Raises AttachError
+    where one that runs before cannot be exchanged; it goes on.
     """
     links: dict[str, Link] = {}
+    refused: dict[str, str] = {}
+    running: dict[str, Link] = {}
     try:
         # First: where only some interfaces take it, the next attempt has the flows of those that did.
         pins.pin(generation, folder / MAPS)
         for interface in interfaces:
-            links[interface.name] = _link(generation, interface, folder / LINKS, native=native)
-    except (OSError, pins.NoBpffs, AttachError) as error:
-        for link in links.values():
+            pin = folder / LINKS / interface.name
+            if (link := _pinned(pin, interface)) is not None:
+                running[interface.name] = link
+                continue
+            try:
+                links[interface.name] = _first(generation, interface, pin, native=native, preflight=preflight)
+            except (AttachError, NetworkError) as error:
+                refused[interface.name] = str(error)
+        for name, link in running.items():
+            link.update(generation)
+            links[name] = link
+    except (OSError, pins.NoBpffs) as error:
+        for link in {*links.values(), *running.values()}:
             link.close()
-        raise error if isinstance(error, AttachError) else AttachError(str(error)) from error
+        raise AttachError(str(error)) from error
     finally:
         for pinned in folder.rglob("*"):
             _give(pinned, to_owner_of=folder)
@@ -142,7 +164,7 @@ def attach(
     # Rows of another layout are of a program that runs nowhere now: coming back to it would find them stale.
     with contextlib.suppress(OSError):
         pins.keep_only(folder / MAPS, generation.layout)
-    return links
+    return OnCards(links, refused)
 
 
 def detach(folder: Path) -> list[str]:
@@ -263,27 +285,49 @@ def _carry_flows(generation: Generation, predecessor: Kept) -> None:
             table.put_many([key for key, _ in rows], [value for _, value in rows])
 
 
-def _link(generation: Generation, interface: Interface, folder: Path, *, native: bool) -> Link:
-    pin = folder / interface.name
+def _pinned(pin: Path, interface: Interface) -> Link | None:
+    """The link that is on the interface. Raises OSError."""
     link = Link.open(pin)
-    if link is not None:
-        try:
-            link.update(generation)
-            return link
-        except OSError as error:
-            # The interface it was attached to is gone (a container's NIC is made anew): a dead link.
-            log.info("%s: the pinned link is dead (%s)", interface.name, error)
-            link.close()
-            pin.unlink()
+    if link is None or link.interface() == interface.index:
+        return link
+    # The interface it was attached to is gone (a container's NIC is made anew).
+    log.info("%s: the pinned link is dead", interface.name)
+    link.close()
+    pin.unlink()
+    return None
+
+
+def _first(
+    generation: Generation, interface: Interface, pin: Path, *, native: bool,
+    preflight: Callable[[Interface], Link | None],
+) -> Link:  # fmt: skip
+    """On a card without a program of ours. Raises AttachError, NetworkError; OSError where it cannot be
+    pinned."""
+    link = preflight(interface)
     try:
-        link = Link.attach(generation, interface.index, native=native)
-    except OSError as error:
-        raise AttachError(_why_not(interface, error, native=native)) from error
-    link.pin(pin)
+        link = on_card(generation, interface, link, native=native)
+        link.pin(pin)
+    except BaseException:
+        if link is not None:
+            link.close()
+        raise
     return link
 
 
-def _why_not(interface: Interface, error: OSError, *, native: bool) -> str:
+def on_card(generation: Generation, interface: Interface, trial: Link | None, *, native: bool) -> Link:
+    """On a card without a program of ours, in the place of a trial's if there is one; it goes when the link
+    is closed. Raises AttachError, `trial` is the caller's then."""
+    try:
+        if trial is None:
+            return Link.attach(generation, interface.index, native=native)
+        trial.update(generation)
+    except OSError as error:
+        raise AttachError(why_not(interface, error, native=native)) from error
+    return trial
+
+
+def why_not(interface: Interface, error: OSError, *, native: bool) -> str:
+    """Why no program comes on it, with the remedy."""
     name = interface.name
     if error.errno in (errno.EBUSY, errno.EEXIST):
         return (

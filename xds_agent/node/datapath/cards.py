@@ -20,10 +20,6 @@ class Cards:
         self._names, self._vips, self._record = names, vips, record
 
     @property
-    def indices(self) -> set[int]:
-        return {one.index for one in self.interfaces}
-
-    @property
     def mtu(self) -> int:
         return min(one.mtu for one in self.interfaces)
 

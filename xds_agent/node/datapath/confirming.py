@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from xds_agent.datapath.counters import Counters
@@ -19,13 +19,15 @@ from xds_agent.datapath.watch import Sample, judge
 from xds_agent.node.datapath.attached import Attached
 from xds_agent.node.datapath.attachment import AttachError
 from xds_agent.node.datapath.failures import FAILURES
-from xds_agent.node.datapath.lockout import Baseline, Lockout
+from xds_agent.node.datapath.lockout import Baseline, Lockout, first_of
 from xds_agent.node.datapath.network import Interface
 
 log = logging.getLogger(__name__)
 
 # How long packets are counted before the exchange, and after it.
 WATCH_S = 1.0
+# To look without the program costs packets: while nobody answers either way it is done ever more rarely.
+_WITHOUT_AGAIN_S, _WITHOUT_MOST_S = 60.0, 3600.0
 InThread = Callable[..., Awaitable[object]]
 Resume = Callable[[], Awaitable[str]]
 """Lets the agent serve the program before by its own maps; "" or why not."""
@@ -34,14 +36,17 @@ Resume = Callable[[], Awaitable[str]]
 class Confirming:
     """One program's time of proof: `prepare`, `before_the_flip`, attach, then `decide` until it is over.
 
-    `problem`: why it was taken back; `adrift`: what is written now reaches no program that runs.
+    `problem`: why it was taken back; `adrift`: what is written now reaches no program that runs; `over`: it
+    is confirmed, or the program before is served in its place, or none runs.
     """
 
     def __init__(self, attached: Attached, lockout: Lockout, in_thread: InThread) -> None:
         self.problem = ""
-        self.adrift = False
-        # Whether it was tried without the program already, to no avail: that costs packets, and is done once.
-        self._without = False
+        self.adrift = self.over = False
+        # When it may be looked without the program, and how long that waited last.
+        self._without_at = self._waited_s = 0.0
+        # Why it is to be taken back; whether it was; whether it has to be put on again before it is judged.
+        self._guilt, self._taken_back, self._off = "", False, False
         self._attached, self._lockout, self._in_thread = attached, lockout, in_thread
         self._gateways = Baseline()
         self._samples: list[Sample] = []
@@ -69,63 +74,94 @@ class Confirming:
         *, change: asyncio.Lock, turn: asyncio.Lock, resume: Resume, told: Callable[[], None], again_s: float,
     ) -> None:  # fmt: skip
         """`told`: what the state is now may be another; `again_s`: how long to wait for control."""
-        decided = False
-        while not decided:
+        while not self.over:
             try:
-                decided = await self.decide(generation, interfaces, change=change, turn=turn, resume=resume)
+                await self.decide(generation, interfaces, change=change, turn=turn, resume=resume)
             except FAILURES as error:
                 log.error("the new program could not be confirmed: %s", error)
             told()
-            await asyncio.sleep(0.0 if decided else again_s)
+            await asyncio.sleep(0.0 if self.over else again_s)
 
     async def decide(
         self, generation: Generation, interfaces: Callable[[], Sequence[Interface]],
         *, change: asyncio.Lock, turn: asyncio.Lock, resume: Resume,
     ) -> bool:  # fmt: skip
-        """True once it is confirmed or taken back for good; False: control is away anyway, ask again."""
+        """True once it is `over`; False: nobody knows yet (control is away anyway), ask again."""
         async with change:
-            silent = await self._lockout.shut_out(self._gateways)
-            if silent and self._without:
+            if self._off:
+                async with turn:
+                    await self._put_on_again(generation, interfaces())
+            if self._off:
                 return False
-            if silent:
-                judged = await self._without_and_with(generation, interfaces, turn)
-                if judged is None:
-                    return False
-                silent = judged
-            words = silent or await self._fares_worse(generation)
+            words: str | None = self._guilt
             if not words:
-                return await self._confirmed(generation)
-            async with turn:
-                another = await self._take_back()
-                if another is None:
-                    return False
-                self.problem = f"the new program was taken back: {words}; "
-                self.problem += "the program before runs on" if another else "no program runs now"
-                # Tables that the two do not share are written for nobody until it is loaded by its own.
-                apart = await resume() if another and generation.fresh else ""
-            if apart:
-                self.problem += f" as it was, and no edit is taken: {apart}"
-            self.adrift = not another or bool(apart)
-            log.error("%s", self.problem)
-            return True
+                before = self._gateways.over({one.index for one in interfaces()})
+                silent = await self._lockout.silent(before)
+                words = (
+                    await self._without_and_with(silent, before, generation, interfaces, turn)
+                    if silent
+                    else await self._fares_worse(generation)
+                )
+            if words:
+                async with turn:
+                    self.over = await self._give_up(words, generation, resume)
+            elif words is not None:
+                self.over = await self._confirmed(generation)
+            return self.over
 
     async def _without_and_with(
-        self, generation: Generation, interfaces: Callable[[], Sequence[Interface]], turn: asyncio.Lock
-    ) -> str | None:
-        """Silence alone proves nothing: control may be away, as it is when an agent starts. So once, and
-        never again, it is asked without the program, then with it: only who answers without and not with it
-        was shut out. "" if it is not the program, None if nobody knows yet."""
-        self._without, self._samples = True, []
+        self, silent: Mapping[str, str], before: Baseline, generation: Generation,
+        interfaces: Callable[[], Sequence[Interface]], turn: asyncio.Lock,
+    ) -> str | None:  # fmt: skip
+        """Silence alone proves nothing: control may be away, as it is when an agent starts. So all are asked
+        without the program, then with it: whoever answers without it alone was shut out, whoever else is
+        silent. Who that is in words, "" if everybody answers, None if nobody knows yet."""
+        if time.monotonic() < self._without_at:
+            return None
+        self._waited_s = min(max(_WITHOUT_AGAIN_S, 2 * self._waited_s), _WITHOUT_MOST_S)
+        self._without_at, self._samples = time.monotonic() + self._waited_s, []
         async with turn:
             if await self._take_back() is None:
+                # From some of the cards it may be gone.
+                self._off = True
                 return None
-        still = await self._lockout.shut_out(self._gateways)
+        still = await self._lockout.silent(before)
         async with turn:
             await self._put_on_again(generation, interfaces())
-        if still:
-            log.warning("the new program stays, unproven: without it, too, %s", still)
+        if self._off:
             return None
-        return await self._lockout.shut_out(self._gateways)
+        if silent.keys() <= still.keys():
+            log.warning("the new program stays, unproven: without it, too, %s", first_of(still))
+            return None
+        again = await self._lockout.silent(before)
+        guilt = {who: words for who, words in again.items() if who in silent and who not in still}
+        return first_of(guilt) or (None if again else "")
+
+    async def _give_up(self, words: str, generation: Generation, resume: Resume) -> bool:
+        """True once no program runs, or that before by its own tables: then what is written reaches it, and a
+        card that lost it gets it again. Until then no card gets any."""
+        self._guilt = words
+        if not self._taken_back:
+            another = await self._take_back()
+            if another is None:
+                return False
+            self._taken_back = True
+            if not another:
+                self.adrift = True
+                self._say("no program runs now")
+                return True
+        apart = await resume()
+        # Tables that the two share are written for the one that runs all the same.
+        self.adrift = bool(apart and generation.fresh)
+        lacks = "no edit is taken" if self.adrift else "no card gets it anew"
+        self._say("the program before runs on" + (f" as it was, and {lacks}: {apart}" if apart else ""))
+        return not apart
+
+    def _say(self, runs: str) -> None:
+        problem = f"the new program was taken back: {self._guilt}; {runs}"
+        if problem != self.problem:
+            log.error("%s", problem)
+        self.problem = problem
 
     async def _take_back(self) -> bool | None:
         """Whether there was a program to go back to; None where it could not be taken back."""
@@ -146,8 +182,9 @@ class Confirming:
     async def _put_on_again(self, generation: Generation, interfaces: Sequence[Interface]) -> None:
         try:
             await self._in_thread(self._attached.put_on, generation, interfaces)
+            self._off, self.problem = False, ""
         except AttachError as error:
-            self.problem = str(error)
+            self._off, self.problem = True, str(error)
             log.error("%s", error)
 
     async def _fares_worse(self, generation: Generation) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -86,7 +86,7 @@ def _reals(writer: Writer) -> Iterator[Metric]:
     yield from (packets, up, served)
 
 
-def _fill(writer: Writer, walked: dict[str, Fill]) -> Iterator[Metric]:
+def _fill(writer: Writer, walked: Mapping[str, Fill]) -> Iterator[Metric]:
     used = GaugeMetricFamily("marchproxy_datapath_map_entries", "Rows of a map in use", labels=["map"])
     most = GaugeMetricFamily("marchproxy_datapath_map_capacity", "Rows a map has", labels=["map"])
     sizes = writer.generation.sizes

@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -34,7 +34,9 @@ LOOK_S, RING_BYTES = 0.25, 1 << 19
 class FlowLog:
     """Follows what is asked of it, and writes; `run` it beside the datapath."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, told: Callable[[], Awaitable[None]] | None = None) -> None:
+        """`told` is called when `problem` is another one."""
+        self._told = told
         self.file = folder / FILE
         self.problem = ""
         self._wanted = self._read = Limits()
@@ -61,8 +63,11 @@ class FlowLog:
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
-                if self._wanted.flow_log_one_in or self._tap is not None:
+                if self._wanted.flow_log_one_in or self._tap is not None or self.problem:
+                    before = self.problem
                     await asyncio.to_thread(self._look)
+                    if self.problem != before and self._told is not None:
+                        await self._told()
         finally:
             with self._reading:
                 self._end()
@@ -76,9 +81,12 @@ class FlowLog:
                 self._open_tap()
                 if self._tap is not None:
                     self._table.add(self._tap.read())
-                    if time.time() - self._began >= self._read.flow_log_every_s:
-                        self._write()
-                self._tell("")
+                    due = time.time() - self._began >= self._read.flow_log_every_s
+                    # What could not be written is told until something is.
+                    if due and self._write():
+                        self._tell("")
+                else:
+                    self._tell("")
             except TapTaken:
                 # For some seconds after this agent's predecessor was killed.
                 pass
@@ -92,17 +100,18 @@ class FlowLog:
             self._tap = Tap(self._generation, "flows", ask, ring_bytes=RING_BYTES)
             self._began = time.time()
 
-    def _write(self) -> None:
-        """Raises OSError; what could not be written is gone."""
+    def _write(self) -> bool:
+        """Whether there was anything to write. Raises OSError; what could not be written is gone."""
         now, one_in = time.time(), self._read.flow_log_one_in
         lines = self._table.take(self._services, start_s=self._began, end_s=now, one_in=one_in)
         self._began = now
         if not lines:
-            return
+            return False
         if self._out is None:
             self._out = _File(self.file, maxBytes=_FILE_BYTES, backupCount=_OLDER_FILES, encoding="ascii")
         for line in lines:
             self._out.line(json.dumps(line))
+        return True
 
     def _tell(self, problem: str) -> None:
         if problem and problem != self.problem:

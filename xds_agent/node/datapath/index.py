@@ -3,11 +3,13 @@ thousands is about that service alone. Pure."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from xds_agent.node.datapath.ring_store import OF_DSR, RingKey
-from xds_agent.node.datapath.wanted import Front, RealKey, WantedService
+from xds_agent.node.datapath.wanted import Address, Front, RealKey, WantedService, differing
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,12 @@ class Use:
 
     weight: int
     sent_to: bool
+
+
+@lru_cache(maxsize=256)
+def _use(weight: int, sent_to: bool) -> Use:
+    """The same object for the same use: services by the thousand differ in few weights."""
+    return Use(weight, sent_to)
 
 
 @dataclass(slots=True)
@@ -37,18 +45,18 @@ class Index:
         self.fronts: dict[Front, str] = {}
         self.rings: set[RingKey] = set()
         self.fronts_of_version = {4: 0, 6: 0}
+        # Fronts of nat services by address.
+        self.translated: Counter[Address] = Counter()
 
     def bring(self, services: Mapping[str, WantedService]) -> Changed:
         """Services that are the very objects they were are not looked at. `services` must not change."""
         before, changed = self.services, Changed()
-        gone = before.keys() - services.keys()
-        differ = [name for name, one in services.items() if before.get(name) is not one]
-        for name in (*gone, *differ):
-            if name in before:
-                self._take_out(before[name], changed)
-        for name in differ:
+        differ = differing(before, services)
+        for name in differ & before.keys():
+            self._take_out(before[name], changed)
+        for name in differ & services.keys():
             self._put_in(services[name], changed)
-        changed.services = {*gone, *differ}
+        changed.services = set(differ)
         self.services = services
         return changed
 
@@ -64,6 +72,12 @@ class Index:
                 del self.fronts[front]
                 self.fronts_of_version[front.address.version] -= 1
                 changed.fronts.add(front)
+        if one.forward == "nat":
+            for front in one.fronts:
+                # Not `-=`, which walks over all addresses.
+                self.translated[front.address] -= 1
+                if not self.translated[front.address]:
+                    del self.translated[front.address]
         gone = set(ring_keys(one))
         self.rings -= gone
         changed.rings |= gone
@@ -73,12 +87,14 @@ class Index:
             changed.reals.add(real.key)
             users = self.users.setdefault(real.key, {})
             weight = max(real.weight, users[one.name].weight if one.name in users else 0)
-            users[one.name] = Use(weight, one.forward != "echo")
+            users[one.name] = _use(weight, one.forward != "echo")
         for front in one.fronts:
             if front not in self.fronts:
                 self.fronts_of_version[front.address.version] += 1
             self.fronts[front] = one.name
             changed.fronts.discard(front)
+        if one.forward == "nat":
+            self.translated.update(front.address for front in one.fronts)
         come = set(ring_keys(one))
         self.rings |= come
         changed.rings -= come

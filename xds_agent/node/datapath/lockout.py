@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from xds_agent.node.datapath.network import Address, Interface, Network, NetworkError
 
@@ -20,6 +20,10 @@ class Baseline:
 
     gateways: tuple[tuple[Address, int], ...] = ()
     words: str = ""
+
+    def over(self, indices: Collection[int]) -> Baseline:
+        """Of these interfaces alone: of one that went nobody can answer."""
+        return replace(self, gateways=tuple(one for one in self.gateways if one[1] in indices))
 
 
 class Lockout:
@@ -51,22 +55,31 @@ class Lockout:
             words = await self._control_answers()
         return words
 
-    async def shut_out(self, baseline: Baseline) -> str:
-        """After the change: "" when everybody still answers within the patience, else who does not."""
-        control, gateways = await asyncio.gather(
-            self.control_is_silent(), self._silent_gateway(baseline.gateways)
-        )
+    async def silent(self, baseline: Baseline) -> dict[str, str]:
+        """After the change: who does not answer within the patience, each in words. Control is asked whether
+        or not it answered before."""
+        control, gateways = await asyncio.gather(self.control_is_silent(), self.silent_gateways(baseline))
         within = f"within {self._patience_s:g} s"
-        if control:
-            return f"after the change control did not answer over a new connection {within}"
-        return gateways and f"after the change {gateways} {within}"
+        words = f"after the change control did not answer over a new connection {within}"
+        return {"control": words, **gateways} if control else gateways
 
-    async def _silent_gateway(self, gateways: Sequence[tuple[Address, int]]) -> str:
+    async def silent_gateways(self, baseline: Baseline) -> dict[str, str]:
+        """Of those that answered before, as `silent`."""
         try:
-            silent = await asyncio.to_thread(_silent, gateways, self._patience_s)
+            found = await asyncio.to_thread(_silent, baseline.gateways, self._patience_s)
         except NetworkError as error:
-            return str(error)
-        return f"gateway {silent} did not answer" if silent else ""
+            return {"network": f"after the change {error}"}
+        within = f"within {self._patience_s:g} s"
+        return {str(one): f"after the change gateway {one} did not answer {within}" for one in found}
+
+    async def shut_out(self, baseline: Baseline) -> str:
+        """After the change: "" when everybody still answers, else who does not."""
+        return first_of(await self.silent(baseline))
+
+
+def first_of(silent: Mapping[str, str]) -> str:
+    """Words about one of them, "" where there is none."""
+    return next(iter(silent.values()), "")
 
 
 def _answering(indices: Sequence[int], patience_s: float) -> list[tuple[Address, int]]:
@@ -75,19 +88,19 @@ def _answering(indices: Sequence[int], patience_s: float) -> list[tuple[Address,
         return [one for one in gateways if _answers(network, one, patience_s)]
 
 
-def _silent(gateways: Sequence[tuple[Address, int]], patience_s: float) -> Address | None:
+def _silent(gateways: Sequence[tuple[Address, int]], patience_s: float) -> list[Address]:
     """All are asked at the same time."""
     if not gateways:
-        return None
+        return []
     deadline = time.monotonic() + patience_s
     with Network() as network:
         for one in gateways:
             network.probe(*one)
         while waiting := [one for one in gateways if not network.is_reachable(*one)]:
             if time.monotonic() > deadline:
-                return waiting[0][0]
+                return [address for address, _ in waiting]
             time.sleep(_STEP_S)
-    return None
+    return []
 
 
 def _answers(network: Network, gateway: tuple[Address, int], patience_s: float) -> bool:

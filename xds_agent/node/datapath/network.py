@@ -19,7 +19,10 @@ _DISCARD_PORT = 9
 _RESOLVE_S = 1.0
 _STEP_S = 0.02
 _REACHABLE, _STALE, _DELAY, _PROBE, _PERMANENT, _NOARP = 0x02, 0x04, 0x08, 0x10, 0x80, 0x40
-_KNOWN = _REACHABLE | _STALE | _DELAY | _PROBE | _PERMANENT | _NOARP
+# Written down: the kernel asks nobody.
+_STATIC = _PERMANENT | _NOARP
+_KNOWN = _REACHABLE | _STALE | _DELAY | _PROBE | _STATIC
+_GROUP = 0x01  # in the first byte of a MAC
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _FIRST_GLOBAL_SCOPE = 253  # RT_SCOPE_LINK: what is beyond it is of one host
 
@@ -56,6 +59,12 @@ class Hop:
     """None: it is on the link."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Neighbour:
+    mac: bytes
+    state: int
+
+
 class Network:
     """A netlink socket, opened for one batch of questions (`with Network() as network`)."""
 
@@ -90,7 +99,8 @@ class Network:
             index=link["index"],
             mtu=link.get_attr("IFLA_MTU") or 0,
             mac=bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
-            driver=driver_of(name) or kind or "",
+            # A virtual one says its kind itself, also in a namespace whose /sys is that of another.
+            driver=kind or driver_of(name) or "",
             addresses=tuple(self._addresses(link["index"])),
             xdp=_program(link),
         )
@@ -138,6 +148,18 @@ class Network:
         gateway = route.get_attr("RTA_GATEWAY")
         return Hop(route.get_attr("RTA_OIF"), ipaddress.ip_address(gateway) if gateway else None)
 
+    def source(self, address: Address, index: int) -> Address | None:
+        """The address of this host that the kernel asks the neighbour `address` from, None if it has none."""
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        family = _FAMILIES[address.version]
+        try:
+            [route] = self._netlink.route("get", dst=str(address), oif=index, family=family)
+        except (NetlinkError, ValueError):
+            return None
+        found = route.get_attr("RTA_PREFSRC")
+        return ipaddress.ip_address(found) if found else None
+
     def gateways(self, indices: Iterable[int]) -> list[tuple[Address, int]]:
         """Default gateways over these interfaces, with the interface."""
         wanted, found = set(indices), []
@@ -154,7 +176,7 @@ class Network:
         deadline = time.monotonic() + _RESOLVE_S
         while True:
             known = self._neighbours()
-            found = {hop: known[hop] for hop in wanted if hop in known}
+            found = {hop: known[hop].mac for hop in wanted if hop in known}
             missing = wanted - found.keys()
             if not missing or time.monotonic() > deadline:
                 return found
@@ -164,31 +186,50 @@ class Network:
                 return found
             time.sleep(_STEP_S)
 
-    def _neighbours(self) -> dict[tuple[Address, int], bytes]:
+    def _neighbours(self) -> dict[tuple[Address, int], _Neighbour]:
         found = {}
         for entry in self._netlink.get_neighbours():
             mac = entry.get_attr("NDA_LLADDR")
             if mac and entry["state"] & _KNOWN and entry["family"] in _FAMILIES.values():
                 address = ipaddress.ip_address(entry.get_attr("NDA_DST"))
-                found[address, entry["ifindex"]] = bytes.fromhex(mac.replace(":", ""))
+                one = _Neighbour(bytes.fromhex(mac.replace(":", "")), entry["state"])
+                found[address, entry["ifindex"]] = one
         return found
 
+    def neighbours_on(self, index: int) -> list[Address]:
+        """Those on the link that can be asked, first who answered last: the kernel knows a MAC of theirs."""
+        found = [
+            (address, one)
+            for (address, there), one in self._neighbours().items()
+            if there == index and not address.is_multicast and not one.state & _NOARP
+            and any(one.mac) and not one.mac[0] & _GROUP
+        ]  # fmt: skip
+        return [address for address, _ in sorted(found, key=lambda pair: not pair[1].state & _REACHABLE)]
+
+    def is_static(self, address: Address, index: int) -> bool:
+        """True where the neighbour's MAC was written down: the kernel never asks for it."""
+        one = self._neighbours().get((address, index))
+        return one is not None and bool(one.state & _STATIC)
+
     def probe(self, address: Address, index: int) -> None:
-        """Have the kernel ask a neighbour again whether it is there; `is_reachable` tells."""
-        mac = self._neighbours().get((address, index))
-        if mac is None:
+        """Have the kernel ask a neighbour again whether it is there; `is_reachable` tells. One that was
+        written down stays as it is: asked, it would be lost where it answers nobody."""
+        one = self._neighbours().get((address, index))
+        if one is None:
             _knock(address, index)
+            return
+        if one.state & _STATIC:
             return
         with contextlib.suppress(Exception):
             self._netlink.neigh(
-                "replace", dst=str(address), ifindex=index, lladdr=mac.hex(":"), state="probe"
+                "replace", dst=str(address), ifindex=index, lladdr=one.mac.hex(":"), state="probe"
             )
 
     def is_reachable(self, address: Address, index: int) -> bool:
-        """True once the neighbour has answered since it was last probed."""
+        """True once the neighbour has answered since it was last probed; always of one written down."""
         for entry in self._netlink.get_neighbours(ifindex=index):
             if entry.get_attr("NDA_DST") == str(address):
-                return bool(entry["state"] & (_REACHABLE | _PERMANENT | _NOARP))
+                return bool(entry["state"] & (_REACHABLE | _STATIC))
         return False
 
 

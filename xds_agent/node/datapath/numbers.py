@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Set
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -37,9 +37,9 @@ class Numbers(Generic[K]):
     def used(self) -> int:
         return len(self._of)
 
-    def check(self, keys: Iterable[K]) -> None:
+    def check(self, keys: Set[K]) -> None:
         """Raises MapFull when not all of `keys` fit."""
-        wanted = len(set(keys))
+        wanted = len(keys)
         if wanted > self._capacity - 1:
             raise MapFull(
                 f"{wanted} {self._what} are wanted, the maps hold {self._capacity - 1}; {self._remedy}"

@@ -12,6 +12,10 @@ from xds_agent.node.datapath.wanted import Address, Limits
 
 _BURST_SHARE = 10
 _LEAST_BURST_BYTES = 65_536
+# A lease takes four packets and is renewed for hours. But a server or relay may broadcast its answers, and
+# then each host of the link hears those to all others: a rack that boots is one source's burst. A lower rate
+# with that burst would last longer than cells can count in units that suit 200,000 packets a second.
+DHCP_OF_SOURCE, DHCP_OF_ALL = Rate(200, burst=50), Rate(1000, burst=200)
 
 
 def settings_of(limits: Limits, sources: Iterable[Address], *, cookie_key: bytes) -> Settings:
@@ -22,7 +26,10 @@ def settings_of(limits: Limits, sources: Iterable[Address], *, cookie_key: bytes
         monitor=limits.monitor,
         source_packets=rate(limits.source_packets),
         source_syns=rate(limits.source_syns),
+        source_bytes=byte_rate(limits.source_bits),
         ssh_packets=rate(limits.ssh_packets),
+        dhcp_packets=DHCP_OF_SOURCE,
+        dhcp_total=DHCP_OF_ALL,
         tunnel_source4=source4,
         tunnel_source6=source6,
         nat_source4=source4,
@@ -40,6 +47,7 @@ def loosest(one: Settings, other: Settings) -> Settings:
         source_packets=_looser(one.source_packets, other.source_packets),
         source_syns=_looser(one.source_syns, other.source_syns),
         ssh_packets=_looser(one.ssh_packets, other.ssh_packets),
+        source_bytes=_looser(one.source_bytes, other.source_bytes),
     )
 
 
@@ -55,7 +63,8 @@ def rate(per_second: int) -> Rate | None:
 
 
 def byte_rate(bits_per_second: int) -> Rate | None:
-    """A quarter of a second at once: policed with less, one TCP flow gets a fraction of its rate."""
+    """A quarter of a second at once: policed with less, one TCP flow gets a fraction of its rate. Never less
+    than the largest packet there is, which the kernel or a card may have put together of many (GRO)."""
     if not bits_per_second:
         return None
     per_second = bits_per_second / 8

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from ipaddress import ip_network
 
 from xds_agent.datapath.prefixes import Network, Prefixes
@@ -12,8 +11,10 @@ from xds_agent.node.datapath.wanted import (
     Address,
     Class,
     Limits,
+    Services,
     Wanted,
     WantedService,
+    differing,
     limits_of,
     list_of,
     service_of,
@@ -33,20 +34,22 @@ _Place = tuple[int, int]
 """Protocol and port, as a resource says them."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Read:
     """A service as its resources say it."""
 
     service: WantedService
     place: _Place
     by_vip: bool
-    vips: frozenset[Address]
+    beside: WantedService | None = None
 
-    @cached_property
-    def beside_a_vip(self) -> WantedService:
-        """Where another service names the vip: that one goes before one that listens on every address."""
-        left = tuple(front for front in self.service.fronts if front.address not in self.vips)
-        return replace(self.service, fronts=left)
+    def beside_a_vip(self, vips: Collection[Address]) -> WantedService:
+        """Where another service names the vip: that one goes before one that listens on every address. Asked
+        again, the same object."""
+        if self.beside is None:
+            left = tuple(front for front in self.service.fronts if front.address not in vips)
+            self.beside = replace(self.service, fronts=left)
+        return self.beside
 
 
 class Reader:
@@ -59,8 +62,9 @@ class Reader:
         self._addresses: tuple[tuple[Address, ...], tuple[Address, ...]] = ((), ())
         self._before: dict[str, Mapping[str, Resource]] = {}
         self._read: dict[str, _Read] = {}
-        self._services: dict[str, WantedService] = {}
-        self._taken: frozenset[_Place] = frozenset()
+        self._services = Services({}, {})
+        # A tuple, which has mostly one: ten thousand sets would take two mebibytes.
+        self._at: dict[_Place, tuple[str, ...]] = {}
         self._limits = Limits()
         self._lists: tuple[tuple[Prefixes, Class], ...] = ()
         self._timed: tuple[tuple[Network, int], ...] = ()
@@ -94,23 +98,40 @@ class Reader:
         self, names: set[str], given: Mapping[str, Resource], reals: Mapping[str, Resource],
         everywhere: tuple[Address, ...], by_vip: tuple[Address, ...],
     ) -> None:  # fmt: skip
-        # A copy: what was read before goes on as it was.
-        services = dict(self._services)
+        edited: dict[str, WantedService | None] = {}
+        # Whoever shares a place with one that comes, goes or moves may be another one by it.
+        places = {one.place for name in names if (one := self._read.get(name))}
         for name in names:
             if name not in given:
-                services.pop(name, None)
-                self._read.pop(name, None)
+                if name in self._services:
+                    edited[name] = None
+                self._leave(name)
                 continue
             said = pb.Service.FromString(given[name].body.value)
             backends = pb.Reals.FromString(reals[name].body.value) if name in reals else pb.Reals()
             service = service_of(said, backends, by_vip if said.vip else everywhere)
-            self._read[name] = _Read(service, (said.protocol, said.port), said.vip, frozenset(by_vip))
-        taken = frozenset(one.place for one in self._read.values() if one.by_vip)
-        for name in names & self._read.keys() if taken == self._taken else self._read.keys():
-            one = self._read[name]
-            beside = not one.by_vip and one.place in taken
-            services[name] = one.beside_a_vip if beside else one.service
-        self._services, self._taken = services, taken
+            self._leave(name)
+            place: _Place = said.protocol, said.port
+            self._read[name] = _Read(service, place, said.vip)
+            self._at[place] = (*self._at.get(place, ()), name)
+            places.add(place)
+        for place in places:
+            there = {name: self._read[name] for name in self._at.get(place, ())}
+            taken = any(one.by_vip for one in there.values())
+            for name, one in there.items():
+                found = one.beside_a_vip(by_vip) if taken and not one.by_vip else one.service
+                if found is not self._services.get(name):
+                    edited[name] = found
+        # Another one: what was read before goes on as it was.
+        self._services = Services(self._services, edited)
+
+    def _leave(self, name: str) -> None:
+        if (one := self._read.pop(name, None)) is None:
+            return
+        if left := tuple(other for other in self._at[one.place] if other != name):
+            self._at[one.place] = left
+        else:
+            del self._at[one.place]
 
     def _lists_of(self, given: Mapping[str, Resource]) -> None:
         said = [pb.AccessList.FromString(one.body.value) for one in given.values()]
@@ -128,6 +149,8 @@ def _differing(before: Mapping[str, Resource], now: Mapping[str, Resource]) -> s
     """Names that came, went, or have another version."""
     if before is now:
         return set()
-    changed = {name for name, one in now.items() if before.get(name) is not one}
-    changed = {n for n in changed if n not in before or before[n].version != now[n].version}
-    return changed | (before.keys() - now.keys())
+    return {
+        name
+        for name in differing(before, now)
+        if name not in before or name not in now or before[name].version != now[name].version
+    }

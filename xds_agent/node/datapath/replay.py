@@ -17,6 +17,7 @@ from typing import Any
 from xds_agent.datapath.counters import Counters
 from xds_agent.datapath.prefixes import Network
 from xds_agent.datapath.program import DROP, PASS, TX
+from xds_agent.model.ports import ENVOY_HTTP
 from xds_agent.model.site import find_origin
 from xds_agent.node.datapath import pcapng
 from xds_agent.node.datapath.pinned import Pinned
@@ -25,7 +26,8 @@ from xds_agent.node.datapath.wanted import Address, Wanted
 
 # What a fate or a note means, where its name alone does not say it.
 _WORDS = {
-    "pass_neighbour": "neighbours are never filtered", "pass_dhcp": "a lease is never filtered",
+    "pass_neighbour": "neighbours are never filtered",
+    "pass_dhcp": "a lease is never denied, and within its own rates",
     "pass_ssh": "port 22 is never denied, and within its own rate",
     "pass_expected": "denied or over its rate, but a socket of this host is connected to that peer",
     "drop_nat_unknown": "in the middle of a connection that the table of translations does not know",
@@ -39,6 +41,19 @@ _WORDS = {
 }  # fmt: skip
 # Without the inventory nobody can say which: all of these are one list on the host.
 EXEMPT = "protection.allow, operators, a host or backend of the inventory, or a cloud's probes"
+# By what limit a packet was one too many.
+LIMITS = {
+    "drop_source_rate": "protection.per_source.packets_per_second",
+    "drop_syn_rate": "protection.per_source.syn_per_second",
+    "drop_source_bytes": "protection.per_source.bits_per_second",
+    "drop_ssh_rate": "protection.ssh_packets_per_second",
+    "drop_dhcp_rate": "protection.allow",
+    "drop_service_rate": "services[{service}].packet_limit.packets_per_second",
+    "drop_service_syn_rate": "services[{service}].packet_limit.syn_per_second",
+    "drop_service_bytes": "services[{service}].bandwidth.ingress",
+    "drop_answer_bytes": "services[{service}].bandwidth.egress",
+}
+_CLASSIFIED = {"": "no service of XDP", **dict.fromkeys(ENVOY_HTTP, "Envoy's HTTP")}
 _VERDICTS = {DROP: "dropped", PASS: "passed to the host", TX: "sent on by XDP"}
 _VLANS = frozenset({0x8100, 0x88A8})
 _IPV4, _IPV6 = 0x0800, 0x86DD
@@ -152,20 +167,19 @@ class Replayer:
         if not name and service != "host":
             yield Stage("classify", f"belongs to service {service} by its flow", f"services[{service}]")
         else:
-            text = f"service {name}" if name else "no service of XDP"
-            yield Stage("classify", text, f"services[{name}]" if name else "")
+            yield Stage("classify", _CLASSIFIED.get(name, f"service {name}"), _path_of(name))
         yield access(self._lists, head.source)
-        if reason.endswith("_rate"):
-            yield Stage("limit", f"over its rate: {reason}", _limit_path(reason, service))
+        if reason.endswith(("_rate", "_bytes")):
+            path = LIMITS.get(reason, "").format(service=service)
+            yield Stage("limit", f"over its rate: {reason}", path)
         for note in notes:
             yield Stage("noted", f"{note}: {_WORDS[note]}" if note in _WORDS else note)
         if real:
             yield Stage("balance", f"real {real}", f"services[{service}].endpoints")
         if after is not None:
             yield Stage("forward", f"leaves as {after}", f"services[{service}].forward")
-        path = f"services[{service}]" if service != "host" else ""
         why = f" ({_WORDS[reason]})" if reason in _WORDS else ""
-        yield Stage("verdict", f"{reason}{why}, counted for {service}", path)
+        yield Stage("verdict", f"{reason}{why}, counted for {service}", _path_of(service))
 
     def _service(self, head: Headers) -> str:
         for one in self._state["services"]:
@@ -174,6 +188,13 @@ class Replayer:
                 if where == (str(head.destination), head.destination_port, head.protocol):
                     return str(one["name"])
         return ""
+
+
+def _path_of(service: str) -> str:
+    """Where the inventory says it; of the host's own packets, nowhere."""
+    if service in ("", "host"):
+        return ""
+    return ENVOY_HTTP.get(service) or f"services[{service}]"
 
 
 Listed = Mapping[bytes, str]
@@ -248,12 +269,6 @@ def _is(text: object, network: str) -> bool:
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_network(str(text))) == network
     return False
-
-
-def _limit_path(reason: str, service: str) -> str:
-    if reason == "drop_ssh_rate":
-        return "protection.ssh_packets_per_second"
-    return f"services[{service}].packet_limit" if "service" in reason else "protection.per_source"
 
 
 def headers_of(frame: bytes) -> Headers | None:

@@ -7,7 +7,8 @@ and in one table of the kernel.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from xds_agent.datapath.maglev import Ring
@@ -17,6 +18,8 @@ from xds_agent.node.datapath.rings import RingFiles
 RingKey = tuple[str, int]
 """Service and IP version; 0 where one ring serves both, with OF_DSR added where reals keep packets' ports."""
 OF_DSR = 10
+Step = Callable[[Ring, "array[int]"], Ring]
+"""The ring after a step to a table; the one given may be changed."""
 VERSIONS = (0, 4, 6, 4 + OF_DSR, 6 + OF_DSR)
 
 
@@ -37,12 +40,14 @@ class Placed:
 class RingStore(Mapping[RingKey, Ring]):
     """Read as a mapping, each ring from its file. For one thread at a time; others may read `placed`."""
 
-    def __init__(self, files: RingFiles, tables: RingTables) -> None:
-        self._files, self._tables = files, tables
+    def __init__(self, files: RingFiles, tables: RingTables, step: Step) -> None:
+        self._files, self._tables, self._step = files, tables, step
         self.placed: dict[RingKey, Placed] = {}
         # What each ring that this process has put in place was made of.
         self._made_of: dict[RingKey, object] = {}
         self._waiting: list[RingKey] = []
+        # On file, and perhaps not in the kernel: what could not be put there.
+        self._doubted: set[RingKey] = set()
         self._fresh: _Fresh | None = None
 
     def __getitem__(self, key: RingKey) -> Ring:
@@ -78,40 +83,50 @@ class RingStore(Mapping[RingKey, Ring]):
                 self._files.adopt(number, like=known[file].number)
                 self.placed[key] = replace(known[file], number=number)
 
-    def bring(self, key: RingKey, number: int, table: Sequence[int], recipe: object) -> None:
-        """To a table: a new ring, or a step of what is there; live after `flush`. Raises OSError."""
+    def bring(
+        self, key: RingKey, number: int, table: array[int], reals: frozenset[int], recipe: object
+    ) -> None:
+        """To a table of these reals: a new ring, or a step of what is there; live after `flush`.
+
+        Raises OSError.
+        """
         self._made_of.pop(key, None)
         ring = self.get(key)
         if ring is None:
-            fresh = self._fresh_of(table)
-            self._put(key, replace(fresh.placed, number=number), fresh.ring, None)
+            fresh = self._fresh_of(table, reals)
+            self._put(key, replace(fresh.placed, number=number), fresh.ring)
         else:
-            slots = ring.step(table)
-            self._put(key, _placed(number, ring, time.monotonic()), ring, slots)
+            held = self.placed[key].reals
+            ring = self._step(ring, table)
+            self._put(key, _placed(number, ring, time.monotonic(), reals, held), ring)
         self._made_of[key] = recipe
 
-    def _fresh_of(self, table: Sequence[int]) -> _Fresh:
+    def _fresh_of(self, table: array[int], reals: frozenset[int]) -> _Fresh:
         """Services with the same reals begin one after the other with the same ring."""
         if self._fresh is None or self._fresh.table is not table:
-            ring = Ring(table)
-            self._fresh = _Fresh(table, ring, _placed(0, ring, 0.0))
+            placed = Placed(0, moved=0, served=bool(reals), reals=reals, moved_s=0.0)
+            self._fresh = _Fresh(table, Ring(table), placed)
         return self._fresh
 
     def finalise(self, key: RingKey, slots: Collection[int]) -> None:
         """Forget where these were; live after `flush`. Raises OSError."""
-        done, ring = sorted(slots), self[key]
-        ring.finalise(done)
-        one = self.placed[key]
-        self._put(key, _placed(one.number, ring, one.moved_s), ring, done)
+        one, ring = self.placed[key], self[key]
+        ring.finalise(slots)
+        self._put(key, _placed(one.number, ring, one.moved_s), ring)
 
     def flush(self) -> None:
-        """All that waits goes live, at once. Raises OSError: bring it all again then."""
+        """All that waits goes live, at once, and what could not before. Raises OSError: bring it all again
+        then; a number that a slot held must not be given away before this came to its end."""
         try:
+            for key in self._doubted & self.placed.keys():
+                if (ring := self.get(key)) is not None:
+                    self._tables.put(self.placed[key].number, ring)
             self._tables.flush()
         except OSError:
             self._doubt()
             raise
         self._waiting, self._fresh = [], None
+        self._doubted.clear()
 
     def drop(self, key: RingKey, number: int) -> None:
         """No service may name it any more. Raises OSError."""
@@ -123,12 +138,12 @@ class RingStore(Mapping[RingKey, Ring]):
     def close(self) -> None:
         self._tables.close()
 
-    def _put(self, key: RingKey, placed: Placed, ring: Ring, slots: Sequence[int] | None) -> None:
+    def _put(self, key: RingKey, placed: Placed, ring: Ring) -> None:
         self._waiting.append(key)
         try:
             self._files.write(placed.number, ring)
             self.placed[key] = placed
-            self._tables.put(placed.number, ring, slots)
+            self._tables.put(placed.number, ring)
         except OSError:
             self._doubt()
             raise
@@ -137,6 +152,7 @@ class RingStore(Mapping[RingKey, Ring]):
         """Until they are in place nobody knows which they are."""
         for key in self._waiting:
             self._made_of.pop(key, None)
+        self._doubted.update(self._waiting)
         self._waiting = []
 
 
@@ -144,7 +160,7 @@ class RingStore(Mapping[RingKey, Ring]):
 class _Fresh:
     """A ring that has never moved, and the very table it was made of."""
 
-    table: Sequence[int]
+    table: array[int]
     ring: Ring
     placed: Placed
 
@@ -165,6 +181,12 @@ class ByNumber(Mapping[int, Ring]):
         return len(self._keys)
 
 
-def _placed(number: int, ring: Ring, moved_s: float) -> Placed:
-    reals = ring.reals()
-    return Placed(number, ring.moved.count(1), any(ring.current), reals - {0}, moved_s)
+def _placed(
+    number: int, ring: Ring, moved_s: float,
+    current: frozenset[int] | None = None, held: frozenset[int] | None = None,
+) -> Placed:  # fmt: skip
+    """`current`: the reals that its slots hold now, `held`: those that they held before, where all of them
+    are known."""
+    if current is None:
+        current = frozenset(ring.current) - {0}
+    return Placed(number, ring.moving(), bool(current), ring.reals(current, held) - {0}, moved_s)

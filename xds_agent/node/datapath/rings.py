@@ -4,38 +4,93 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from xds_agent.datapath.maglev import SLOTS, Ring, populate
+from xds_agent.datapath.libbpf import Unavailable
+from xds_agent.datapath.maglev import SLOTS, Reals, Ring, populate
+from xds_agent.datapath.maglev_program import MaglevProgram
 from xds_agent.node.datapath.wanted import RealKey, WantedReal
+
+log = logging.getLogger(__name__)
 
 _SLOT_BYTES = 8
 _NUMBERS = "numbers.json"
+_KEPT_TABLES = 4
+_Recipe = tuple[tuple[int, str, int], ...]
+"""Number, name and weight of each real."""
+_Made = TypeVar("_Made")
 
 
-def eligible(reals: Iterable[WantedReal], healthy: Callable[[RealKey], bool]) -> tuple[WantedReal, ...]:
+def eligible(reals: tuple[WantedReal, ...], healthy: Callable[[RealKey], bool]) -> tuple[WantedReal, ...]:
     """Those that get new flows: healthy, not drained, of the first priority that has any."""
     able = [one for one in reals if one.weight and healthy(one.key)]
     first = min((one.priority for one in able), default=0)
-    return tuple(one for one in able if one.priority == first)
+    found = tuple(one for one in able if one.priority == first)
+    # The very tuple where it says the same: thousands are kept.
+    return reals if found == reals else found
 
 
-def table_of(reals: Sequence[WantedReal], number_of: Callable[[RealKey], int]) -> array[int]:
-    """Real of each slot; zeros without any."""
-    if len(reals) == 1:
-        return array("I", [number_of(reals[0].key)]) * SLOTS
-    return _table(tuple((number_of(one.key), str(one.key), one.weight) for one in reals))
+class RingMaker:
+    """Tables of rings: the real of each slot; and rings that have gone to one. For one thread at a time.
 
+    Made by the programs in the file `program`, loaded when they are needed first; where they cannot be, in
+    Python: the same ones, which takes longer.
+    """
 
-@lru_cache(maxsize=4)
-def _table(reals: tuple[tuple[int, str, int], ...]) -> array[int]:
-    """Services with the same reals have the same table: made once (tens of milliseconds)."""
-    return array("I", populate({number: (name, weight) for number, name, weight in reals}))
+    def __init__(self, program: Path | None = None) -> None:
+        self._path = program
+        self._program: MaglevProgram | None = None
+        # In words, what it was to be made by and cannot be; "" while it can.
+        self.missing = ""
+        self._made: OrderedDict[_Recipe, array[int]] = OrderedDict()
+
+    def table_of(self, reals: Sequence[WantedReal], number_of: Callable[[RealKey], int]) -> array[int]:
+        """Zeros without any. Services with the same reals get the same table, made once."""
+        if len(reals) == 1:
+            return array("I", [number_of(reals[0].key)]) * SLOTS
+        recipe = tuple((number_of(one.key), str(one.key), one.weight) for one in reals)
+        if (table := self._made.get(recipe)) is None:
+            table = self._make({number: (name, weight) for number, name, weight in recipe})
+            self._made[recipe] = table
+            if len(self._made) > _KEPT_TABLES:
+                self._made.popitem(last=False)
+        return table
+
+    def _make(self, reals: Reals) -> array[int]:
+        made = self._by_program(lambda program: program(reals))
+        return array("I", populate(reals)) if made is None else made
+
+    def step(self, ring: Ring, table: array[int]) -> Ring:
+        """The ring after a step to this table; `ring` itself may be that."""
+        stepped = self._by_program(lambda program: program.step(ring, table))
+        if stepped is not None:
+            return stepped
+        ring.step(table)
+        return ring
+
+    def _by_program(self, make: Callable[[MaglevProgram], _Made]) -> _Made | None:
+        """None where it is to be made in Python."""
+        try:
+            if self._program is None and self._path is not None:
+                self._program = MaglevProgram(self._path)
+            if self._program is not None:
+                return make(self._program)
+        except (Unavailable, OSError) as error:
+            self.missing = f"rings are made by the agent itself, which takes longer: {error}"
+            log.warning("%s", self.missing)
+            self.close()
+        return None
+
+    def close(self) -> None:
+        if self._program is not None:
+            self._program.close()
+        self._path = self._program = None
 
 
 class RingFiles:
@@ -59,7 +114,8 @@ class RingFiles:
             return None
         if len(words) != SLOTS * _SLOT_BYTES:
             return None
-        ring = Ring.of_words(words)
+        # What this process wrote is not read again to know what it is.
+        ring = Ring.of_words(words, self._digests.get(number, b""))
         self._know(number, ring.digest())
         return ring
 
@@ -75,25 +131,28 @@ class RingFiles:
         self._know(number, self._digests[like])
 
     def write(self, number: int, ring: Ring) -> None:
-        """Before the map is written: what may be live is on file. Raises OSError."""
+        """Before the map is written: what may be live is on file. Raises OSError; then it is what was."""
         digest = ring.digest()
         if self._digests.get(number) == digest:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / f"{number}.new"
         self._forget(number)
+        # Whoever was killed before `replace` may have left a second name of another ring's file.
+        fresh.unlink(missing_ok=True)
         if not self._linked(fresh, digest):
             fresh.write_bytes(ring.words())
         fresh.replace(self._folder / str(number))
-        # Where both were names of one file already, `replace` leaves the new one.
-        fresh.unlink(missing_ok=True)
+        # Where both were names of one file already, `replace` leaves the new one; at the latest the next
+        # write takes it away.
+        with contextlib.suppress(OSError):
+            fresh.unlink()
         self._know(number, digest)
 
     def _linked(self, fresh: Path, digest: bytes) -> bool:
         other = next(iter(self._alike.get(digest, ())), None)
         if other is None:
             return False
-        fresh.unlink(missing_ok=True)
         try:
             fresh.hardlink_to(self._folder / str(other))
         except OSError:

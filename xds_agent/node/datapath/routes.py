@@ -7,20 +7,24 @@ import socket
 from collections.abc import Collection, Mapping
 
 from xds_agent.node.datapath.network import Address, Hop, Network
-from xds_agent.node.datapath.wanted import Wanted, WantedService
+from xds_agent.node.datapath.wanted import Wanted, WantedService, differing
 from xds_agent.node.datapath.ways import Ways
 
 # Links, addresses, routes and rules of both IP versions, next hop objects.
-_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18 | 1 << 31
+_ROUTING = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18 | 1 << 31
+# Disciplines, classes and filters of tc.
+SHAPING = 1 << 3
 _READ_BYTES = 65_536
 # Asked again at each look whatever was said: not everything is announced (an ICMP redirect is not).
 _AGAIN = 8
 
 
 class NetlinkEvents:
-    """Says whether links, addresses or routes may have changed. Never wrong in saying that they have not."""
+    """Says whether links, addresses or routes may have changed; or what else the kernel announces to `groups`
+    (RTMGRP). Never wrong in saying that they have not."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: int = _ROUTING) -> None:
+        self._groups = groups
         self._socket: socket.socket | None = None
         self._count = 0
 
@@ -49,7 +53,7 @@ class NetlinkEvents:
     def _open(self) -> None:
         opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
-            opened.bind((0, _GROUPS))
+            opened.bind((0, self._groups))
         except OSError:
             opened.close()
             raise
@@ -96,12 +100,11 @@ class Routes:
         return {one: hop for one in self._users if (hop := self._hops[one]) is not None}
 
     def _follow(self, services: Mapping[str, WantedService]) -> None:
-        before, gone = self._services, self._services.keys() - services.keys()
-        differ = [name for name, one in services.items() if before.get(name) is not one]
+        before, differ = self._services, differing(self._services, services)
         # Those that come first: what old and new have in common is not asked about again.
-        for name in differ:
+        for name in differ & services.keys():
             self._count(services[name], 1)
-        for name in (*gone, *(name for name in differ if name in before)):
+        for name in differ & before.keys():
             self._count(before[name], -1)
         self._services = services
 

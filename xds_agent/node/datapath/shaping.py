@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from xds_agent.datapath.tc import Direction, TcGeneration, TcLink, load_tc
 from xds_agent.model.limits import DSCPS
 from xds_agent.node.datapath.attachment import LINKS
 from xds_agent.node.datapath.network import Interface, index_of
+from xds_agent.node.datapath.routes import SHAPING, NetlinkEvents
 from xds_agent.node.datapath.shaped import Record
-from xds_agent.node.datapath.wanted import Wanted
+from xds_agent.node.datapath.wanted import Wanted, apart
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +46,9 @@ class Shape:
         return (*found, "ingress") if self.cookies else tuple(found)
 
 
-def shape_of(wanted: Wanted, numbers: Mapping[str, int]) -> Shape:
+def shape_of(wanted: Wanted, number_of: Callable[[str], int]) -> Shape:
     """Pure."""
-    shaped = {numbers[one.name]: one for one in wanted.services.values() if not one.balanced}
+    shaped = {number_of(one.name): one for one in apart(wanted.services) if one.forward == "kernel"}
     return Shape(
         {number: one.qos for number, one in shaped.items() if one.qos is not None},
         {
@@ -72,6 +73,7 @@ class Shaping:
         self._links: dict[Key, tuple[int, TcLink]] = {}
         self._written: frozenset[int] = frozenset()
         self._live: tuple[Shape, tuple[int, ...]] | None = None
+        self._events, self._seen = NetlinkEvents(SHAPING), -1
         self.missing = ""
 
     def go_with(self, program: Path) -> None:
@@ -102,9 +104,30 @@ class Shaping:
             forget_interface(self._record, name)
         self._live = wanted
 
+    def look(self, interfaces: Sequence[Interface]) -> list[str]:
+        """Those whose classes somebody took away, or the root with all of them: the next `bring` makes them
+        again. The kernel is asked only after it said that something of tc changed.
+
+        Raises OSError, HtbError.
+        """
+        seen = self._events.count()
+        if self._live is None or seen == self._seen:
+            return []
+        services = self._live[0].bandwidth.keys()
+        lost = [
+            one.name
+            for one in interfaces
+            if services and index_of(one.name) == one.index and not htb.stands(one.index, services)
+        ]
+        self._seen = seen
+        if lost:
+            self._live = None
+        return lost
+
     def close(self) -> None:
         """Programs go on."""
         self._close_links()
+        self._events.close()
         if self._loaded is not None:
             self._loaded.close()
 

@@ -24,7 +24,7 @@ _SHARED = frozenset(
      "own_addresses"}
 )  # fmt: skip
 # What they write is copied: tables in memory at once, others row by row. Counters begin at zero.
-_MEMORY = ("nat_sets", "nat_flows", "limit_blocks")
+_MEMORY = ("nat_sets", "nat_flows", "nat_fragments", "limit_blocks")
 _ROWS = ("flows", "flows_new", "service_cells", "cookie_cell")
 
 

@@ -19,10 +19,12 @@ class Surroundings:
         self._prober = prober
         self._astray: dict[RealOf, str] = {}
         self._written: object = None
+        # Next hops that nobody knows the MAC of: almost always none.
+        self._silent: frozenset[Address] = frozenset()
 
     def take(self, wanted: Wanted, ways: Ways) -> object:
         """What the maps are to be written by, from here on; `written` once they are."""
-        self.macs, self.down = dict(ways.macs), self.unhealthy(wanted)
+        self.macs, self._silent, self.down = dict(ways.macs), ways.silent, self.unhealthy(wanted)
         self._astray, self._written = ways.astray(wanted), None
         return self._inputs(wanted, self.down, self._astray)
 
@@ -41,7 +43,7 @@ class Surroundings:
 
     def changed(self, wanted: Wanted, ways: Ways) -> bool:
         """Whether the maps have to be written again."""
-        self.macs = dict(ways.macs)
+        self.macs, self._silent = dict(ways.macs), ways.silent
         return self._inputs(wanted, self.unhealthy(wanted), ways.astray(wanted)) != self._written
 
     def unhealthy(self, wanted: Wanted) -> frozenset[RealOf]:
@@ -58,14 +60,13 @@ class Surroundings:
     def why_down(self, wanted: Wanted) -> dict[RealOf, str]:
         """Real -> words, for those that get nothing."""
         found: dict[RealOf, str] = dict(self._astray)
-        for one in wanted.services.values():
+        for name, key, check in wanted.probed if self.down else ():
+            if (name, key) in self.down and (name, key) not in found:
+                found[name, key] = self._prober.result(check).tally.words
+        for one in wanted.services.values() if self._silent else ():
             for real in one.reals:
                 who = one.name, real.key
-                if who in found:
-                    continue
-                if who in self.down and real.check is not None:
-                    found[who] = self._prober.result(real.check).tally.words
-                elif one.forward != "echo" and real.key.address not in self.macs:
+                if who not in found and one.forward != "echo" and real.key.address in self._silent:
                     found[who] = "its next hop does not answer"
         return found
 

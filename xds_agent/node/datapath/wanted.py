@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from itertools import compress
+from operator import is_not
 from typing import Any, Literal
 
 from xds_agent.datapath.prefixes import Network, Prefixes
@@ -22,6 +25,7 @@ _FORWARDS: dict[int, Forward] = {
 }  # fmt: skip
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
 _MILLISECONDS = 1000
+_SAME_REALS = 4096
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -76,11 +80,67 @@ class WantedService:
         """False for what Envoy of this host serves: no ring, no reals."""
         return self.forward != "kernel"
 
+    @property
+    def is_apart(self) -> bool:
+        """See `apart`."""
+        # All of a service's reals have a check, or none has.
+        return self.forward in ("dsr", "kernel") or any(one.check is not None for one in self.reals[:1])
+
     def reals_for(self, version: int) -> tuple[WantedReal, ...]:
         """Reals that packets of an IP version can go to: only an encapsulated packet changes its version."""
         if self.forward in ("gue", "echo"):
             return self.reals
         return tuple(one for one in self.reals if one.key.address.version == version)
+
+
+class Services(dict[str, WantedService]):
+    """By name. One made of another knows where it differs: an edit among thousands is found at once."""
+
+    def __init__(
+        self, before: Mapping[str, WantedService], edited: Mapping[str, WantedService | None]
+    ) -> None:
+        """`edited`: what is other than `before`; None: it is gone."""
+        super().__init__(before)
+        for name, one in edited.items():
+            if one is None:
+                self.pop(name, None)
+            else:
+                self[name] = one
+        # Whoever asks about it holds it.
+        self._before: Callable[[], object] = (
+            weakref.ref(before) if isinstance(before, Services) else lambda: None
+        )
+        self._edited = frozenset(edited)
+        known = before.apart if isinstance(before, Services) else _apart(before)
+        self.apart: frozenset[str] = (known - self._edited) | _apart(
+            {name: self[name] for name in edited if name in self}
+        )
+        """Names of those that more than the maps depends on: few among many."""
+
+    def edited_from(self, before: Mapping[str, Any]) -> frozenset[str] | None:
+        """Where it differs, None if it was made of something else."""
+        return self._edited if self._before() is before else None
+
+
+def _apart(services: Mapping[str, WantedService]) -> frozenset[str]:
+    return frozenset(name for name, one in services.items() if one.is_apart)
+
+
+def apart(services: Mapping[str, WantedService]) -> list[WantedService]:
+    """Those with a check, `dsr` ones, and what Envoy serves."""
+    names = services.apart if isinstance(services, Services) else _apart(services)
+    return [services[name] for name in sorted(names)]
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[str]:
+    """Names that came, went, or are another object. Neither may have changed since it was made."""
+    if before is now:
+        return frozenset()
+    if isinstance(now, Services) and (edited := now.edited_from(before)) is not None:
+        return edited
+    # Ten thousand take well under a millisecond.
+    others = map(is_not, now.values(), map(before.get, now))
+    return frozenset(compress(now, others)) | (before.keys() - now.keys())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +150,7 @@ class Limits:
     monitor: bool = False
     source_packets: int = 0
     source_syns: int = 0
+    source_bits: int = 0
     ssh_packets: int = 0
     cookies_above: int = 0
     flow_log_one_in: int = 0
@@ -123,10 +184,10 @@ class Wanted:
 
     @cached_property
     def probed(self) -> tuple[tuple[str, RealKey, Target], ...]:
-        """Reals that have a check, by their service: few among many services."""
+        """Reals that have a check, by their service."""
         return tuple(
-            (name, real.key, real.check)
-            for name, one in self.services.items()
+            (one.name, real.key, real.check)
+            for one in apart(self.services)
             for real in one.reals
             if real.check is not None
         )
@@ -169,11 +230,16 @@ def _protocol(protocol: int, address: Address) -> int:
 
 
 def _real(said: Any, one: Any, *, keeps_port: bool) -> WantedReal:
-    address = ipaddress.ip_address(one.address)
-    check = None
+    real = _real_without_check(one.address, 0 if keeps_port else one.port, one.weight, one.priority)
     if said.HasField("health"):
-        check = _target(str(address), one.port, said.health)
-    return WantedReal(RealKey(address, 0 if keeps_port else one.port), one.weight, one.priority, check)
+        return replace(real, check=_target(str(real.key.address), one.port, said.health))
+    return real
+
+
+@lru_cache(maxsize=_SAME_REALS)
+def _real_without_check(packed: bytes, port: int, weight: int, priority: int) -> WantedReal:
+    """The same object for the same real: thousands of services share few."""
+    return WantedReal(RealKey(ipaddress.ip_address(packed), port), weight, priority)
 
 
 def _target(address: str, port: int, health: Any) -> Target:
@@ -192,6 +258,7 @@ def limits_of(said: Any) -> Limits:
         monitor=said.monitor,
         source_packets=said.source_packets_per_second,
         source_syns=said.source_syn_per_second,
+        source_bits=said.source_bits_per_second,
         ssh_packets=said.ssh_packets_per_second,
         cookies_above=said.cookies_above,
         flow_log_one_in=said.flow_log_one_in,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from xds_agent.node.datapath.network import Address, Hop, Network, NetworkError
-from xds_agent.node.datapath.wanted import RealOf, Wanted, WantedService
+from xds_agent.node.datapath.wanted import RealOf, Wanted, WantedService, apart
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,13 @@ class Ways:
         kept = {one: known[one] for one in wanted if one in known}
         return cls(hops, kept | found, frozenset(indices), frozenset(wanted))
 
+    @property
+    def silent(self) -> frozenset[Address]:
+        """Addresses whose next hop nobody knows the MAC of."""
+        if len(self.macs) == len(self.wanted):
+            return frozenset()
+        return self.wanted - self.macs.keys()
+
     def or_macs(self, known: Mapping[Address, bytes]) -> Ways:
         """A neighbour that the kernel has forgotten is where it was until it is found elsewhere."""
         kept = {one: mac for one, mac in known.items() if one in self.wanted}
@@ -46,8 +53,7 @@ class Ways:
         elsewhere = any(hop.index not in self.indices for hop in self.hops.values())
         return {
             (one.name, real.key): words
-            for one in wanted.services.values()
-            if elsewhere or one.forward == "dsr"
+            for one in (wanted.services.values() if elsewhere else apart(wanted.services))
             for real in one.reals
             if (words := self._problem(one, real.key.address))
         }

@@ -6,7 +6,9 @@ which the next packet sees whole. Numbers and rings of a running program are tak
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
@@ -19,12 +21,13 @@ from xds_agent.datapath.program import Generation
 from xds_agent.datapath.ring_tables import RingTables
 from xds_agent.datapath.services import UDP, Real, Service, Settings, State, Tables
 from xds_agent.model.limits import DSCPS
+from xds_agent.node.datapath.fronts import Fronts
 from xds_agent.node.datapath.index import Changed, Index, ring_key
 from xds_agent.node.datapath.numbers import MapFull, Numbers
 from xds_agent.node.datapath.predecessor import NO_MAC, live_reals, live_services
 from xds_agent.node.datapath.rates import byte_rate, loosest, rate
 from xds_agent.node.datapath.ring_store import VERSIONS, ByNumber, RingKey, RingStore
-from xds_agent.node.datapath.rings import RingFiles, eligible, table_of
+from xds_agent.node.datapath.rings import RingFiles, RingMaker, eligible
 from xds_agent.node.datapath.wanted import (
     Address,
     Class,
@@ -43,7 +46,9 @@ _OUTER_BYTES = {4: 28, 6: 48}
 class Writer:
     """Writes to one generation. For one thread at a time."""
 
-    def __init__(self, generation: Generation, *, rings: RingFiles, mtu: int) -> None:
+    def __init__(
+        self, generation: Generation, *, rings: RingFiles, mtu: int, maker: RingMaker | None = None
+    ) -> None:
         sizes = generation.sizes
         self.generation = generation
         self.tables = Tables(generation)
@@ -51,16 +56,16 @@ class Writer:
         self.services: Numbers[str] = Numbers("services", sizes.services, "raise xdp_services")
         self.reals: Numbers[RealKey] = Numbers("reals", sizes.reals, "raise xdp_reals")
         self.ring_numbers: Numbers[RingKey] = Numbers("rings", sizes.services, "raise xdp_services")
-        self.rings = RingStore(rings, RingTables(generation))
+        self._files, self._maker = rings, maker or RingMaker()
+        self.rings = RingStore(rings, RingTables(generation), self._maker.step)
         # What a predecessor knew of the reals.
         self.found_macs: dict[Address, bytes] = {}
         self.found_down: frozenset[RealKey] = frozenset()
-        self._files = rings
         self.mtu = mtu
-        self._written: dict[Front, Service | None] = {}
+        self.fronts = Fronts(self.tables)
         self._reals: dict[RealKey, Real] = {}
         self._settings: Settings | None = None
-        self._own: frozenset[Address] | None = None
+        self._own: tuple[frozenset[Address], frozenset[Address]] | None = None
         self._numbers_kept = False
         self._index, self._whole = Index(), True
         self._macs: Mapping[Address, bytes] = {}
@@ -68,6 +73,8 @@ class Writer:
         self._leaving: set[RealKey] = set()
         self._mtu_written = mtu
         self._listed: object = None
+        # Asked for by another thread than the one that writes.
+        self._touched: deque[frozenset[str]] = deque()
 
     def close(self) -> None:
         """Descriptors of rings, and the generation; what is pinned or attached goes on."""
@@ -77,7 +84,7 @@ class Writer:
     def take_over(self, wanted: Wanted) -> None:
         """Numbers and rings of what runs already, by what the last revision said. Raises OSError."""
         live = live_services(self.generation)
-        self._written = dict.fromkeys(live)
+        self.fronts.adopt(live)
         known: dict[str, int] = {}
         rings: dict[RingKey, int] = {}
         for one in wanted.services.values():
@@ -115,8 +122,17 @@ class Writer:
         except BaseException:
             # How far it came nobody knows: next time everything is looked at.
             self._index, self._whole = Index(), True
+            self._touched.append(frozenset(wanted.services))
             raise
         self._whole = False
+
+    def touched(self) -> set[str]:
+        """Services that may be other than when this was last asked; for any thread."""
+        found: set[str] = set()
+        with contextlib.suppress(IndexError):
+            while True:
+                found |= self._touched.popleft()
+        return found
 
     def _apply(
         self, wanted: Wanted, settings: Settings, macs: Mapping[Address, bytes], out: frozenset[RealOf]
@@ -130,11 +146,9 @@ class Writer:
         self._put_rings(touched)
         for one in touched:
             for front in one.fronts:
-                service = self._service(one, front)
-                if self._written.get(front) != service:
-                    self.tables.put_service(service)
-                    self._written[front] = service
+                self.fronts.put(front, self._service(one, front))
         self._let_go(changed)
+        self._touched.append(frozenset(changed.services))
 
     def _changed(self, wanted: Wanted, macs: Mapping[Address, bytes], out: frozenset[RealOf]) -> Changed:
         index = self._index
@@ -142,7 +156,7 @@ class Writer:
         if self._whole or self.mtu != self._mtu_written:
             changed.services |= index.services.keys() | {name for name, _ in self.services.items()}
             changed.reals |= index.users.keys() | {key for key, _ in self.reals.items()}
-            changed.fronts |= self._written.keys() - index.fronts.keys()
+            changed.fronts |= self.fronts.beside(index.fronts)
             changed.rings |= {key for key, _ in self.ring_numbers.items()} - index.rings
             self._mtu_written = self.mtu
         for name, key in out ^ self._out:
@@ -161,9 +175,10 @@ class Writer:
             self._configure(loosest(self._settings, settings))
         elif settings != self._settings:
             self._configure(settings)
-        if wanted.own != self._own:
-            self.tables.put_own(wanted.own)
-            self._own = wanted.own
+        own = wanted.own, frozenset(self._index.translated)
+        if own != self._own:
+            self.tables.put_own(own[0], translated=own[1])
+            self._own = own
         if lists != self._listed:
             self._install(*lists)
             self._listed = lists
@@ -195,8 +210,8 @@ class Writer:
     # ---- parts
 
     def _check(self) -> None:
-        self.services.check(self._index.services)
-        self.reals.check(self._index.users)
+        self.services.check(self._index.services.keys())
+        self.reals.check(self._index.users.keys())
         self.ring_numbers.check(self._index.rings)
         for version, count in self._index.fronts_of_version.items():
             if count > self.generation.sizes.services:
@@ -248,8 +263,9 @@ class Writer:
                 if not self.rings.is_made_of(key, chosen):
                     due.append((key, chosen))
         for key, chosen in sorted(due, key=lambda ring: [str(one.key) for one in ring[1]]):
-            table = table_of(chosen, self.reals.__getitem__)
-            self.rings.bring(key, self.ring_numbers[key], table, recipe=chosen)
+            table = self._maker.table_of(chosen, self.reals.__getitem__)
+            reals = frozenset(self.reals[one.key] for one in chosen)
+            self.rings.bring(key, self.ring_numbers[key], table, reals, recipe=chosen)
             self._numbers_kept = False
         self.rings.flush()
 
@@ -281,11 +297,11 @@ class Writer:
 
     def _let_go(self, changed: Changed) -> None:
         """What nobody names any more; reals that are gone keep their flows until `release`."""
-        for front in changed.fronts & self._written.keys():
-            self.tables.delete_service(_named(front))
-            del self._written[front]
-        for name in changed.services - self._index.services.keys():
-            self.services.give_back(name)
+        self.fronts.delete(changed.fronts)
+        # A difference with a mapping's keys would walk all of these.
+        for name in changed.services:
+            if name not in self._index.services:
+                self.services.give_back(name)
         for key in changed.rings:
             if (number := self.ring_numbers.give_back(key)) is not None:
                 self.rings.drop(key, number)
@@ -322,6 +338,7 @@ class Writer:
             done = self.rings[key].moved_slots() - pinned.get(number, set())
             if done:
                 self.rings.finalise(key, done)
+                self._touched.append(frozenset({key[0]}))
                 changed = True
         self.rings.flush()
         held = pinned_reals(self.generation) if leaving else set()
@@ -386,7 +403,3 @@ class Writer:
         self._reals[key] = real
         if real.mac != NO_MAC:
             self.found_macs[key.address] = real.mac
-
-
-def _named(front: Front) -> Service:
-    return Service(0, front.address, front.port, front.protocol)

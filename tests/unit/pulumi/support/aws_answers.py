@@ -5,6 +5,7 @@ What a cloud holds is described in names of the program, since each makes ids of
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,9 @@ class AwsAnswers(Answers):
             self.names[interface] = args.name
         return identity, {**args.inputs, **outputs}
 
+    @abstractmethod
     def make(self, token: str, name: str, inputs: Inputs) -> Made:
         """Make one resource; its id and what the cloud says of it."""
-        raise NotImplementedError
 
     def named(self, identity: Any) -> str:
         return self.names.get(str(identity), str(identity))

@@ -46,7 +46,7 @@ def azure_rule(**props: Any) -> dict[str, Any]:
         "direction": "Inbound",
         "protocol": "Tcp",
         "sourceAddressPrefix": "*",
-        "destinationPortRanges": ["22"],
+        **({} if "destinationPortRange" in props else {"destinationPortRanges": ["22"]}),
         **props,
     }
 
@@ -56,6 +56,8 @@ def policy(action: str, resource: str) -> dict[str, Any]:
     return {"policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]})}
 
 
+BEGINS = 'resource.name.extract("/secrets/{name}/").startsWith("edge-prod-ingress-")'
+ACCESSOR = "roles/secretmanager.secretAccessor"
 SECRET = "arn:aws:secretsmanager:*:1:secret:edge/*"
 LETS = [
     (open_ssh, AWS_RULE, aws_rule(cidrIpv4="198.51.100.0/24")),
@@ -66,7 +68,7 @@ LETS = [
     (open_ssh, FIREWALL, firewall(sourceRanges=None, sourceTags=["a"])),
     (open_ssh, FIREWALL, firewall(direction="EGRESS")),
     (open_ssh, AZURE_RULE, azure_rule(sourceAddressPrefix="AzureLoadBalancer")),
-    (open_ssh, AZURE_RULE, azure_rule(access="Deny", destinationPortRanges=["*"])),
+    (open_ssh, AZURE_RULE, azure_rule(access="Deny", destinationPortRange="*")),
     (open_ssh, AZURE_RULE, azure_rule(destinationPortRanges=["80", "443"])),
     (plain_disk, INSTANCE, {"rootBlockDevice": {"encrypted": True}}),
     (plain_disk, MACHINE, {"securityProfile": {"encryptionAtHost": True}}),
@@ -77,7 +79,7 @@ LETS = [
     (unpinned_image, MACHINE, {"storageProfile": {"imageReference": {"id": "/subscriptions/1/images/x"}}}),
     (wide_role, ROLE, policy("secretsmanager:GetSecretValue", SECRET)),
     (wide_role, ROLE, policy("s3:GetObject", "arn:aws:s3:::artefacts/*")),
-    (wide_role, MEMBER, {"role": "roles/secretmanager.secretAccessor", "condition": {"expression": "x"}}),
+    (wide_role, MEMBER, {"role": "roles/secretmanager.secretAccessor", "condition": {"expression": BEGINS}}),
     (wide_role, ROLE, policy("ec2:DescribeRouteTables", "*")),
     (wide_role, ROLE, policy("ec2:ReplaceRoute", "arn:aws:ec2:us-east-1:*:route-table/rtb-1")),
     (wide_role, IAM_ROLE, {"assumeRolePolicy": "{}"}),
@@ -111,7 +113,7 @@ REFUSES = [
     (open_ssh, FIREWALL, firewall(allows=[{"protocol": "all"}]), "opens SSH"),
     (open_ssh, FIREWALL, firewall(sourceRanges=None), "opens SSH"),
     (open_ssh, AZURE_RULE, azure_rule(), "opens SSH"),
-    (open_ssh, AZURE_RULE, azure_rule(protocol="*", destinationPortRanges=["*"]), "opens SSH"),
+    (open_ssh, AZURE_RULE, azure_rule(protocol="*", destinationPortRange="*"), "opens SSH"),
     (open_ssh, AZURE_RULE, azure_rule(sourceAddressPrefix="Internet"), "opens SSH"),
     (
         open_ssh,
@@ -182,6 +184,33 @@ REFUSES = [
         "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
         {"policyArn": "arn:x"},
         "attaches arn:x",
+    ),
+    *(
+        (
+            wide_role,
+            ROLE,
+            policy("secretsmanager:GetSecretValue", f"arn:aws:secretsmanager:*:1:secret:{name}"),
+            "reaches",
+        )
+        for name in ("*ingress/*", "edge/*/x", "edge/?/*", "/*")
+    ),
+    *(
+        (wide_role, ROLE, policy("s3:GetObject", f"arn:aws:s3:::{name}"), "reaches")
+        for name in ("e*/*", "*", "*/*", "?rtefacts/*", "artefacts*")
+    ),
+    *(
+        (
+            wide_role,
+            MEMBER,
+            {"role": ACCESSOR, "condition": {"expression": text}},
+            "every secret of the project",
+        )
+        for text in (
+            "true",
+            'true || resource.name.startsWith("x")',
+            'resource.name.startsWith("")',
+            f"{BEGINS} || true",
+        )
     ),
     (wide_role, MEMBER, {"role": "roles/editor"}, "gives roles/editor"),
     (wide_role, MEMBER, {"role": "roles/compute.admin"}, "gives roles/compute.admin"),

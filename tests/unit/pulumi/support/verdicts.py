@@ -89,9 +89,14 @@ def azure_lets(graph: Graph, attempt: Attempt) -> bool:
     def matches(rule: dict[str, Any]) -> bool:
         if rule["protocol"].lower() not in ("*", attempt.protocol):
             return False
-        if attempt.protocol != "icmp" and not any(
-            _spans(span, attempt.port) for span in rule["destinationPortRanges"]
-        ):
+        ports = (
+            [rule["destinationPortRange"]]
+            if "destinationPortRange" in rule
+            else rule["destinationPortRanges"]
+        )
+        # `*` stands for all in the field for one value; in a list Azure refuses it.
+        assert "destinationPortRange" in rule or "*" not in ports
+        if attempt.protocol != "icmp" and not any(_spans(span, attempt.port) for span in ports):
             return False
         if groups := rule.get("sourceApplicationSecurityGroups"):
             return any(one["id"] == member for one in groups)
@@ -101,9 +106,11 @@ def azure_lets(graph: Graph, attempt: Attempt) -> bool:
         return _within(attempt.address, rule["sourceAddressPrefixes"])
 
     rules = [
-        node.inputs
-        for node in graph.of("network:SecurityRule")
-        if node.inputs["networkSecurityGroupName"] == group and node.inputs["direction"] == "Inbound"
+        rule
+        for node in graph.of("network:NetworkSecurityGroup")
+        if node.inputs["networkSecurityGroupName"] == group
+        for rule in node.inputs["securityRules"]
+        if rule["direction"] == "Inbound"
     ]
     for rule in sorted(rules, key=lambda rule: rule["priority"]):
         if matches(rule):
