@@ -47,6 +47,8 @@ _TEMPLATE = re.compile(r"\{\{|\{%")
 _IDENTIFIER = re.compile(r"\b[A-Za-z_][A-Za-z0-9_]*\b")
 _VAULT_PREFIX = "vault_"
 _DEEPEST_REFERENCE = 5
+# Whether a file of hosts that cannot be read is an error, not a warning and fewer hosts.
+_UNREAD = "INVENTORY_ANY_UNPARSED_IS_FAILED"
 
 
 def site_document(task_vars, templar=None):
@@ -141,6 +143,8 @@ def _prepare_ansible():
         manager.IGNORED = re.compile(b"^edge$|" + manager.IGNORED.pattern)
     if PLUGIN not in constants.INVENTORY_ENABLED:
         constants.INVENTORY_ENABLED = [PLUGIN, *constants.INVENTORY_ENABLED]
+    if constants.config.get_config_value_and_origin(_UNREAD)[1] == "default":
+        setattr(constants, _UNREAD, True)
 
 
 class _Gatherer:

@@ -22,6 +22,16 @@ def _ansible(command: str, *arguments: str, cwd: Path = ROOT) -> subprocess.Comp
     )
 
 
+def _validate(inventory: SiteInventory, program: str) -> subprocess.CompletedProcess[str]:
+    """As from a folder of somebody's own; `program` runs the command."""
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CONFIG"}
+    return subprocess.run(
+        [sys.executable, "-c", program, "validate", str(inventory.folder)],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
 def test_ansible_inventory_puts_the_edge_on_control_only(inventory: SiteInventory) -> None:
     inventory.write({"edge/shop.yml": SHOP})
     done = _ansible("ansible-inventory", "-i", str(inventory.folder), "--list")
@@ -49,12 +59,11 @@ def test_the_plugin_needs_no_pydantic(inventory: SiteInventory) -> None:
 
 
 def test_variables_beside_it_are_those_of_the_folder_it_runs_in(
-    inventory: SiteInventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inventory: SiteInventory, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of each time, not of the first one in this process: Ansible remembers where "." led."""
     inventory.write({"edge/shop.yml": SHOP})
-    beside, other = tmp_path / "beside", tmp_path / "other"
-    other.mkdir()
+    beside, other = tmp_path_factory.mktemp("beside"), tmp_path_factory.mktemp("other")
     (beside / "group_vars").mkdir(parents=True)
     (beside / "group_vars/control.yml").write_text("a: [")
     for folder, read in ((beside, False), (other, True)):
@@ -73,13 +82,19 @@ def test_a_folder_that_was_removed_is_one_sentence(inventory: SiteInventory, tmp
         f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n"
         "from xds_agent.cli import main\nmain()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "validate", str(inventory.folder)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = _validate(inventory, program)
     assert done.returncode == 1
     assert "the folder you are in was removed" in done.stderr, done.stderr
+
+
+def test_hosts_that_cannot_be_read_are_an_error_in_a_folder_without_ansible_cfg_too(
+    inventory: SiteInventory,
+) -> None:
+    """Ansible alone warns there, and has fewer hosts."""
+    inventory.write({"edge/shop.yml": SHOP, "more.yml": "all: {children: [\n"})
+    done = _validate(inventory, "from xds_agent.cli import main\nmain()\n")
+    assert done.returncode == 1
+    assert "failed to parse inventory source" in done.stderr and "more.yml" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("site", ["lab", "example"])

@@ -12,7 +12,7 @@ import pytest
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import attached as module
 from xds_agent.node.datapath.attached import Attached
-from xds_agent.node.datapath.attachment import LINKS, AttachError, OnCards
+from xds_agent.node.datapath.attachment import LINKS, AttachError, OnCards, detach
 from xds_agent.node.datapath.network import Interface
 
 MAC = bytes([2, 0, 0, 0, 0, 1])
@@ -107,6 +107,24 @@ def test_a_card_that_comes_back_as_another_waits_to_be_tried(attached: Attached,
     tried: Any = Link(9)
     with pytest.raises(AttachError, match="taken off by hand"):
         attached.keep(card("eth1", 9), tried, proved=True)
+
+
+def test_what_is_taken_off_by_hand_is_put_on_again_at_no_moment(
+    attached: Attached, cards: Cards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent looks while the command runs."""
+    generation: Any = SimpleNamespace(name="new")
+    attached.put_on(generation, [card("eth0", 2)])
+    link, seen = cards.links["eth0"], []
+
+    def take_off() -> None:
+        link.index = 0
+        seen.append(attached.look())
+
+    monkeypatch.setattr(link, "detach", take_off)
+    assert detach(cards.folder) == ["eth0"]
+    [(anew, words)] = seen
+    assert anew == [] and "eth0 by hand" in words
 
 
 @pytest.mark.parametrize(

@@ -176,10 +176,11 @@ def detach(folder: Path) -> list[str]:
     for pin in sorted((folder / LINKS).glob("*")):
         try:
             link = Link.open(pin)
+            # First: what is off and still pinned was lost, and a running agent puts it on again at once.
+            pin.unlink()
             if link is not None:
                 link.detach()
                 link.close()
-            pin.unlink()
         except OSError as error:
             raise AttachError(f"{pin.name}: {error}") from error
         names.append(pin.name)
