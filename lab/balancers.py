@@ -16,6 +16,8 @@ SERVICE = "envoy"
 WINDOW_S = 60.0
 # Requests on connections of their own: a balancer with two edges sends all to one with a chance of 1 to 2^40.
 ENOUGH = 40
+# An edge that has not answered by then is taken for dead.
+DEAD_S = 5.0
 
 
 def redirect(front: HostSpec, site: Site) -> Met:
@@ -99,7 +101,9 @@ def served_by(address: str, site: Site) -> str:
 
 def _server(address: str, site: Site) -> str:
     try:
-        answer = client.get(address, checks.HTTPS_PORT, checks.SHOP, identity=site.anonymous)
+        answer = client.get(
+            address, checks.HTTPS_PORT, checks.SHOP, identity=site.anonymous, timeout_s=DEAD_S
+        )
     except (OSError, http.client.HTTPException):
         return ""
     return str(answer.json().get("client")) if answer.status == 200 else ""

@@ -13,9 +13,10 @@ from typing import Any
 import grpc
 from websockets.sync.client import connect as websocket_connect
 
-TIMEOUT_S = 5.0
+# Of a machine whose two cores boot hosts meanwhile: a pause is no lost request.
+TIMEOUT_S = 20.0
 # A server that has not refused a certificate by then has accepted it, and waits for a request.
-LET_IN_S = 2.0
+LET_IN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,11 @@ class Connection:
     """A kept HTTP/1.1 connection to ``address``:``port``; over TLS where an identity is given."""
 
     def __init__(
-        self, address: str, port: int, *, sni: str | None = None, identity: Identity | None = None
-    ) -> None:
-        self._http = http.client.HTTPConnection(address, port, timeout=TIMEOUT_S)
-        plain = socket.create_connection((address, port), timeout=TIMEOUT_S)
+        self, address: str, port: int, *, sni: str | None = None, identity: Identity | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:  # fmt: skip
+        self._http = http.client.HTTPConnection(address, port, timeout=timeout_s)
+        plain = socket.create_connection((address, port), timeout=timeout_s)
         self._tls: ssl.SSLSocket | None = None
         if identity is not None:
             try:
@@ -97,9 +99,10 @@ def get(
     *,
     sni: str | None = None,
     identity: Identity | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Answer:
     """One GET on a connection of its own; ``sni`` is ``host`` unless said otherwise."""
-    with Connection(address, port, sni=sni or host, identity=identity) as connection:
+    with Connection(address, port, sni=sni or host, identity=identity, timeout_s=timeout_s) as connection:
         return connection.get(path, host)
 
 

@@ -22,6 +22,8 @@ LIMIT_S = 90.0
 class Watch(steady.Watch):
     """The cloud that answered each request, or what went wrong."""
 
+    clouds: frozenset[str] = frozenset()
+    """Whose answers are none that was lost: one of a third cloud came while the next one was asked again."""
     word: Callable[[client.Answer], str] = lambda answer: (
         answer.cloud if answer.status == 200 else str(answer.status)
     )
@@ -30,15 +32,17 @@ class Watch(steady.Watch):
         return len(self.met) >= SETTLED and set(self.met[-SETTLED:]) == {cloud}
 
     def losses(self) -> list[str]:
-        return [word for word in self.met if word not in (FIRST_CLOUD, NEXT_CLOUD)]
+        return [word for word in self.met if word not in self.clouds]
 
 
 def measure(
     proxies: tuple[HostSpec, ...], site: checks.Site, say: Callable[[str], None]
 ) -> dict[str, checks.Met]:
     """Proxy -> what its requests met while the first cloud's backends were stopped and started again."""
-    backends = [host for host in site.place.in_group("shop_backends") if host.cloud == FIRST_CLOUD]
-    watches = [Watch(proxy) for proxy in proxies]
+    everybody = site.place.in_group("shop_backends")
+    backends = [host for host in everybody if host.cloud == FIRST_CLOUD]
+    clouds = frozenset(host.cloud for host in everybody)
+    watches = [Watch(proxy, clouds=clouds) for proxy in proxies]
     moved: dict[str, float] = {}
     with steady.requests(watches, site):
         _until(watches, FIRST_CLOUD)

@@ -19,6 +19,9 @@ BOOTED = ("running", "degraded")
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_INSTANCES = 2048
 MAX_OPEN_FILES = 1_048_576
+# Ten at once on a small machine take their time.
+BOOT_S = 240
+REMOVALS = 3
 
 
 def containers(place: Place) -> dict[str, dict[str, Any]]:
@@ -71,11 +74,11 @@ def start(host: HostSpec) -> None:
     podman("start", host.container)
 
 
-def wait_until_booted(hosts: Iterable[HostSpec], said: Callable[[str], None], timeout_s: float = 60) -> None:
+def wait_until_booted(hosts: Iterable[HostSpec], said: Callable[[str], None]) -> None:
     """Wait until systemd has finished starting on every host; LabError names those where it did not."""
     waiting = list(hosts)
     with ThreadPoolExecutor(max_workers=4) as pool:
-        words = list(pool.map(lambda host: _boot(host, timeout_s), waiting))
+        words = list(pool.map(_boot, waiting))
     stuck = {host.name: word for host, word in zip(waiting, words, strict=True) if word not in BOOTED}
     if stuck:
         raise LabError(
@@ -85,24 +88,32 @@ def wait_until_booted(hosts: Iterable[HostSpec], said: Callable[[str], None], ti
     said(f"{len(waiting)} hosts booted")
 
 
-def _boot(host: HostSpec, timeout_s: float) -> str:
+def _boot(host: HostSpec) -> str:
     # systemd's bus appears a moment after the process; a shell in the container polls for it, so that waiting
     # costs one exec and not one a second.
     script = (
-        f"end=$(($(date +%s) + {timeout_s:.0f})); "
+        f"end=$(($(date +%s) + {BOOT_S})); "
         "while [ $(date +%s) -lt $end ]; do "
         "state=$(timeout 5 systemctl is-system-running --wait 2>/dev/null); "
         "case $state in running|degraded) break;; esac; sleep 0.2; "
         'done; echo "$state"'
     )
     return attempt(
-        ["podman", "exec", host.container, "sh", "-c", script], timeout_s=timeout_s + 30
+        ["podman", "exec", host.container, "sh", "-c", script], timeout_s=BOOT_S + 30
     ).stdout.strip()
 
 
 def remove(place: Place, names: Iterable[str]) -> list[str]:
     """Remove containers at once (nothing in them is worth a clean stop)."""
     gone = sorted(set(names) & set(states(place)))
-    if gone:
-        podman("rm", "--force", "--time", "0", "--volumes", *gone)
+    for tried in range(1, REMOVALS + 1):
+        left = sorted(set(gone) & set(states(place)))
+        if not left:
+            break
+        try:
+            podman("rm", "--force", "--time", "0", "--volumes", *left)
+        except LabError:
+            # On a busy machine podman gives up before the last process is gone, and then it is gone.
+            if tried == REMOVALS:
+                raise
     return gone

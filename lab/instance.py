@@ -21,10 +21,6 @@ from lab.fabric import running as fabric
 from lab.fabric import watcher
 from lab.place import HostSpec, Network, Place
 
-# Ten at once on a small machine take their time.
-BOOT_S = 240
-REMOVALS = 3
-
 
 def network_of(here: Place, machine: Mapping[str, Any]) -> Network:
     """The podman network of a machine's subnet; its first address is the router's, as in every cloud."""
@@ -62,28 +58,17 @@ def boot(here: Place, machine: Mapping[str, Any]) -> None:
     # Machines ask for their metadata while they boot.
     watcher.start(here)
     hosts.create(here, host, image.name(), before_boot=first_boot.of(machine))
-    hosts.wait_until_booted([host], lambda text: None, timeout_s=BOOT_S)
+    hosts.wait_until_booted([host], lambda text: None)
 
 
 def remove(here: Place, machine: Mapping[str, Any]) -> None:
     """Remove the host, and its subnet's network with the last host in it."""
     host = spec_of(here, machine)
-    _remove(here, host.container)
+    hosts.remove(here, [host.container])
     with _alone(here):
         users = podman_json("ps", "--all", "--format", "json", "--filter", f"network={host.network}")
         if not users:
             network.remove(here, {host.network})
-
-
-def _remove(here: Place, container: str) -> None:
-    """On a busy machine podman gives up before the last process is gone, and then it is gone."""
-    for attempt in range(REMOVALS):
-        try:
-            hosts.remove(here, [container])
-            return
-        except LabError:
-            if attempt == REMOVALS - 1:
-                raise
 
 
 @contextmanager

@@ -73,7 +73,9 @@ def _served(front: HostSpec, site: Site) -> Met:
 
 def _answers(address: str, site: Site) -> bool:
     def ask() -> bool:
-        answer = client.get(address, checks.HTTPS_PORT, checks.SHOP, identity=site.anonymous)
+        answer = client.get(
+            address, checks.HTTPS_PORT, checks.SHOP, identity=site.anonymous, timeout_s=TIMEOUT_S
+        )
         return answer.status == http.client.OK
 
     try:

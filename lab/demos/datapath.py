@@ -37,10 +37,10 @@ in it (inventories/lab/edge/overlays/demo-datapath.yml), as one change:
   2. new connections to echo-xdp end at backend-gcp1, those from before at the backend they had; the client
      is met with silence; a mebibyte from echo takes the second that 8 Mbit/s allow: on every edge, and its
      counters (8082, tc) say the same, as does `xds-agent datapath top` meanwhile
-  3. `xds-agent deny` shuts an ordinary client out for ten minutes, and the other one for 30 seconds: silence
+  3. `xds-agent deny` shuts an ordinary client out for ten minutes, and the other one for 60 seconds: silence
      on every edge, named as drift in `xds-agent status` and in the history
   4. the edit is taken back while both are denied by hand: that stays as it is
-  5. the 30 seconds end by themselves, the ten minutes by `--lift`; nothing is left of either
+  5. the 60 seconds end by themselves, the ten minutes by `--lift`; nothing is left of either
 
 No request may fail meanwhile, and routes.yml must have nothing to change in the end.
 """
@@ -49,7 +49,7 @@ RATE_BITS = 8_000_000
 TRANSFER_BYTES = 1 << 20
 # What HTB lets through at once, and headers, which it counts and this does not.
 TOLERATED = 1.1
-SHORT_S = 30
+SHORT_S = 60
 _ANSWER_S = 20.0
 Where = Callable[[HostSpec], str]
 
@@ -243,7 +243,7 @@ def _sent_bytes(edge: HostSpec, handle: str) -> int:
 
 def _live_rates(stage: Stage, edge: HostSpec) -> Shown:
     """`datapath top` while a denied client, an ordinary one and the steady requests over HTTPS send."""
-    over = threading.Event()
+    over, sending = threading.Event(), threading.Event()
 
     def send() -> None:
         with (
@@ -253,11 +253,13 @@ def _live_rates(stage: Stage, edge: HostSpec) -> Shown:
             while not over.wait(0.02):
                 denied.sendto(b"x", (edge.address, 9999))
                 connection.sendall(b"x")
+                sending.set()
 
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
     try:
-        top = ("xds-agent", "datapath", "top", "--count", "1", "--interval", "2", "--json")
+        sending.wait(_ANSWER_S)
+        top = ("xds-agent", "datapath", "top", "--count", "1", "--interval", "5", "--json")
         said = json.loads(podman("exec", edge.container, *top))
     finally:
         over.set()

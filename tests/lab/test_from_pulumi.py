@@ -17,6 +17,7 @@ from lab.fabric.running import operator
 from tests.support.checkout import Checkout, held_by, podman_json
 from tests.support.cloud_fronts import Fronts
 from tests.support.packets import FOREIGN, SILENCE, THROUGH, Question, met
+from tests.support.podman import patiently
 from tests.support.stack_output import plain
 from tests.support.waiting import eventually
 
@@ -205,8 +206,9 @@ def serves(checkout: Checkout, address: str) -> bool:
 
 
 def answering(checkout: Checkout) -> set[str]:
-    """Hosts on which Ansible runs a module, as site.yml will."""
-    said = checkout.must(".venv/bin/ansible", "all", "-i", INVENTORY, "-o", "-m", "ansible.builtin.ping")
+    """Hosts on which Ansible runs a module, as site.yml will once they have made its login."""
+    words = ("-m", "ansible.builtin.wait_for_connection", "-a", "timeout=120")
+    said = checkout.must(".venv/bin/ansible", "all", "-i", INVENTORY, "-o", *words)
     return {line.split()[0] for line in said.splitlines() if "SUCCESS" in line}
 
 
@@ -251,8 +253,8 @@ def check_first_contact(checkout: Checkout, folder: Path) -> None:
 def check_host_that_is_off(checkout: Checkout, fabric: Fabric, name: str) -> None:
     """site.yml names who is not reached and what to do, before anything is changed on anybody."""
     container = f"{fabric.here.prefix}-{name}"
-    run("podman", "stop", "--time", "0", container)
-    refused = checkout.playbook("-i", INVENTORY, "site.yml", "-e", "site_reach_s=5")
+    patiently("stop", "--time", "0", container)
+    refused = checkout.playbook("-i", INVENTORY, "site.yml", "-e", "site_reach_s=30")
     words = " ".join(refused.stdout.split())
     assert refused.returncode != 0 and "not reached, and nothing was changed" in words, words[-3000:]
     assert f"--limit ''all:!{name}''" in words or f"--limit 'all:!{name}'" in words

@@ -12,6 +12,7 @@ import pytest
 from lab.place import octet_of
 from tests.lab.conftest import able
 from tests.support.checkout import Checkout, held_by, podman_json
+from tests.support.podman import patiently
 
 pytestmark = [pytest.mark.lab, pytest.mark.root, pytest.mark.timeout(600)]
 
@@ -71,8 +72,8 @@ def test_a_half_made_lab_is_completed(bare: Bare) -> None:
     whole = containers(bare.checkout)
     names = sorted(whole)
     gone, stopped = names[0], names[1]
-    subprocess.run(["podman", "rm", "--force", "--time", "0", gone], check=True, capture_output=True)
-    subprocess.run(["podman", "stop", "--time", "0", stopped], check=True, capture_output=True)
+    patiently("rm", "--force", "--time", "0", gone)
+    patiently("stop", "--time", "0", stopped)
     rule = next(line for line in held_by(bare.checkout.root)["rules"] if "-lab" in line)
     subprocess.run(["iptables", "-w", "-t", "nat", "-D", *rule.split()[1:]], check=True, capture_output=True)
 
@@ -93,10 +94,11 @@ def test_the_far_end_in_another_cloud_sees_the_true_source(bare: Bare) -> None:
         stdout=subprocess.PIPE, text=True, cwd=bare.checkout.root,
     )  # fmt: skip
     dial = (
-        "import socket, time\n"
-        "for _ in range(100):\n"
+        "import socket, sys, time\n"
+        "for _ in range(600):\n"
         "    try: socket.create_connection(('{}', 9090), 5); break\n"
         "    except ConnectionRefusedError: time.sleep(0.1)\n"
+        "else: sys.exit('nobody listens')\n"
     ).format(address["backend-azure1"])
     bare.checkout.must("script/lab", "ssh", "edge-aws1", "python3", "-c", dial)
     seen, _ = listener.communicate(timeout=30)

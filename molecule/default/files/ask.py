@@ -11,8 +11,8 @@ address, name = sys.argv[1:]
 
 def https(host):
     context = ssl.create_default_context(cafile="/etc/marchproxy/pki/ca.crt")
-    connection = http.client.HTTPSConnection(address, 443, timeout=5)
-    plain = socket.create_connection((address, 443), 5)
+    connection = http.client.HTTPSConnection(address, 443, timeout=20)
+    plain = socket.create_connection((address, 443), 20)
     connection.sock = context.wrap_socket(plain, server_hostname=name)
     connection.request("GET", "/", headers={"Host": host})
     answer = connection.getresponse()
@@ -20,7 +20,7 @@ def https(host):
 
 
 def tcp():
-    with socket.create_connection((address, 7000), 5) as connection:
+    with socket.create_connection((address, 7000), 20) as connection:
         connection.sendall(b"ping\n")
         connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(4096), b"")).decode()

@@ -14,7 +14,7 @@ PROXY = HostSpec("edge1", "c", "n", "10.128.1.11", ("ingress",), "aws")
 
 
 def watch(*met: str) -> Watch:
-    return Watch(PROXY, met=list(met))
+    return Watch(PROXY, met=list(met), clouds=frozenset(("aws", "gcp", "azure")))
 
 
 def test_steady_answers_of_one_cloud_count_as_settled() -> None:
@@ -36,7 +36,8 @@ def test_a_proxy_that_never_moves_is_told() -> None:
 
 
 def test_all_kept_is_as_expected() -> None:
-    assert _judge(watch("aws", "gcp", "aws"), {"edge1": 1.5}, {"edge1": 2.0}, 1.0).as_expected
+    """What a third cloud answered while the next one was asked again is not lost."""
+    assert _judge(watch("aws", "azure", "gcp", "aws"), {"edge1": 1.5}, {"edge1": 2.0}, 1.0).as_expected
 
 
 def test_rows_are_chosen_by_a_word_of_their_name() -> None:
