@@ -11,7 +11,7 @@ from pathlib import Path
 OPERATIONS = ("create", "update", "delete", "read", "ask")
 KINDS = ("error", "capacity", "throttle", "slow")
 # How long a slow operation takes; how long a throttled caller waits before it asks again, and how often.
-SLOW_S, BACKOFF_S, THROTTLED_TIMES = 20.0, 0.2, 3
+SLOW_S, BACKOFF_S, THROTTLED_TIMES = 30.0, 0.2, 3
 
 
 class BadFault(ValueError):
