@@ -29,7 +29,8 @@ from typing import Any
 import uvloop
 
 from tests.support.control import Control
-from tests.support.processes import Node, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Node
 from tests.support.real_material import real_material
 from tests.support.site_pki import SitePki
 from xds_agent.compile import Compiler
@@ -69,8 +70,9 @@ class Backend:
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def start(self) -> None:
+        # The same after a kill, which the kernel's own choice need not be.
+        self.port = self.port or free_port()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def kill(self) -> None:
         """Refused from now on, and what is open is reset."""

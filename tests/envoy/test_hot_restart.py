@@ -10,7 +10,8 @@ import signal
 import pytest
 
 from tests.support.control import Control
-from tests.support.processes import Envoy, Node, ask, envoy_binary, free_port, until
+from tests.support.ports import free_port
+from tests.support.processes import Envoy, Node, ask, envoy_binary, until
 from tests.support.resources import cluster, endpoints, replaced, routes, site
 from xds_agent.protocol.control import Acknowledged
 

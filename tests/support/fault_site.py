@@ -28,9 +28,10 @@ import yaml
 
 from tests.support.echoes import Echoes
 from tests.support.load import Doors, Load
+from tests.support.ports import free_port
 from tests.support.processes import Node, envoy_binary
 from tests.support.segment import Segment
-from tests.support.serve_process import ServeProcess, free_port
+from tests.support.serve_process import ServeProcess
 from tests.support.site_pki import SitePki
 
 NAMES = ["edge1", "edge2", "edge3"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket as socket_module
 import subprocess
 import sys
 import time
@@ -26,13 +25,6 @@ from xds_agent.api.serve import run
 logging.basicConfig(level="DEBUG", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 run(load_config(Path(sys.argv[1])))
 """
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on at this moment."""
-    with socket_module.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class ServeProcess:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.support.load import Doors
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 from tests.support.real_material import Ca
 from xds_agent.compile import Compiler, KeyPair, Material
 from xds_agent.explain.closings import closings

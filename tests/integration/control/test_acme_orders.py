@@ -10,8 +10,8 @@ import yaml
 from cryptography import x509
 
 from tests.support.acme_server import pebble, pebble_binary
+from tests.support.ports import free_port
 from tests.support.processes import Node, envoy_binary
-from tests.support.serve_process import free_port
 
 pytestmark = [
     pytest.mark.envoy,

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, Backend, Node, envoy_binary
-from tests.support.serve_process import free_port
 from xds_agent.node.questions import OPEN_SESSIONS
 
 pytestmark = [

@@ -7,8 +7,9 @@ import psycopg
 import pytest
 
 from tests.support.grpc_node import GrpcNode
+from tests.support.ports import free_port
 from tests.support.processes import Node, envoy_binary
-from tests.support.serve_process import ServeProcess, free_port
+from tests.support.serve_process import ServeProcess
 from tests.support.two_hosts import figure, until_leading
 
 pytestmark = pytest.mark.postgres
