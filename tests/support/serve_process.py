@@ -136,10 +136,10 @@ class ServeProcess:
                 response = await self.apply(document)
                 answer = response.json()
                 # A leader that steps down says: run it again.
-                if response.status_code < 500 and all(
-                    answer["nodes"][name]["state"] == "active" for name in names
-                ):
-                    return answer
+                if response.status_code < 500:
+                    assert "nodes" in answer, f"{response.status_code} {response.text}"
+                    if all(answer["nodes"][name]["state"] == "active" for name in names):
+                        return answer
                 await asyncio.sleep(0.2)
 
     async def apply(self, document: dict[str, Any], **more: Any) -> httpx.Response:
