@@ -15,7 +15,8 @@ from pathlib import Path
 import uvloop
 
 from tests.support.control import Control
-from tests.support.processes import Backend, Node, ask, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Backend, Node, ask
 from tests.support.resources import site
 from tests.support.site_pki import SitePki
 from xds_agent.protocol.control import Acknowledged

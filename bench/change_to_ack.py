@@ -18,7 +18,8 @@ import uvloop
 
 from bench import echo_floor
 from tests.support.control import Control
-from tests.support.processes import Backend, Node, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Backend, Node
 from tests.support.resources import cluster, endpoints, replaced, site
 from tests.support.site_pki import SitePki
 from xds_agent.protocol.control import Acknowledged

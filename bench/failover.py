@@ -29,7 +29,8 @@ from typing import Any
 import uvloop
 
 from tests.support.control import Control
-from tests.support.processes import Node, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Node
 from tests.support.real_material import real_material
 from tests.support.site_pki import SitePki
 from xds_agent.compile import Compiler
@@ -69,8 +70,9 @@ class Backend:
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def start(self) -> None:
+        # The same after a kill, which the kernel's own choice need not be.
+        self.port = self.port or free_port()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def kill(self) -> None:
         """Refused from now on, and what is open is reset."""
@@ -147,6 +149,9 @@ class Edge:
     node: Node
     backends: list[Backend]
     ports: dict[str, int]
+    timeout: str = "10s"
+    per_try_timeout: str = "500ms"
+    patience_s: float = 15.0
     compiler: Compiler = field(default_factory=Compiler)
     words: set[str] = field(default_factory=set)
 
@@ -193,8 +198,8 @@ class Edge:
             "clouds": {"aws": {"egress_usd_per_gb": 0.05}, "gcp": {"egress_usd_per_gb": 0.12}},
             "services": [
                 {
-                    "name": "shop", "domains": [HOST], "timeout": "10s", "retries": retries,
-                    **({"per_try_timeout": "500ms"} if retries else {}),
+                    "name": "shop", "domains": [HOST], "timeout": self.timeout, "retries": retries,
+                    **({"per_try_timeout": self.per_try_timeout} if retries else {}),
                     "endpoints": [
                         {"address": "127.0.0.1", "port": one.port, **place}
                         for one, place in zip(self.backends, places, strict=True)
@@ -230,7 +235,7 @@ class Edge:
         while not over.is_set():
             met.requests += 1
             try:
-                async with asyncio.timeout(15):
+                async with asyncio.timeout(self.patience_s):
                     if streams is None:
                         streams = await asyncio.open_connection(
                             "127.0.0.1", self.ports["https"], ssl=trust, server_hostname=HOST

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.control import Control
-from tests.support.processes import Backend, Node, envoy_binary, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Backend, Node, envoy_binary
 from tests.support.site_pki import SitePki
 
 

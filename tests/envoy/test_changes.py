@@ -8,7 +8,8 @@ import ssl
 
 import pytest
 
-from tests.support.processes import ask, free_port, until
+from tests.support.ports import free_port
+from tests.support.processes import ask, until
 from tests.support.resources import cluster, endpoints, listener, replaced, routes, secret, site
 from tests.support.site_pki import key_pem, new_key
 from xds_agent.protocol.control import Acknowledged

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import Backend, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Backend
 from tests.support.site_pki import key_pem, new_key
 from xds_agent.compile import Compiler, KeyPair, Material, Trust
 from xds_agent.explain.explanation import Explanation

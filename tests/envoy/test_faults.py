@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-# A phase of a second may pass unseen on a slow machine: another change then.
+# A phase of a second may pass unseen on a slow machine, or end before the kill: another change then.
 CATCHES_MOST = 5
 OTHERS = [name for name in NAMES if name != CANARY]
 
@@ -87,12 +87,16 @@ async def test_control_killed_in_a_phase_returns_with_the_old_revision_everywher
                 with site.held() if phase in ("publishing", "asking") else contextlib.nullcontext():
                     await site.phase(wave, phase, applying)
                     await site.control_dies()
-                break
+                canary.signal(signal.SIGCONT)
+                [answer] = await asyncio.gather(applying, return_exceptions=True)
+                if isinstance(answer, httpx.TransportError):
+                    break
+                # The change was faster than the kill, and has been answered.
+                await site.control_returns()
             canary.signal(signal.SIGCONT)
             site.before = await site.settled()
-        canary.signal(signal.SIGCONT)
-        with pytest.raises(httpx.TransportError):
-            await applying
+        else:
+            pytest.fail(f"{CATCHES_MOST} changes were over before control was killed in wave {wave}, {phase}")
         await site.control_returns()
         assert await site.settled() == site.before
     assert (await site.newest())["outcome"] == "interrupted"
@@ -130,8 +134,7 @@ async def test_an_agent_killed_in_a_phase_comes_back_and_the_change_goes_on(site
         with contextlib.ExitStack() as holding:
             if phase != "soaking":
                 holding.enter_context(site.held())
-            applying = site.change()
-            await site.phase(1, phase, applying)
+            applying = await site.caught(phase)
             await node.agent.kill()
         await node.start_agent()
         answer = (await applying).json()
@@ -143,8 +146,7 @@ async def test_an_agent_killed_in_a_phase_comes_back_and_the_change_goes_on(site
 async def test_an_agent_that_does_not_come_back_takes_the_change_back(site):
     node = site.nodes[CANARY]
     async with site.load():
-        applying = site.change()
-        await site.phase(1, "soaking", applying)
+        applying = await site.soaking()
         await node.agent.kill()
         answer = (await applying).json()
         assert answer["outcome"] == "refused", answer
@@ -156,11 +158,10 @@ async def test_an_agent_that_does_not_come_back_takes_the_change_back(site):
 
 async def test_a_proxy_that_stands_still_in_wave_1_takes_the_change_back_and_then_follows(site):
     node = site.nodes[CANARY]
-    # What a proxy has not shaken hands with for 10 s, it closes: none is begun at the one that stands still.
+    # None begins a connection at the one that stands still: it closes handshakes that take too long.
     async with site.load(OTHERS):
         with site.held():
-            applying = site.change(timeout_s=3)
-            await site.phase(1, "publishing", applying)
+            applying = await site.caught("publishing", timeout_s=3)
             node.envoy.signal(signal.SIGSTOP)
         try:
             answer = (await applying).json()
@@ -176,8 +177,7 @@ async def test_a_proxy_that_stands_still_in_wave_1_takes_the_change_back_and_the
 async def test_a_proxy_that_restarts_in_the_middle_ends_like_the_others(site):
     node = site.nodes[CANARY]
     async with site.load(OTHERS):
-        applying = site.change()
-        await site.phase(1, "soaking", applying)
+        applying = await site.soaking()
         await node.envoy.kill()
         await node.envoy.start()
         answer = (await applying).json()

@@ -10,7 +10,8 @@ import signal
 import pytest
 
 from tests.support.control import Control
-from tests.support.processes import Envoy, Node, ask, envoy_binary, free_port, until
+from tests.support.ports import free_port
+from tests.support.processes import Envoy, Node, ask, envoy_binary, until
 from tests.support.resources import cluster, endpoints, replaced, routes, site
 from xds_agent.protocol.control import Acknowledged
 
@@ -107,8 +108,9 @@ async def test_a_hot_restart_in_mid_push_loses_nothing(control, epochs, backends
         snapshot = moved(number)
         assert isinstance(await control.apply("edge1", snapshot), Acknowledged)
         assert following.running, following.said()[-3000:]
-    # Both are there: the old one drains; what is published now is for the one that stays.
-    await until(lambda: "Envoy opened stream" in epochs.agent.agent.said())
+    # Both are there: the old one drains; what is published now is for the one that stays. Before the old one
+    # was told to, new connections may come to it, too.
+    await until(lambda: "closing and draining listeners" in epochs.envoys[0].said(), patience_s=60)
     snapshot = moved(number + 1)
     assert isinstance(await control.apply("edge1", snapshot), Acknowledged)
     assert (await ask(listen, "shop"))[1]["x-mark"] == f"n{number + 1}"

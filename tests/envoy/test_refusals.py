@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.processes import ask
 from tests.support.resources import cluster, endpoints, listener, replaced, routes, site
 from xds_agent.protocol.control import Acknowledged, Refused
@@ -89,9 +90,9 @@ async def test_a_port_of_another_process_is_refused_before_envoy_sees_it(
     """Envoy would share the port with whoever set SO_REUSEPORT, and clients would meet one of the two."""
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        stranger.bind(("127.0.0.1", 0))
+        # Envoy listens on it later.
+        stranger.bind(("127.0.0.1", port := free_port()))
         stranger.listen()
-        port = stranger.getsockname()[1]
         answer = await control.apply("edge1", replaced(good, listener("second", port, "edge")))
     assert isinstance(answer, Refused)
     assert (answer.type_url, answer.names) == (LISTENER, ("second",))

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.processes import Backend, Node
-from tests.support.serve_process import ServeProcess, free_port
+from tests.support.serve_process import ServeProcess
 from tests.support.site_pki import SitePki
 
 pytestmark = pytest.mark.envoy

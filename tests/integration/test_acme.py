@@ -11,7 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support.acme_server import free_port, pebble, pem_key
+from tests.support.acme_server import pebble, pem_key
+from tests.support.ports import free_port
 from xds_agent.pki import acme
 
 PREFIX = "/.well-known/acme-challenge/"

@@ -67,6 +67,8 @@ def test_loss_is_of_one_direction_and_changes_while_it_runs(far: FarNetworks) ->
             left.sendto(b"x", right.getsockname())
         right.sendto(b"back", left.getsockname())
         assert left.recv(16) == b"back"
+        while far.met()[THERE][1].packets < 150:
+            time.sleep(0.01)
         lost = far.met()[THERE][1].lost
         # Fewer or more of 150 is less likely than one in 10^15.
         assert 25 < lost < 125

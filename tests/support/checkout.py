@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -25,7 +26,22 @@ LEFT_BEHIND = shutil.ignore_patterns(
     ".ruff_cache",
     ".hypothesis",
     ".ansible",
+    # Demonstrations' files of a while.
+    "demo-*.yml",
 )
+# Where molecule's scenario `fleet`, which may run beside, writes for a while.
+OVERLAYS = ROOT / "molecule" / "fleet" / "inventory" / "edge"
+
+
+def _left_behind(folder: str, names: list[str]) -> set[str]:
+    fleeting = {OVERLAYS.name} if Path(folder) == OVERLAYS.parent else set()
+    return LEFT_BEHIND(folder, names) | fleeting
+
+
+def _copied(source: str, target: str) -> None:
+    """What is gone by now was no part of the tree: whoever runs beside made it, and removed it."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,7 @@ class Checkout:
 
     @classmethod
     def copied_to(cls, folder: Path) -> Checkout:
-        shutil.copytree(ROOT, folder, symlinks=True, ignore=LEFT_BEHIND)
+        shutil.copytree(ROOT, folder, symlinks=True, ignore=_left_behind, copy_function=_copied)
         for environment in (".venv", ".venv-envoy", "pulumi/.venv"):
             if (ROOT / environment).exists():
                 (folder / environment).symlink_to(ROOT / environment)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from tests.support.ports import free_port
 from tests.support.site_pki import TRUST_DOMAIN, SitePki
 from xds_agent.ads.control import ControlServer, ServerSettings, serve
 from xds_agent.ads.gate import Refusal
@@ -19,7 +20,8 @@ class Control:
     def __init__(self, pki: SitePki, *, port: int = 0, name: str = "control1") -> None:
         self.pki = pki
         self.own = pki.host(name)
-        self.port = port
+        # Not the kernel's choice: it is started again on it.
+        self.port = port or free_port()
         self.core = ControlCore(on_outcome=self._note)
         self.outcomes: list[Any] = []
         self.reports: list[tuple[str, Any]] = []
@@ -40,7 +42,6 @@ class Control:
             self.core, settings, on_report=lambda *said: self.reports.append(said),
             on_refused=self.refusals.append, issuer=self.pki.issuer,
         )  # fmt: skip
-        self.port = self.server.port
 
     async def stop(self, grace_s: float = 0.2) -> None:
         if self.server is not None:

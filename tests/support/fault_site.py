@@ -27,10 +27,11 @@ import httpx
 import yaml
 
 from tests.support.echoes import Echoes
-from tests.support.load import Doors, Load
+from tests.support.load import PATIENT, Doors, Load
+from tests.support.ports import free_port
 from tests.support.processes import Node, envoy_binary
 from tests.support.segment import Segment
-from tests.support.serve_process import ServeProcess, free_port
+from tests.support.serve_process import ServeProcess
 from tests.support.site_pki import SitePki
 
 NAMES = ["edge1", "edge2", "edge3"]
@@ -139,6 +140,7 @@ class FaultSite:
                 ],
                 "routes": [{"domains": [WEB], "prefix": "/slow", "service": f"slow-{number}"}],
                 "rollout": self.rollout,
+                "limits": PATIENT,
             },
             "hosts": {
                 "control1": {"address": self.segment.address, "groups": ["control"]},
@@ -198,15 +200,21 @@ class FaultSite:
                     raise Missed(f"{name} of wave {wave}: {applying.result().text}")
                 await asyncio.sleep(0.01)
 
-    async def soaking(self, changes_at_most: int = 5) -> asyncio.Task[httpx.Response]:
-        """A change whose first wave soaks; another where that went by unseen. Raises Missed after so many."""
+    async def soaking(self) -> asyncio.Task[httpx.Response]:
+        """A change whose first wave soaks."""
+        return await self.caught("soaking")
+
+    async def caught(
+        self, phase: str, *, timeout_s: float = 20.0, changes_at_most: int = 5
+    ) -> asyncio.Task[httpx.Response]:
+        """A change whose first wave is there; another where that went by unseen. Raises Missed in the end."""
         for _ in range(changes_at_most):
-            applying = self.change()
+            applying = self.change(timeout_s)
             with contextlib.suppress(Missed):
-                await self.phase(1, "soaking", applying)
+                await self.phase(1, phase, applying)
                 return applying
             self.before = await self.settled()
-        raise Missed(f"the first waves of {changes_at_most} changes")
+        raise Missed(f"{phase} in the first waves of {changes_at_most} changes")
 
     async def newest(self) -> dict[str, Any]:
         """The newest row of the history."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 from xds_agent.model import Ports, Site
 
 

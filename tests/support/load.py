@@ -26,6 +26,8 @@ _AFTER_LOSS_S = 0.02
 # A machine may be slow; a request that hangs is found out all the same.
 _ANSWER_WITHIN_S = 60.0
 _READ_BYTES = 65536
+# Limits for a proxy under load, whose clients may stand still for as long as a request may take.
+PATIENT = {"handshake_timeout": "60s", "headers_timeout": "60s"}
 
 
 class Failed(Exception):

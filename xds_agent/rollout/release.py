@@ -32,8 +32,6 @@ COUNTERS_WITHIN_S = 1.0
 # A proxy that has only just connected is not sick yet.
 SETTLING_S = 2.0
 OFFLINE = "it is offline"
-# Not heard yet, serving, or a host of the L4 tier alone.
-WELL = ("", "LIVE", "NONE")
 
 
 @dataclass(frozen=True)
@@ -183,10 +181,9 @@ class Release:
             return failures, ""
         names = [name for name in touched if name not in self.tolerated.keys() | self.late.keys()]
         now = await self.vitals.fresh(names, within_s=COUNTERS_WITHIN_S)
+        ill = await self.vitals.ill(names, for_s=LOST_AFTER_S)
         away = [
-            Failure(name, f"{name} has the change, and its Envoy is {state}")
-            for name in names
-            if (state := self.vitals.envoy_state(name)) not in WELL
+            Failure(name, f"{name} has the change, and its Envoy is {state}") for name, state in ill.items()
         ]
         verdict = judge(windows(names, earlier, start, now))
         evidence = verdict.evidence if self.rounds is None else f"{verdict.evidence}; {self.rounds.evidence}"
@@ -229,6 +226,8 @@ async def sick_before(publisher: Publisher, vitals: Vitals) -> dict[str, str]:
     """Proxies that are not well before anything is changed, each with the reason."""
     recent = publisher.newly_pending(SETTLING_S)
     await publisher.settle(timeout_s=SETTLING_S, names=recent, refusals_wanted=len(recent) + 1)
+    nodes = publisher.nodes()
+    ill = await vitals.ill([name for name in nodes if nodes[name].state == "active"], for_s=SETTLING_S)
     found = {}
     for name, view in publisher.nodes().items():
         if view.state == "offline":
@@ -237,6 +236,6 @@ async def sick_before(publisher: Publisher, vitals: Vitals) -> dict[str, str]:
             found[name] = f"it refuses the revision before this one: {view.error}"
         elif view.state == "pending":
             found[name] = "it has not taken the revision before this one"
-        elif (state := vitals.envoy_state(name)) not in WELL:
-            found[name] = f"its Envoy is {state}"
+        elif name in ill:
+            found[name] = f"its Envoy is {ill[name]}"
     return found

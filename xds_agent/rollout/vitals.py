@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -12,6 +13,8 @@ from xds_agent.rollout.gate import Counters, Window
 
 # How far back "before the change" reaches at most.
 REMEMBERED_S = 120.0
+# Not heard yet, serving, or a host of the L4 tier alone.
+WELL = ("", "LIVE", "NONE")
 
 Ask = Callable[[Collection[str]], None]
 
@@ -24,22 +27,43 @@ class Vitals:
     clock: Callable[[], float] = time.monotonic
     _counters: dict[str, deque[tuple[float, Counters]]] = field(init=False, default_factory=dict)
     _states: dict[str, str] = field(init=False, default_factory=dict)
+    # Since when the Envoy of each that is not well has not been.
+    _ill: dict[str, float] = field(init=False, default_factory=dict)
     _heard: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     def heard(self, name: str, envoy_state: str, counters: Counters) -> None:
         """A heartbeat; `counters` is empty in those that carry none."""
         self._states[name] = envoy_state
+        if envoy_state in WELL:
+            self._ill.pop(name, None)
+        else:
+            self._ill.setdefault(name, self.clock())
+        self._heard.set()
         if not counters:
             return
         samples = self._counters.setdefault(name, deque())
         samples.append((self.clock(), dict(counters)))
         while len(samples) > 2 and samples[0][0] < self.clock() - REMEMBERED_S:
             samples.popleft()
-        self._heard.set()
 
     def envoy_state(self, name: str) -> str:
         """As last heard; empty when nothing was."""
         return self._states.get(name, "")
+
+    async def ill(self, names: Collection[str], *, for_s: float) -> dict[str, str]:
+        """Those of them whose Envoy has not been well for so long, with its state; others are waited for.
+
+        One look proves little: an agent that has just restarted says AWAY until its Envoy is back.
+        """
+        while True:
+            found = {name: self._states[name] for name in names if name in self._ill}
+            left_s = max((self._ill[name] + for_s - self.clock() for name in found), default=0.0)
+            if left_s <= 0:
+                return found
+            self._heard.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._heard.wait()
 
     async def fresh(self, names: Collection[str], *, within_s: float) -> dict[str, Counters]:
         """Ask these nodes, and give the counters of those that answered in time."""

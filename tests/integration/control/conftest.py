@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.grpc_node import GrpcNode
-from tests.support.serve_process import ServeProcess, free_port
+from tests.support.ports import free_port
+from tests.support.serve_process import ServeProcess
 from tests.support.site_pki import SitePki
 from tests.support.small_site import DOCUMENT, SmallSite
 

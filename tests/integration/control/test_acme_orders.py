@@ -10,8 +10,8 @@ import yaml
 from cryptography import x509
 
 from tests.support.acme_server import pebble, pebble_binary
+from tests.support.ports import free_port
 from tests.support.processes import Node, envoy_binary
-from tests.support.serve_process import free_port
 
 pytestmark = [
     pytest.mark.envoy,
@@ -87,7 +87,8 @@ async def test_the_site_ca_stands_in_until_the_order_is_done(serve, edge, small_
         first = await asyncio.to_thread(small_site.result)
         assert first["changed"], first
         assert any("stands in until its ACME order succeeds" in note for note in first["notes"]), first
-        await until_issued_by("Pebble", ports["https"], serve.said)
+        # An order that Envoy was too late for is made again after 60 s.
+        await until_issued_by("Pebble", ports["https"], serve.said, patience_s=150)
     history = serve.get("/v1/history").json()
     reasons = [one["reason"] for one in history["revisions"]]
     assert any("answers to its ACME order" in reason for reason in reasons), reasons

@@ -7,7 +7,8 @@ import stat
 
 import pytest
 
-from tests.support.serve_process import ServeProcess, free_port
+from tests.support.ports import free_port
+from tests.support.serve_process import ServeProcess
 from tests.support.site_pki import key_pem
 
 

@@ -8,8 +8,8 @@ import copy
 import grpc
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.processes import Backend, Node, envoy_binary
-from tests.support.serve_process import free_port
 from xds_agent.node.canary import ask_all
 from xds_agent.node.config import Tls
 from xds_agent.proto import marchproxy_pb2 as pb

@@ -85,6 +85,8 @@ async def test_the_database_is_away_for_a_while(url, pki, tmp_path):
         site.before = await site.settled()
 
         async with site.load():
+            # PostgreSQL takes its time to stop, which must be within the soak.
+            site.rollout = {"waves": [1, "100%"], "soak": "10s"}
             applying = await site.soaking()
             await asyncio.to_thread(server.stop)
             try:

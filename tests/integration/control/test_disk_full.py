@@ -47,7 +47,7 @@ async def test_refused_and_still_serving(serve, node, document, small_disk):
     serve.config.write_text(yaml.safe_dump(settings))
     await asyncio.to_thread(serve.start)
     edge, _ = node("edge1"), node("edge2")
-    first = (await serve.apply(document)).json()
+    first = await serve.until_active(document, "edge1", "edge2")
     held = edge.holds
     ballast = fill(small_disk)
     big = copy.deepcopy(document)

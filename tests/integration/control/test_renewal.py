@@ -82,8 +82,7 @@ async def test_a_due_certificate_is_renewed_with_the_same_key_and_name(host, nod
     assert (await asyncio.to_thread(due.renew)).stdout.strip() == "not due yet"
     (pki.folder / "edge1" / "host.crt").write_bytes(after["host.crt"])
     connected, _ = node("edge1"), node("edge2")
-    answer = await serve.apply(document)
-    assert answer.status_code == 200, answer.text
+    await serve.until_active(document, "edge1")
     assert connected.holds
 
 

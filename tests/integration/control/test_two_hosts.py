@@ -7,8 +7,9 @@ import psycopg
 import pytest
 
 from tests.support.grpc_node import GrpcNode
-from tests.support.processes import Node, envoy_binary
-from tests.support.serve_process import ServeProcess, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Node, envoy_binary, until
+from tests.support.serve_process import ServeProcess
 from tests.support.two_hosts import figure, until_leading
 
 pytestmark = pytest.mark.postgres
@@ -174,7 +175,12 @@ async def test_a_leader_cut_off_from_the_database_writes_nothing_and_follows(hos
     # Either may win the lock anew; what counts is that one leads and the change is one.
     answer = await leader.until_active(edited(document), "edge1")
     assert answer["nodes"]["edge1"]["state"] == "active"
-    assert leader.get("/v1/status").json()["name"] == follower.get("/v1/status").json()["name"]
+
+    def agreed():
+        one, other = (host.get("/v1/status").json().get("name") for host in (leader, follower))
+        return one is not None and one == other
+
+    await until(agreed, patience_s=60)
     assert leader.get("/v1/audit").json()["broken"] is None
 
 

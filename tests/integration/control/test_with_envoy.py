@@ -6,8 +6,8 @@ import ssl
 import pytest
 import yaml
 
+from tests.support.ports import free_port
 from tests.support.processes import Backend, Node, envoy_binary
-from tests.support.serve_process import free_port
 
 pytestmark = [
     pytest.mark.envoy,

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from tests.support.free_ports import free_port
+from tests.support.ports import free_port
 from xds_agent.node.probing import (
     Answered,
     Check,
