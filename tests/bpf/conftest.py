@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,17 +43,25 @@ def program() -> Path:
 
 
 @pytest.fixture
-def bpffs(tmp_path: Path) -> Iterator[Path]:
-    """A BPF file system of the test's own: /sys/fs/bpf may not be mounted, and is not ours."""
-    place = tmp_path / "bpffs"
+def bpffs() -> Iterator[Path]:
+    """A folder of a BPF file system of the test's own, which anybody may reach. /sys/fs/bpf may not be
+    mounted, may be closed to all but root, and is not ours."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a BPF file system needs root")
+    place = Path(f"/run/mp-bpffs-{uuid.uuid4().hex[:8]}")
     place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "bpf", "bpf", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no BPF file system can be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    try:
+        mount = ["mount", "-t", "bpf", "-o", "mode=755", "bpf", str(place)]
+        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+        if mounted.returncode:
+            pytest.skip(f"no BPF file system can be mounted here: {mounted.stderr.strip()}")
+        # Not its root: there another test's iproute2 may make folders; any such file system will do for it.
+        folder = place / "pins"
+        folder.mkdir()
+        yield folder
+        subprocess.run(["umount", str(place)], check=True)
+    finally:
+        place.rmdir()
 
 
 Loader = Callable[..., Generation]

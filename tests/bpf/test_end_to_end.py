@@ -400,4 +400,5 @@ def test_connections_survive_fail_failback_and_finalise(
     counts = site.counters.service(version)
     assert "note_flow_remapped" not in counts
     assert not {name for name in counts if name.startswith("drop_")}
-    assert pinned_slots(site.generation, idle_s=-1) == {}
+    # What the connections still say may be of a second that begins meanwhile: an age of -1.
+    assert pinned_slots(site.generation, idle_s=-10) == {}

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BPFFS = Path("/sys/fs/bpf")
 SOURCE = """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -44,8 +43,8 @@ NODE = {
 class Call:
     """call(module, **arguments) runs a module in a namespace of its own with an interface edge0."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder, self.pins = name, folder, BPFFS / name
+    def __init__(self, name: str, folder: Path, pins: Path) -> None:
+        self.name, self.folder, self.pins = name, folder, pins
         # As a host has it, with the objects of this tree.
         config = folder / "node.yml"
         config.write_text(json.dumps(NODE))
@@ -82,10 +81,10 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def call(tmp_path: Path, program: Path) -> Iterator[Call]:
+def call(tmp_path: Path, program: Path, bpffs: Path) -> Iterator[Call]:
     name = f"mp-xdp-{uuid.uuid4().hex[:8]}"
     subprocess.run(["ip", "netns", "add", name], check=True)
-    made = Call(name, tmp_path)
+    made = Call(name, tmp_path, bpffs / name)
     try:
         subprocess.run(
             ["ip", "-n", name, *["link", "add", "edge0", "type", "veth", "peer", "name", "peer0"]], check=True
@@ -94,7 +93,6 @@ def call(tmp_path: Path, program: Path) -> Iterator[Call]:
         yield made
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
-        shutil.rmtree(made.pins, ignore_errors=True)
 
 
 def compiled(folder: Path, name: str, verdict: str) -> str:
@@ -155,16 +153,12 @@ def test_an_interface_without_a_program_is_tried_first(call: Call, tmp_path: Pat
 
 def test_somebody_elses_program_is_refused_by_its_name(call: Call, tmp_path: Path) -> None:
     first, second = compiled(tmp_path, "theirs", "XDP_PASS"), compiled(tmp_path, "ours", "XDP_DROP")
-    elsewhere = f"{BPFFS}/mp-theirs-{uuid.uuid4().hex[:8]}"
-    try:
-        assert call("xdp_program", object=first, pins=elsewhere)["changed"]
-        refused = call("xdp_program", object=second)
-        assert "edge0 has another's program: theirs (tag" in refused["msg"]
-        refused = call("xdp_program", state="absent")
-        assert "another's program" in refused["msg"]
-        assert call("xdp_program", object=second, replace=True)["changed"]
-    finally:
-        shutil.rmtree(elsewhere, ignore_errors=True)
+    assert call("xdp_program", object=first, pins=str(call.pins.with_name("theirs")))["changed"]
+    refused = call("xdp_program", object=second)
+    assert "edge0 has another's program: theirs (tag" in refused["msg"]
+    refused = call("xdp_program", state="absent")
+    assert "another's program" in refused["msg"]
+    assert call("xdp_program", object=second, replace=True)["changed"]
 
 
 @pytest.mark.parametrize(("how", "mode"), [({}, "native"), ({}, "skb"), ({"state": "absent"}, "native")])
@@ -181,11 +175,9 @@ def test_the_way_back_brings_somebody_elses_program_again(
     timer.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     first, second = compiled(tmp_path, "theirs", "XDP_PASS"), compiled(tmp_path, "ours", "XDP_DROP")
-    elsewhere = BPFFS / f"mp-theirs-{uuid.uuid4().hex[:8]}"
-    try:
-        there = call("xdp_program", object=first, pins=str(elsewhere))["actions"][0].partition("-> ")[2]
-    finally:
-        shutil.rmtree(elsewhere, ignore_errors=True)
+    elsewhere = call.pins.with_name("theirs")
+    there = call("xdp_program", object=first, pins=str(elsewhere))["actions"][0].partition("-> ")[2]
+    shutil.rmtree(elsewhere)
     changed = call("xdp_program", object=second, mode=mode, replace=True, confirm_within=30, **how)
     assert changed["changed"] and changed["unconfirmed"], changed
     call.run("sh", "-c", later.read_text())
@@ -207,7 +199,7 @@ def test_what_cannot_be_loaded_says_why_and_leaves_what_was(call: Call, tmp_path
 
 def test_entries_of_a_map_are_written_and_purged(call: Call, tmp_path: Path) -> None:
     call("xdp_program", object=compiled(tmp_path, "counted", "XDP_PASS"))
-    (path,) = BPFFS.glob("mp-xdp-*/edge0/generation-*/maps/seen")
+    (path,) = call.pins.glob("edge0/generation-*/maps/seen")
     entries = [{"key": 1, "value": 258}, {"key": "0x02000000", "value": [3, 0]}]
     made = call("bpf_map", maps=[{"path": str(path), "entries": entries}])
     assert made["actions"] == [f"{path} 01000000: none -> 0201", f"{path} 02000000: none -> 0300"]

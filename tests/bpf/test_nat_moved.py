@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
+import time
+
 import pytest
 
 from tests.bpf.support.bench import BACKENDS, BALANCE_SEED, GAME, NAT_RINGS, SHOP, Bench
 from tests.bpf.support.hashing import flow_hash, slot
-from tests.bpf.support.nat import BOTH, back, begin, bytes_to, establish, sent_port
+from tests.bpf.support.nat import BOTH, SHOP4, back, begin, bytes_to, establish, sent_port
 from tests.bpf.support.packets import ACK, RST, UDP, Packet
-from xds_agent.datapath.drain import pinned_reals, pinned_slots
+from xds_agent.datapath import drain
+from xds_agent.datapath.drain import open_flows, pinned_reals, pinned_slots
+from xds_agent.datapath.maps import Map, mapped
 
 pytestmark = pytest.mark.root
 
@@ -113,3 +118,25 @@ def test_a_silent_connection_keeps_its_slot_from_being_finalised(bench: Bench, o
         for key in list(table.keys()):
             table.delete(key)
     assert pinned_slots(bench.generation) == {} and pinned_reals(bench.generation) == set()
+
+
+def test_what_sends_in_a_second_that_begins_meanwhile_is_open(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question and the look at the table."""
+    number, (first, second) = NAT_RINGS[4], (1, 2)
+    ring = bench.ring(number, [first] * 65537)
+    establish(bench, SHOP4)
+    ring.step([second] * 65537)
+    bench.tables.put_ring(number, ring)
+
+    def later(table: Map, size: int) -> mmap.mmap:
+        if table.name == "nat_sets":
+            time.sleep(1.1)
+            assert bench.run(SHOP4.but(flags=ACK))[0] == "TX"
+        return mapped(table, size)
+
+    monkeypatch.setattr(drain, "mapped", later)
+    assert open_flows(bench.generation) == {SHOP: 1}
+    here = slot(flow_hash(SHOP4.source, SHOP4.sport, SHOP4.dport, BALANCE_SEED))
+    assert pinned_slots(bench.generation) == {number: {here}}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
 import pytest
@@ -199,8 +200,16 @@ def test_exempt_sources_have_no_limit(bench: Bench) -> None:
         bench.expect(HOST4, "pass_kernel")
 
 
-# A sender that is kept from its CPU uses less of its limit, so one window of many has to come near.
-WINDOWS, NEAR = 20, 0.8
+# A sender that is kept from its CPU uses less of its limit: one window of all in this time has to come near.
+PATIENCE_S, NEAR = 120.0, 0.8
+
+
+def windows() -> Iterator[int]:
+    deadline = time.monotonic() + PATIENCE_S
+    for window in itertools.count():
+        yield window
+        if time.monotonic() > deadline:
+            return
 
 
 def never_above_and_once_near(bench: Bench, limit: Rate, send: Callable[[], object]) -> None:
@@ -211,7 +220,7 @@ def never_above_and_once_near(bench: Bench, limit: Rate, send: Callable[[], obje
         found = bench.counters.service(0).get("pass_kernel")
         return found.packets if found else 0
 
-    for window in range(WINDOWS):
+    for window in windows():
         before, started = passed_so_far(), time.monotonic_ns()
         send()
         took_ns = time.monotonic_ns() - started
@@ -221,7 +230,7 @@ def never_above_and_once_near(bench: Bench, limit: Rate, send: Callable[[], obje
         # The first one had the burst, too.
         if window and shares[-1] >= NEAR:
             return
-    pytest.fail(f"no window came near the limit: {', '.join(f'{one:.0%}' for one in shares)}")
+    pytest.fail(f"none of {len(shares)} windows came near the limit: {max(shares[1:]):.0%} at most")
 
 
 @pytest.mark.parametrize("burst_ms", [1, 5, 20, 50])
@@ -306,7 +315,7 @@ def test_two_cpus_never_exceed_one_sources_bytes(bench: Bench, sizes: tuple[int,
         found = bench.counters.service(0).get("pass_kernel")
         return found.bytes if found else 0
 
-    for window in range(WINDOWS):
+    for window in windows():
         before, started = passed_so_far(), time.monotonic_ns()
         threads = [threading.Thread(target=send, args=(cpu, started)) for cpu in cpus]
         for thread in threads:
@@ -320,7 +329,7 @@ def test_two_cpus_never_exceed_one_sources_bytes(bench: Bench, sizes: tuple[int,
         if window and shares[-1] >= NEAR:
             break
     else:
-        pytest.fail(f"no window came near the limit: {', '.join(f'{one:.0%}' for one in shares)}")
+        pytest.fail(f"none of {len(shares)} windows came near the limit: {max(shares[1:]):.0%} at most")
     assert bench.counters.service(0)["drop_source_bytes"].packets
 
 

@@ -232,8 +232,10 @@ def test_a_reader_that_is_not_heard_of_is_off_by_itself(
     tap.close()
 
 
-def test_readers_stay_over_a_reload(bench: Bench, loaded: Loader) -> None:
+def test_readers_stay_over_a_reload(bench: Bench, loaded: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next generation shares what readers wrote: a capture sees no gap."""
+    # Nobody renews it while the kernel verifies.
+    monkeypatch.setattr(sampling, "LEASE_S", 60.0)
     with tapped(bench.generation) as tap:
         bench.run(HTTPS)
         following = loaded(predecessor=bench.generation)

@@ -68,11 +68,9 @@ def open_flows(generation: Generation) -> dict[int, int]:
     stage_of, udp, reset = states["NAT_STAGE"], states["NAT_UDP"], states["NAT_RESET"]
     ends, opened = states["NAT_FIN_CLIENT"] | states["NAT_FIN_REAL"], states["NAT_OPEN"]
     patience_s = {0: settings["nat_tcp_s"], udp: settings["nat_udp_s"]}
-    now_s, size = int(time.clock_gettime(time.CLOCK_MONOTONIC)), table.value.size
     service_at, found = struct.Struct("=I"), defaultdict[int, int](int)
-    offset = table.value.offset("id")
-    with mapped(generation.maps["nat_sets"], count * 8) as memory:
-        tags = array("Q", bytes(memory))
+    offset, size = table.value.offset("id"), table.value.size
+    tags, now_s = _tags(generation)
     with mapped(table, count * size) as memory:
         for slot, tag in enumerate(tags):
             if tag & stage_of != opened or tag & reset or tag & ends == ends:
@@ -83,21 +81,32 @@ def open_flows(generation: Generation) -> dict[int, int]:
 
 
 def _live(generation: Generation, idle_s: int) -> Iterator[_Flow]:
-    now_s = int(time.clock_gettime(time.CLOCK_MONOTONIC))
+    now_s = _now_s()
     for table in (generation.maps[name] for name in ("flows", "flows_new")):
         for _, value in table.entries():
             flow = table.value.unpack(value)
             if now_s - flow["seen_s"] <= idle_s:
                 yield _Flow(flow["ring"], flow["slot"], flow["real"])
-    yield from _translated(generation, now_s, idle_s)
+    yield from _translated(generation, idle_s)
 
 
-def _translated(generation: Generation, now_s: int, idle_s: int) -> Iterator[_Flow]:
+def _now_s() -> int:
+    return int(time.clock_gettime(time.CLOCK_MONOTONIC))
+
+
+def _tags(generation: Generation) -> tuple[array[int], int]:
+    """Of NAT's flows, and the second they are of. The clock is read after them: by 24 bits, one of a later
+    second would be half a year old."""
+    with mapped(generation.maps["nat_sets"], generation.sizes.nat_flows * 8) as memory:
+        tags = array("Q", bytes(memory))
+    return tags, _now_s()
+
+
+def _translated(generation: Generation, idle_s: int) -> Iterator[_Flow]:
     states, count = generation.enum("nat_state"), generation.sizes.nat_flows
     ends = states["NAT_FIN_CLIENT"] | states["NAT_FIN_REAL"]
     flows, size = generation.maps["nat_flows"], generation.maps["nat_flows"].value.size
-    with mapped(generation.maps["nat_sets"], count * 8) as memory:
-        tags = array("Q", bytes(memory))
+    tags, now_s = _tags(generation)
     assert len(tags) % NAT_WAYS == 0
     with mapped(flows, count * size) as memory:
         for slot, tag in enumerate(tags):

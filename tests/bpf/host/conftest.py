@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.bpf.host.networks import BPFFS, VIP, Backend, Edge, Networks
+from tests.bpf.host.networks import VIP, Backend, Edge, Networks
 
 
 @pytest.fixture
@@ -27,14 +24,9 @@ def networks(program: Path) -> Iterator[Networks]:
 
 
 @pytest.fixture
-def bpffs() -> Iterator[Path]:
-    if not os.path.ismount(BPFFS):
-        mounted = subprocess.run(["mount", "-t", "bpf", "bpf", str(BPFFS)], capture_output=True, check=False)
-        if mounted.returncode:
-            pytest.skip("no BPF file system can be mounted here")
-    folder = BPFFS / f"mp-test-{uuid.uuid4().hex[:8]}"
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def bpffs(bpffs: Path) -> Path:
+    """The agent makes it."""
+    return bpffs / "marchproxy"
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tests.bpf.host.networks import VIP, Backend, Edge, Networks, greeting, ip, 
 from tests.bpf.host.shaped import agent, node_yml
 from xds_agent.datapath import reflect
 from xds_agent.datapath.link import Link
+from xds_agent.node.datapath import preflight as preflight_module
 from xds_agent.node.datapath.attachment import LINKS, AttachError
 from xds_agent.node.datapath.network import Interface, Network
 from xds_agent.node.datapath.preflight import Preflight, to_ask
@@ -192,8 +193,11 @@ def test_answers_are_told_from_all_else() -> None:
         assert not question.is_answered_by(back)
 
 
-def test_a_card_that_failed_is_left_alone_for_a_while(networks: Networks, program: Path) -> None:
+def test_a_card_that_failed_is_left_alone_for_a_while(
+    networks: Networks, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To put a program on and off costs some drivers packets of everybody."""
+    monkeypatch.setattr(preflight_module, "_AGAIN_S", 600.0)
     far_end(networks, "xdp", "off")
     found = card(networks)
     preflight = Preflight(program.parent, native=True)
@@ -367,8 +371,9 @@ def second_card(networks: Networks) -> None:
 
 
 def test_a_card_that_comes_back_is_tried_like_any_other(
-    networks: Networks, program: Path, edge: Edge
+    networks: Networks, program: Path, edge: Edge, tmp_path: Path
 ) -> None:
+    until((tmp_path / "datapath.confirmed").exists, "the program was never confirmed")
     with edge.stopped():
         ip("-n", networks.name("edge"), "link", "del", "eth0")
         networks.join("edge")
@@ -381,9 +386,10 @@ def test_a_card_that_comes_back_is_tried_like_any_other(
 
 
 def test_a_program_that_is_lost_comes_back_on_its_card_though_the_gateway_is_silent(
-    networks: Networks, edge: Edge, bpffs: Path
+    networks: Networks, edge: Edge, bpffs: Path, tmp_path: Path
 ) -> None:
     """A flood may be why it is silent, and the program is what holds against it."""
+    until((tmp_path / "datapath.confirmed").exists, "the program was never confirmed")
     edge.until(lambda found: not found["problem"])
     ran = card(networks).xdp
     far_end(networks, "arp", "off")

@@ -274,10 +274,10 @@ def test_the_flow_log_is_written_while_the_inventory_asks_for_it(
     assert edge.apply(service("udp"), protection=asked) == ""
     until(lambda: edge.ask("state")["flow_log"]["one_in"] == 1, "the log was not asked for")
     reading(networks, edge)
-    before = edge.ask("counters")["echo-udp"].get("send_nat", 0)
-    start = sums(tmp_path)["send_nat"]
+    before, start = sent_on(edge), sums(tmp_path)["send_nat"]
     send(networks, 7100, 50)
-    assert edge.ask("counters")["echo-udp"]["send_nat"] == before + 50
+    until(lambda: sent_on(edge) >= before + 50, "packets are missing in the counters")
+    assert sent_on(edge) == before + 50
     until(lambda: sums(tmp_path)["send_nat"] >= start + 50, "packets are missing in the log")
     assert {line["service"] for line in lines_of(tmp_path) if line.get("source") == CLIENT} == {"echo-udp"}
     check_flows_by_command(networks, node_yml)
@@ -293,15 +293,24 @@ def sampled(edge: Edge) -> int:
     return sum(one.get("note_sampled", 0) for one in edge.ask("counters").values())
 
 
+def sent_on(edge: Edge) -> int:
+    """Datagrams to the real."""
+    found: int = edge.ask("counters")["echo-udp"].get("send_nat", 0)
+    return found
+
+
 def reading(networks: Networks, edge: Edge) -> None:
-    """Wait until packets are sampled."""
-    begin = sampled(edge)
+    """Wait until packets are sampled, and all that were sent for it are counted."""
+    begin, before, sent = sampled(edge), sent_on(edge), 0
 
     def more() -> bool:
+        nonlocal sent
         send(networks, 7100, 1)
+        sent += 1
         return sampled(edge) > begin
 
     until(more, "nothing is sampled")
+    until(lambda: sent_on(edge) >= before + sent, "what was sent is not counted")
 
 
 def silent(networks: Networks, edge: Edge) -> bool:

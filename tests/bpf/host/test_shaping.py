@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,6 +134,12 @@ def test_detach_takes_the_marks_off_too_and_attach_puts_them_on(
     until(lambda: asked(networks)[1] == 34 << 2, "no mark after attach")
 
 
+def addresses(networks: Networks) -> str:
+    """Of the edge's card, and what else ip says of it."""
+    words = ["ip", "-n", networks.name("edge"), "address", "show", "dev", "eth0"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
 def test_a_host_without_a_datapath_forgets_the_one_it_had(
     networks: Networks, any_edge: Callable[[], Edge], proxy: Backend, tmp_path: Path, bpffs: Path
 ) -> None:
@@ -160,15 +168,13 @@ def test_a_host_without_a_datapath_forgets_the_one_it_had(
     assert agent(networks, kept, "forget", "--stopped") == {
         "forgotten": ["XDP on eth0", "tc on eth0", f"vip {VIP}"]
     }
-    assert asked(networks)[1] == 0
+    # Without their pins, programs go in the kernel's own time.
+    until(lambda: "xdp" not in addresses(networks), "XDP stays on the card")
+    until(lambda: asked(networks)[1] == 0, "the mark stays")
     listed = filters(networks)
     assert "tc_egress" not in listed and "bytecode" in listed
     assert roots(networks) == kernels and not bpffs.exists()
-    addresses = subprocess.run(
-        ["ip", "-n", networks.name("edge"), "address", "show", "dev", "eth0"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    assert VIP not in addresses and "10.99.2.77" in addresses and "xdp" not in addresses
+    assert VIP not in addresses(networks) and "10.99.2.77" in addresses(networks)
     assert agent(networks, kept, "forget", "--stopped") == {"forgotten": []}
     assert agent(networks, node_yml(tmp_path, None), *there) == {"forgotten": []}
 
@@ -186,28 +192,33 @@ def test_what_comes_beyond_a_bandwidth_is_dropped_by_xdp(
     assert edge.ask("counters")["shaped-udp"]["pass_kernel"] > 0
 
 
+def flood(networks: Networks) -> int:
+    """How many of its 20 requests come beyond a burst of one, and one a second."""
+    began = time.monotonic()
+    for _ in range(20):
+        with networks.client(("10.99.2.2", PORT)) as connection:
+            assert greeting(connection) == "edge"
+    return 19 - math.ceil(time.monotonic() - began)
+
+
 def test_a_flood_of_requests_is_answered_by_cookies_for_listeners_alone(
     networks: Networks, edge: Edge, proxy: Backend
 ) -> None:
     if cookies_missing():
         pytest.skip(cookies_missing() or "")
     assert edge.apply(protection={"syn_cookies_above": 1}) == ""
-    for _ in range(20):
-        with networks.client(("10.99.2.2", PORT)) as connection:
-            assert greeting(connection) == "edge"
+    by_cookie = flood(networks)
     host = edge.ask("counters")["host"]
-    assert host["send_cookie"] >= 15 and host["note_cookie_accepted"] == host["send_cookie"]
+    assert host["send_cookie"] >= by_cookie and host["note_cookie_accepted"] == host["send_cookie"]
     for _ in range(5):
         with pytest.raises(ConnectionRefusedError):
             networks.client(("10.99.2.2", 7999))
     assert edge.ask("counters")["host"]["send_cookie"] == host["send_cookie"]
     web, names = over_https(PORT)
     assert edge.apply(web, protection={"syn_cookies_above": 1}, **names) == ""
-    for _ in range(20):
-        with networks.client(("10.99.2.2", PORT)) as connection:
-            assert greeting(connection) == "edge"
+    by_cookie = flood(networks)
     https = edge.ask("counters")["envoy/https"]
-    assert https["send_cookie"] >= 15 and https["note_cookie_accepted"] == https["send_cookie"]
+    assert https["send_cookie"] >= by_cookie and https["note_cookie_accepted"] == https["send_cookie"]
     assert edge.apply() == ""
     with networks.client(("10.99.2.2", PORT)) as connection:
         assert greeting(connection) == "edge"
@@ -223,7 +234,8 @@ def test_a_card_that_comes_back_is_shaped_again(networks: Networks, edge: Edge, 
         lambda: any(one.startswith("1:10") and len(one) > 4 for one in classes(networks)),
         "no classes on the new card",
     )
-    assert asked(networks)[1] == 46 << 2
+    # The mark comes after the classes.
+    until(lambda: asked(networks)[1] == 46 << 2, "no mark on the new card")
 
 
 NOBODY = 65534
