@@ -175,12 +175,8 @@ def detach(folder: Path) -> list[str]:
     names = []
     for pin in sorted((folder / LINKS).glob("*")):
         try:
-            link = Link.open(pin)
-            # First: what is off and still pinned was lost, and a running agent puts it on again at once.
-            pin.unlink()
-            if link is not None:
-                link.detach()
-                link.close()
+            # The pin first: what is off and still pinned was lost, and comes on again at once.
+            Link.take_off(pin)
         except OSError as error:
             raise AttachError(f"{pin.name}: {error}") from error
         names.append(pin.name)
@@ -371,4 +367,4 @@ def _forget_others(folder: Path, names: set[str]) -> None:
     for pin in folder.glob("*"):
         if pin.name not in names:
             log.info("%s is no longer in xdp_interfaces: detached", pin.name)
-            pin.unlink()
+            Link.take_off(pin)

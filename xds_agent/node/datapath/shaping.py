@@ -14,6 +14,7 @@ from pathlib import Path
 
 from xds_agent.datapath import htb
 from xds_agent.datapath.htb import ServiceClass
+from xds_agent.datapath.link import Link
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.tc import Direction, TcGeneration, TcLink, load_tc
 from xds_agent.model.limits import DSCPS
@@ -191,7 +192,7 @@ class Shaping:
         for pin in self._pins.glob("*"):
             name, _, side = pin.name.rpartition("-")
             if (name, side) not in asked:
-                pin.unlink()
+                Link.take_off(pin)
 
     def _attach(self, loaded: TcGeneration, asked: Mapping[Key, int]) -> None:
         for key, index in asked.items():
@@ -216,12 +217,10 @@ class Shaping:
 
     def _take_off(self, key: Key, index: int) -> None:
         known = self._links.pop(key, None)
-        pin = self._pin(key)
-        pinned = pin.exists()
-        pin.unlink(missing_ok=True)
+        pinned = Link.take_off(self._pin(key))
         if known is not None:
             known[1].close()
-        # A link goes with its last pin and descriptor; a filter stays until it is taken off.
+        # A filter is pinned nowhere.
         if not pinned and index_of(key[0]) == index:
             TcLink.filter(index, key[1]).detach()
         self._record.taken_off(key[0], index, key[1])
@@ -243,11 +242,7 @@ def take_off(*, pins: Path, record: Path) -> list[str]:
     for name, shaped in known.read().items():
         for direction in shaped.directions:
             pin = pins / PINS / f"{name}-{direction}"
-            if (link := TcLink.open(pin, shaped.index, direction)) is not None:
-                link.detach()
-                link.close()
-                pin.unlink()
-            elif index_of(name) == shaped.index:
+            if not Link.take_off(pin) and index_of(name) == shaped.index:
                 TcLink.filter(shaped.index, direction).detach()
             names.append(pin.name)
     return sorted(names)
