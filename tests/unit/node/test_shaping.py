@@ -11,14 +11,14 @@ import pytest
 from xds_agent.datapath.link import Link
 from xds_agent.datapath.tc import TcLink
 from xds_agent.node.datapath import shaping as module
-from xds_agent.node.datapath.attachment import LINKS, _forget_others
+from xds_agent.node.datapath.attachment import LINKS, _forget_others, detach, end_detach
 from xds_agent.node.datapath.network import Interface
 from xds_agent.node.datapath.routes import NetlinkEvents
 from xds_agent.node.datapath.shaped import Record
-from xds_agent.node.datapath.shaping import PINS, Shape, Shaping
+from xds_agent.node.datapath.shaping import PINS, Shape, Shaping, take_off
 
 CARD = Interface("eth0", 2, 1500, bytes(6), "veth", (), 0)
-NOTHING = Shape({}, {}, cookies=False)
+SHAPED, NOTHING = Shape({1: 0}, {}, cookies=False), Shape({}, {}, cookies=False)
 GENERATION: Any = SimpleNamespace()
 
 
@@ -96,3 +96,28 @@ def test_an_interface_that_is_taken_out_loses_its_program_at_once(host: Host) ->
         host.pinned(host.pins / LINKS / name)
     _forget_others(host.pins / LINKS, {"eth0"})
     assert host.done == ["eth1 off", "eth1 closed"]
+
+
+def test_by_hand_off_tc_stays_off_until_that_is_over(host: Host, tmp_path: Path) -> None:
+    """Whatever is written meanwhile: an edit that asks for the first class, a card that comes back."""
+    one = shaping(host, tmp_path)
+    detach(host.pins)
+    one.bring(SHAPED, GENERATION, [CARD])
+    assert "on" not in host.done
+    end_detach(host.pins)
+    one.bring(SHAPED, GENERATION, [CARD])
+    one.bring(SHAPED, GENERATION, [CARD])
+    assert host.done == ["on"]
+
+
+def test_tc_that_comes_on_while_it_is_taken_off_by_hand_goes_again(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attach(*given: Any) -> Any:
+        detach(host.pins)
+        take_off(pins=host.pins, record=tmp_path / "shaping.json")
+        return host.attach(*given)
+
+    monkeypatch.setattr(TcLink, "attach", attach)
+    shaping(host, tmp_path).bring(SHAPED, GENERATION, [CARD])
+    assert host.done == ["filter off", "on", "eth0-egress off", "eth0-egress closed"]

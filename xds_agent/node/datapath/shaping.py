@@ -18,7 +18,7 @@ from xds_agent.datapath.link import Link
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.tc import Direction, TcGeneration, TcLink, load_tc
 from xds_agent.model.limits import DSCPS
-from xds_agent.node.datapath.attachment import LINKS
+from xds_agent.node.datapath.attachment import is_detached
 from xds_agent.node.datapath.network import Interface, index_of
 from xds_agent.node.datapath.routes import SHAPING, NetlinkEvents
 from xds_agent.node.datapath.shaped import Record
@@ -92,18 +92,22 @@ class Shaping:
             self._write(loaded, shape)
         for interface in interfaces:
             self._shape(interface.name, interface.index, shape.bandwidth)
+        directions = () if is_detached(self._folder) else shape.directions
         asked = {
             (one.name, direction): one.index
             for one in interfaces
-            for direction in shape.directions
+            for direction in directions
             if self._loaded is not None and direction in self._loaded.fds
         }
         self._take_off_others(asked)
         if self._loaded is not None:
             self._attach(self._loaded, asked)
+        if by_hand := is_detached(self._folder):
+            # Perhaps only since: the command may have looked before it was on.
+            self._take_off_others({})
         for name in self._record.read().keys() - {one.name for one in interfaces}:
             forget_interface(self._record, name)
-        self._live = wanted
+        self._live = None if by_hand else wanted
 
     def look(self, interfaces: Sequence[Interface]) -> list[str]:
         """Those whose classes somebody took away, or the root with all of them: the next `bring` makes them
@@ -155,12 +159,10 @@ class Shaping:
         )
 
     def _lost(self) -> list[Key]:
-        """What was taken off, but not where XDP is off too: that was meant (`xds-agent datapath detach`)."""
-        return [
-            key
-            for key, (_, link) in self._links.items()
-            if (self._folder / LINKS / key[0]).exists() and not link.attached()
-        ]
+        """What somebody took off who did not mean it, as `xds-agent datapath detach` does."""
+        if is_detached(self._folder):
+            return []
+        return [key for key, (_, link) in self._links.items() if not link.attached()]
 
     def _write(self, loaded: TcGeneration, shape: Shape) -> None:
         self.missing = "; ".join(loaded.missing) if shape.cookies else ""
