@@ -159,6 +159,21 @@ def test_what_is_off_on_probation_is_taken_off_by_hand_all_the_same(
     assert cards.links["eth0"].index == 2 and attached.look() == ([], "")
 
 
+def test_a_card_that_comes_back_while_the_program_is_off_on_probation_waits_to_be_tried(
+    attached: Attached, cards: Cards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation: Any = SimpleNamespace(name="new")
+    attached.put_on(generation, [card("eth0", 2), card("eth1", 3)])
+    monkeypatch.setattr(module.pins, "kept_program", lambda path: None)
+    attached.take_back()
+    cards.indices["eth1"] = 9
+    assert attached.look() == ([], "")
+    assert [attached.carried(card(name, index)) for name, index in cards.indices.items()] == [True, False]
+    attached.put_on(generation, [card("eth0", 2)])
+    assert attached.look()[0] == [] and attached.to_try_again == ["eth1"]
+    assert attached.on().keys() == {"eth0"}
+
+
 @pytest.mark.parametrize("joins", [True, False])
 def test_a_program_that_comes_on_while_it_is_taken_off_by_hand_goes_again(
     attached: Attached, cards: Cards, monkeypatch: pytest.MonkeyPatch, joins: bool

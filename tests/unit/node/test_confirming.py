@@ -336,3 +336,20 @@ async def test_a_look_that_breaks_off_leaves_no_program_off(monkeypatch: pytest.
     with pytest.raises(OSError, match="no socket"):
         await decide(one)
     assert not await decide(one) and attached.done == ["taken back", "put on"]
+
+
+async def test_a_card_that_comes_back_while_the_program_is_off_gets_none_untried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its preflight and its trial are those of a card that joins."""
+    attached, asked = Attached(before=False), []  # type: ignore[var-annotated]
+    put_on = attached.put_on
+
+    def on_cards(generation: object, interfaces: Sequence[Interface]) -> None:
+        asked.append([one.name for one in interfaces])
+        put_on(generation, interfaces)
+
+    monkeypatch.setattr(attached, "put_on", on_cards)
+    one = on_probation(monkeypatch, attached, lambda: "away", WELL)
+    same, another = (Interface(f"eth{at}", at, 1500, bytes(6), "veth", (), 0) for at in (2, 9))
+    assert not await decide(one, cards=(same, another)) and asked == [["eth2"]]

@@ -199,8 +199,10 @@ class Confirming:
         return True
 
     async def _put_on_again(self, generation: Generation, interfaces: Sequence[Interface]) -> None:
+        # A card that came back as another meanwhile has to be tried first, as any that comes back.
+        same = [one for one in interfaces if self._attached.carried(one)]
         try:
-            await self._in_thread(self._attached.put_on, generation, interfaces)
+            await self._in_thread(self._attached.put_on, generation, same)
             self._off, self.problem = False, ""
         except AttachError as error:
             self._off, self.problem = True, str(error)
