@@ -190,10 +190,12 @@ class _Run:
         self._closing.close()
 
     def samples(self, *, for_s: float = float("inf")) -> Iterator[Sample]:
-        """As they come, until it ends or this time is over."""
-        until = min(self._end_s, time.monotonic() + for_s)
-        while not self.ended and time.monotonic() < until:
-            self._poll.poll(_LOOK_S * 1000)
+        """As they come, until it ends or this time is over; also what came just before that."""
+        until, over = min(self._end_s, time.monotonic() + for_s), False
+        while not over:
+            over = self.ended or time.monotonic() >= until
+            if not over:
+                self._poll.poll(_LOOK_S * 1000)
             for sample in self.tap.read():
                 # What left belongs to what came, and counts with it.
                 self.captured += not sample.leaving

@@ -89,7 +89,7 @@ def detach(config: Config = NODE_YML, as_json: Json = False) -> None:
 
     pins = datapath_of(config).pins
     try:
-        # First: the agent puts tc on again wherever XDP is on.
+        # First: after it the agent puts nothing on again, tc neither.
         names = take_off(pins)
         take_tc_off(pins=pins, record=load_config(config).runtime_dir / FILE)
     except (AttachError, OSError) as error:
@@ -143,7 +143,13 @@ def attach(config: Config = NODE_YML, as_json: Json = False) -> None:
     """
     from xds_agent.datapath.program import Sizes
     from xds_agent.node.config import load_config
-    from xds_agent.node.datapath.attachment import AttachError, balance_seed, host_seed, load_beside
+    from xds_agent.node.datapath.attachment import (
+        AttachError,
+        balance_seed,
+        end_detach,
+        host_seed,
+        load_beside,
+    )
     from xds_agent.node.datapath.attachment import attach as put_on
     from xds_agent.node.datapath.network import Network, NetworkError
 
@@ -158,6 +164,7 @@ def attach(config: Config = NODE_YML, as_json: Json = False) -> None:
         with closing(loaded.generation), Network() as network:
             interfaces = [network.interface(name) for name in own.interfaces]
             made = put_on(loaded.generation, interfaces, folder=own.pins, native=own.mode == "native")
+            end_detach(own.pins)
             if made.refused:
                 raise AttachError("; ".join(made.refused.values()))
     except (AttachError, NetworkError) as error:

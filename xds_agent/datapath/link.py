@@ -55,6 +55,23 @@ class Link:
             return None
         return cls(check(fd, f"opening {pin}"))
 
+    @classmethod
+    def take_off(cls, pin: Path) -> bool:
+        """What is pinned there goes off its interface at once, the pin first. False if there was none.
+
+        A pin that is removed alone, as the last to hold its link, leaves it to the kernel when the program
+        goes. Raises OSError.
+        """
+        link = cls.open(pin)
+        if link is None:
+            return False
+        try:
+            pin.unlink(missing_ok=True)
+            link.detach()
+        finally:
+            link.close()
+        return True
+
     def pin(self, path: Path) -> None:
         """Keep it beyond this process. The folder must be on bpffs."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import pytest
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import attached as module
 from xds_agent.node.datapath.attached import Attached
-from xds_agent.node.datapath.attachment import LINKS, AttachError, OnCards, detach
+from xds_agent.node.datapath.attachment import LINKS, AttachError, OnCards, detach, end_detach
 from xds_agent.node.datapath.network import Interface
 
 MAC = bytes([2, 0, 0, 0, 0, 1])
@@ -32,9 +32,13 @@ class Link:
 
     def detach(self) -> None:
         self.ran.append("nothing")
+        self.index = 0
 
     def interface(self) -> int:
         return self.index
+
+    def pin(self, path: Path) -> None:
+        path.touch()
 
     def close(self) -> None:
         pass
@@ -101,12 +105,17 @@ def test_a_card_that_comes_back_as_another_waits_to_be_tried(attached: Attached,
         link.index = 0
     assert attached.look()[0] == ["eth0"]
     assert attached.to_try_again == ["eth1"] and "has come back as another card" in attached.refused["eth1"]
-    (cards.folder / LINKS / "eth1").unlink()
+    assert detach(cards.folder) == ["eth0", "eth1"]
     anew, words = attached.look()
-    assert anew == ["eth0"] and "eth1 by hand" in words and attached.to_try_again == []
-    tried: Any = Link(9)
-    with pytest.raises(AttachError, match="taken off by hand"):
+    assert anew == [] and "eth0 by hand" in words and "eth1 by hand" in words
+    assert attached.to_try_again == []
+    tried: Any = SimpleNamespace(interface=lambda: 9, close=lambda: None)
+    with pytest.raises(AttachError, match="taken off eth0, eth1 by hand"):
+        attached.try_on(generation, card("eth1", 9), None)
+    with pytest.raises(AttachError, match="taken off eth0, eth1 by hand"):
         attached.keep(card("eth1", 9), tried, proved=True)
+    end_detach(cards.folder)
+    assert attached.look()[0] == ["eth0"] and attached.to_try_again == ["eth1"]
 
 
 def test_what_is_taken_off_by_hand_is_put_on_again_at_no_moment(
@@ -120,11 +129,76 @@ def test_what_is_taken_off_by_hand_is_put_on_again_at_no_moment(
     def take_off() -> None:
         link.index = 0
         seen.append(attached.look())
+        with pytest.raises(AttachError, match="taken off eth0, eth1 by hand"):
+            attached.put_on(generation, [card("eth0", 2)])
 
     monkeypatch.setattr(link, "detach", take_off)
     assert detach(cards.folder) == ["eth0"]
     [(anew, words)] = seen
     assert anew == [] and "eth0 by hand" in words
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+def test_what_is_off_on_probation_is_taken_off_by_hand_all_the_same(
+    attached: Attached, cards: Cards, monkeypatch: pytest.MonkeyPatch, given_up: bool
+) -> None:
+    """Where nothing is on, or the program before, the command holds as anywhere."""
+    generation: Any = SimpleNamespace(name="new")
+    attached.put_on(generation, [card("eth0", 2)])
+    if given_up:
+        monkeypatch.setattr(module.pins, "kept_program", lambda path: None)
+    attached.take_back()
+    link = cards.links["eth0"]
+    assert detach(cards.folder) == ([] if given_up else ["eth0"])
+    assert attached.look()[0] == [] and "eth0 by hand" in attached.look()[1]
+    with pytest.raises(AttachError, match="by hand"):
+        attached.put_on(generation, [card("eth0", 2)])
+    assert cards.links["eth0"] is link and link.index == 0 and attached.to_try_again == []
+    end_detach(cards.folder)
+    attached.put_on(generation, [card("eth0", 2)])
+    assert cards.links["eth0"].index == 2 and attached.look() == ([], "")
+
+
+def test_a_card_that_comes_back_while_the_program_is_off_on_probation_waits_to_be_tried(
+    attached: Attached, cards: Cards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation: Any = SimpleNamespace(name="new")
+    attached.put_on(generation, [card("eth0", 2), card("eth1", 3)])
+    monkeypatch.setattr(module.pins, "kept_program", lambda path: None)
+    attached.take_back()
+    cards.indices["eth1"] = 9
+    assert attached.look() == ([], "")
+    assert [attached.carried(card(name, index)) for name, index in cards.indices.items()] == [True, False]
+    attached.put_on(generation, [card("eth0", 2)])
+    assert attached.look()[0] == [] and attached.to_try_again == ["eth1"]
+    assert attached.on().keys() == {"eth0"}
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_program_that_comes_on_while_it_is_taken_off_by_hand_goes_again(
+    attached: Attached, cards: Cards, monkeypatch: pytest.MonkeyPatch, joins: bool
+) -> None:
+    """The command has looked for pins before there was this one."""
+    generation: Any = SimpleNamespace(name="new")
+    made: Any = Link(2)
+
+    def pin(path: Path) -> None:
+        detach(cards.folder)
+        path.touch()
+        cards.links[path.name] = made
+
+    def attach(generation: Any, interfaces: Any, **_: Any) -> OnCards:
+        pin(cards.folder / LINKS / "eth0")
+        return OnCards({"eth0": made}, {})
+
+    monkeypatch.setattr(made, "pin", pin)
+    monkeypatch.setattr(module, "attach", attach)
+    with pytest.raises(AttachError, match="by hand"):
+        if joins:
+            attached.keep(card("eth0", 2), made, proved=False)
+        else:
+            attached.put_on(generation, [card("eth0", 2)])
+    assert made.ran == ["nothing"] and not (cards.folder / LINKS / "eth0").exists()
 
 
 @pytest.mark.parametrize(
@@ -161,7 +235,7 @@ def test_a_card_that_is_away_at_a_boot_stays_on_record(
     assert not attached.unproven
     generation: Any = SimpleNamespace(name="new")
     attached.put_on(generation, [card("eth0", 2)])
-    attached.confirm(generation)
+    attached.confirm(generation, attached.on())
     assert record.read_text() == f"{attached._what()} eth0 eth1"
 
 
@@ -173,7 +247,6 @@ def test_a_card_that_joined_is_on_record_and_one_that_shut_somebody_out_is_not(
     assert not attached.unproven
     attached.refuse("eth1", "why")
     link: Any = Link(3)
-    link.pin = lambda path: path.touch()
     attached.keep(card("eth1", 3), link, proved=True)
     assert record.read_text().endswith(" eth0 eth1") and not attached.refused
     attached.drop("eth1")
@@ -222,5 +295,5 @@ def test_a_card_that_has_no_program_is_not_proved_with_the_others(
     attached.put_on(generation, [card("eth0", 2), card("eth1", 3)])
     cards.links["eth1"].index, cards.indices["eth1"] = 0, 9
     attached.look()
-    attached.confirm(generation)
+    attached.confirm(generation, attached.on())
     assert (tmp_path / "datapath.confirmed").read_text() == f"{attached._what()} eth0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any
@@ -15,23 +15,38 @@ from xds_agent.node.datapath import confirming as module
 from xds_agent.node.datapath.attachment import AttachError
 from xds_agent.node.datapath.confirming import Confirming
 from xds_agent.node.datapath.lockout import Baseline, Lockout
+from xds_agent.node.datapath.network import Interface
 
 
 class Attached:
-    """Remembers what was done; `before`: whether there is a program to go back to."""
+    """Remembers what was done; `before`: whether there is a program to go back to; `links`: what is on."""
 
     def __init__(self, *, before: bool) -> None:
         self.before, self.done = before, []  # type: ignore[var-annotated]
+        self.links = {"eth0": object()}
+        self.by_hand = False
 
-    def confirm(self, generation: object) -> None:
+    def on(self) -> dict[str, object]:
+        return {} if self.by_hand else dict(self.links)
+
+    def carried(self, card: Interface) -> bool:
+        return card.index == 2
+
+    def confirm(self, generation: object, proved: list[str]) -> None:
+        assert proved == list(self.links)
         self.done.append("confirmed")
 
     def take_back(self) -> bool:
         self.done.append("taken back")
+        self.links = {}
         return self.before
 
-    def put_on(self, generation: object, interfaces: object) -> None:
+    def put_on(self, generation: object, interfaces: Sequence[Interface]) -> None:
+        if self.by_hand:
+            raise AttachError("it was taken off by hand")
+        assert all(map(self.carried, interfaces)), "no preflight was made of this card"
         self.done.append("put on")
+        self.links = {"eth0": object()}
 
 
 async def in_thread(call: Callable[..., Any], *arguments: Any) -> object:
@@ -43,8 +58,9 @@ def sample(at_s: float, **packets: int) -> Sample:
 
 
 async def decide(
-    one: Confirming, *, fresh: tuple[str, ...] = (), apart: str = "", resumed: list[str] | None = None
-) -> bool:
+    one: Confirming, *, fresh: tuple[str, ...] = (), apart: str = "", resumed: list[str] | None = None,
+    cards: tuple[Interface, ...] = (),
+) -> bool:  # fmt: skip
     """`fresh`: tables of its own; `apart`: why the agent cannot serve the program before by the old ones."""
 
     async def resume() -> str:
@@ -53,7 +69,8 @@ async def decide(
         return apart
 
     generation: Any = SimpleNamespace(fresh=fresh)
-    return await one.decide(generation, lambda: (), change=asyncio.Lock(), turn=asyncio.Lock(), resume=resume)
+    locks = {"change": asyncio.Lock(), "turn": asyncio.Lock()}
+    return await one.decide(generation, lambda: cards, **locks, resume=resume)
 
 
 def on_probation(
@@ -229,3 +246,110 @@ async def test_a_look_that_could_not_begin_leaves_the_program_on_all_cards(
     one = on_probation(monkeypatch, attached, lambda: "away", WELL)
     assert not await decide(one) and attached.done == []
     assert not await decide(one) and attached.done == ["put on"]
+
+
+async def test_what_is_taken_off_by_hand_is_neither_put_on_nor_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody is even asked: control may answer because the program is off."""
+    attached, asked = Attached(before=False), []  # type: ignore[var-annotated]
+
+    def control() -> str:
+        asked.append(attached.by_hand)
+        return "" if attached.by_hand else "away"
+
+    one = on_probation(monkeypatch, attached, control, WELL)
+    attached.by_hand = True
+    for _ in range(3):
+        assert not await decide(one)
+    assert attached.done == asked == [] and not one.over
+
+
+@pytest.mark.parametrize("look", ["with the program", "without it", "with it again"])
+@pytest.mark.parametrize("answers", ["", "away"])
+async def test_what_is_taken_off_by_hand_during_a_look_stays_off_and_is_proved_later(
+    monkeypatch: pytest.MonkeyPatch, look: str, answers: str
+) -> None:
+    attached = Attached(before=False)
+    looks = {"with the program": [], "without it": ["taken back"], "with it again": ["taken back", "put on"]}
+    ends = asyncio.Event()
+
+    def control() -> str:
+        if ends.is_set():
+            return ""
+        if attached.done == looks[look]:
+            attached.by_hand = True
+            return answers
+        return "" if attached.done == ["taken back"] else "away"
+
+    one = on_probation(monkeypatch, attached, control, WELL)
+    for _ in range(3):
+        assert not await decide(one)
+    assert attached.done == looks[look] and not one.over
+    attached.by_hand = False
+    attached.links = {"eth0": object()}
+    ends.set()
+    assert await decide(one) and one.problem == ""
+    assert attached.done == [*looks[look], *["put on"] * (look == "without it"), "confirmed"]
+
+
+async def test_packets_that_fare_worse_while_it_is_taken_off_by_hand_prove_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attached = Attached(before=True)
+    one = on_probation(monkeypatch, attached, lambda: "", ILL)
+
+    def sampled(generation: object) -> Sample:
+        attached.by_hand = True
+        return ILL
+
+    monkeypatch.setattr(module, "_sample", sampled)
+    assert not await decide(one) and attached.done == []
+
+
+async def test_a_program_that_was_off_while_all_were_asked_is_not_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lost and put on again meanwhile, or taken off by hand and attached: those who answered answered
+    without it."""
+    attached = Attached(before=False)
+
+    def control() -> str:
+        attached.links = {"eth0": object()}
+        return ""
+
+    one = on_probation(monkeypatch, attached, control, WELL)
+    assert not await decide(one) and attached.done == []
+    monkeypatch.setattr(attached, "on", dict)
+    assert not await decide(one) and attached.done == []
+
+
+async def test_a_look_that_breaks_off_leaves_no_program_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    attached = Attached(before=False)
+
+    def control() -> str:
+        if attached.done == ["taken back"]:
+            raise OSError("no socket")
+        return "away"
+
+    one = on_probation(monkeypatch, attached, control, WELL)
+    with pytest.raises(OSError, match="no socket"):
+        await decide(one)
+    assert not await decide(one) and attached.done == ["taken back", "put on"]
+
+
+async def test_a_card_that_comes_back_while_the_program_is_off_gets_none_untried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its preflight and its trial are those of a card that joins."""
+    attached, asked = Attached(before=False), []  # type: ignore[var-annotated]
+    put_on = attached.put_on
+
+    def on_cards(generation: object, interfaces: Sequence[Interface]) -> None:
+        asked.append([one.name for one in interfaces])
+        put_on(generation, interfaces)
+
+    monkeypatch.setattr(attached, "put_on", on_cards)
+    one = on_probation(monkeypatch, attached, lambda: "away", WELL)
+    same, another = (Interface(f"eth{at}", at, 1500, bytes(6), "veth", (), 0) for at in (2, 9))
+    assert not await decide(one, cards=(same, another)) and asked == [["eth2"]]

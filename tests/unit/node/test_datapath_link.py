@@ -13,6 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import DatapathLink, network
 from xds_agent.node.datapath import link as datapath_link
+from xds_agent.node.datapath.attachment import detach, end_detach
 from xds_agent.node.datapath.cards import Cards
 from xds_agent.node.datapath.lockout import Lockout
 from xds_agent.node.datapath.network import Address, Hop, Interface, Network, NetworkError
@@ -41,7 +42,7 @@ async def answers() -> str:
 
 @pytest.fixture
 def link(tmp_path: Path) -> DatapathLink:
-    config = DatapathConfig(interfaces=["eth0"])
+    config = DatapathConfig(interfaces=["eth0"], pins=tmp_path / "pins")
     return DatapathLink(config, Prober(), control_answers=answers, runtime=tmp_path)
 
 
@@ -140,6 +141,39 @@ async def test_a_set_on_disk_that_meets_a_bug_keeps_no_agent_from_serving(
     monkeypatch.setattr(link.running, "start", start)
     await link.start(EMPTY)
     assert link.problem == "KeyError('bug')"
+
+
+async def test_what_is_taken_off_by_hand_while_it_cannot_start_comes_on_with_another_start_of_the_agent(
+    link: DatapathLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A predecessor's program was on; what is in the way may go at any time."""
+
+    def gone() -> bool:
+        raise NetworkError("there is no interface eth0")
+
+    monkeypatch.setattr(link.cards, "look", gone)
+    link.config.pins.mkdir()
+    for _ in range(2):
+        await link.start(EMPTY)
+        assert link.problem == "there is no interface eth0"
+        detach(link.config.pins)
+        await link._try_to_start()
+        assert "taken off eth0 by hand" in link.problem
+
+
+def test_tc_comes_on_again_after_what_was_done_by_hand(
+    link: DatapathLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where XDP needs nothing done to it."""
+    told: list[bool] = []
+    monkeypatch.setattr(link.running.around, "outdated", lambda: told.append(True))
+    monkeypatch.setattr(link.running, "_say_what_is_off", lambda words: False)
+    link.running.writer = object()  # type: ignore[assignment]
+    link.config.pins.mkdir()
+    for act, times in ((detach, 0), (end_detach, 1), (end_detach, 1)):
+        act(link.config.pins)
+        link.running._look_after_links()
+        assert len(told) == times
 
 
 async def test_a_kernel_that_does_not_answer_refuses_a_change_and_ends_no_agent(

@@ -35,7 +35,7 @@ class Host:
         self.attached = self.preflight = self
         self.refused = {"eth1": "its gateway did not answer"}
         self.done: list[str] = []
-        self.known = self.same = False
+        self.known = self.same = self.by_hand = False
         # Whether control and the gateway answer, by what was done last.
         self.control: Callable[[str], bool] = lambda last: True
         self.gateway: Callable[[str], bool] = lambda last: True
@@ -52,6 +52,10 @@ class Host:
 
     def knows(self, name: str) -> bool:
         return self.known
+
+    def check_by_hand(self) -> None:
+        if self.by_hand:
+            raise AttachError("taken off by hand")
 
     def drop(self, name: str) -> None:
         self.done.append("dropped")
@@ -177,3 +181,18 @@ async def test_a_card_that_cannot_be_tried_says_why_and_costs_no_agent(
         one = joining(host)
         assert await one.once() and not await one.once()
         assert host.refused["eth1"] in ("its gateway is silent", "KeyError('bug')")
+
+
+async def test_a_trial_ends_once_the_program_is_taken_off_by_hand(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, however long control and gateways may take to answer."""
+
+    async def nobody_yet(baseline: Baseline) -> dict[str, str]:
+        host.by_hand = True
+        await asyncio.Event().wait()
+        return {}
+
+    monkeypatch.setattr(host, "silent", nobody_yet)
+    assert await asyncio.wait_for(joining(host).once(), 20)
+    assert host.done == ["tried", "on", "off"] and host.refused["eth1"] == "taken off by hand"

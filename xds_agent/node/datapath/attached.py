@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from xds_agent.datapath import pins
@@ -14,7 +14,7 @@ from xds_agent.datapath.link import Link
 from xds_agent.datapath.program import Generation
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import confirmed
-from xds_agent.node.datapath.attachment import LINKS, AttachError, attach, on_card
+from xds_agent.node.datapath.attachment import LINKS, AttachError, attach, detach, is_detached, on_card
 from xds_agent.node.datapath.confirmed import Confirmed
 from xds_agent.node.datapath.network import Interface, index_of
 from xds_agent.node.datapath.record import Record
@@ -54,7 +54,8 @@ class Attached:
         preflight: Callable[[Interface], Link | None] = lambda _: None,
     ) -> None:  # fmt: skip
         """From here on `generation` runs on those that take it, the others are `refused`; `preflight` as
-        `attach` takes it. Raises AttachError."""
+        `attach` takes it. Raises AttachError, also where it was taken off by hand, before or meanwhile."""
+        self.check_by_hand()
         made = attach(
             generation, interfaces, folder=self._config.pins, native=self._config.mode == "native",
             keep=self._config.interfaces, preflight=preflight,
@@ -68,6 +69,7 @@ class Attached:
         others = {name: words for name, words in self.refused.items() if name not in asked}
         self.refused = {**others, **made.refused}
         self._given_up = self._taken_back = False
+        self._check_what_came_on()
 
     def refuse(self, name: str, words: str) -> None:
         """It has no program, and why."""
@@ -84,7 +86,7 @@ class Attached:
     @property
     def to_try_again(self) -> list[str]:
         """Interfaces that got no program and are there, while it runs."""
-        if self._taken_back or any(map(self._by_hand, self._links)):
+        if self._taken_back or self.by_hand:
             return []
         return [name for name in self.refused if index_of(name)]
 
@@ -100,6 +102,7 @@ class Attached:
     def try_on(self, generation: Generation, card: Interface, trial: Link | None) -> Link:
         """On a card that has none of ours for as long as the link is open: `keep` it. `trial` as `on_card`
         takes it. Raises AttachError."""
+        self.check_by_hand()
         if self._taken_back:
             raise AttachError(_NOT_BACK.format(name=card.name))
         return on_card(generation, card, trial, native=self._config.mode == "native")
@@ -111,13 +114,13 @@ class Attached:
         try:
             if link.interface() != card.index:
                 raise AttachError(f"{card.name} went away while it was tried")
-            if any(map(self._by_hand, self._links)):
-                raise AttachError(f"{card.name} gets no program: the others were taken off by hand")
+            self.check_by_hand()
             if proved:
                 # First: killed between the two, a pin would be taken for one that was proved.
                 self._write_down(card.name)
             pin.unlink(missing_ok=True)
             link.pin(pin)
+            self._check_what_came_on()
         except (AttachError, OSError) as error:
             link.close()
             raise AttachError(str(error)) from error
@@ -142,16 +145,17 @@ class Attached:
         those that do without.
 
         A card that went and came back has another number: it is `refused` until it was tried. Who takes the
-        program off by hand (`xds-agent datapath detach`) means it: that takes the pin away too.
+        program off by hand (`xds-agent datapath detach`) means it.
         """
+        if self.by_hand:
+            on = self.on()
+            return [], "; ".join(_BY_HAND.format(name=name) for name in self._links if name not in on)
         anew, words = [], []
         for name, link in self._links.items():
             index = index_of(name)
             if self._given_up or (index and link.interface() == index):
                 continue
-            if self._by_hand(name):
-                words.append(_BY_HAND.format(name=name))
-            elif not index:
+            if not index:
                 words.append(f"the interface {name} is gone")
             elif self._taken_back:
                 # What the agent has loaded is the one that was taken back.
@@ -177,8 +181,9 @@ class Attached:
         """False after a boot, until a program is confirmed again: what was pinned is gone with it."""
         return (self._config.pins / CONFIRMED).exists()
 
-    def confirm(self, generation: Generation) -> None:
-        """It is the one to go back to from now on. Raises OSError where it cannot be kept."""
+    def confirm(self, generation: Generation, proved: Collection[str]) -> None:
+        """It is the one to go back to from now on, `proved` on these cards beside those it was proved on
+        before. Raises OSError where it cannot be kept."""
         try:
             pins.keep_program(generation, self._config.pins / CONFIRMED)
             # The file may be a newer one by now: what is kept must be what runs.
@@ -191,7 +196,7 @@ class Attached:
         # As it was when this start looked: the file may be a newer one by now.
         what = self._asked or self._what()
         known = self._record.cards(what) & set(self._config.interfaces)
-        self._record.write(what, known | (self._links.keys() - self.refused.keys()))
+        self._record.write(what, known.union(proved))
 
     def take_back(self) -> bool:
         """The confirmed program in place of this one; True if there was one, else none runs now.
@@ -230,9 +235,25 @@ class Attached:
             with contextlib.suppress(OSError):
                 link.close()
 
-    def _by_hand(self, name: str) -> bool:
+    @property
+    def by_hand(self) -> bool:
         """Whether the program was taken off by `xds-agent datapath detach`."""
-        return name in self._links and not self._pin(name).exists()
+        return is_detached(self._config.pins)
+
+    def check_by_hand(self) -> None:
+        """Raises AttachError where it was taken off by hand: none may come on."""
+        if self.by_hand:
+            raise AttachError(_BY_HAND.format(name=", ".join(self._config.interfaces)))
+
+    def on(self) -> dict[str, Link]:
+        """By interface the links of ours that are on it now. Raises OSError."""
+        return {name: link for name, link in self._links.items() if link.interface() == index_of(name) != 0}
+
+    def _check_what_came_on(self) -> None:
+        """As `check_by_hand`, once pins are made: the command may have looked for them before."""
+        if self.by_hand:
+            detach(self._config.pins)
+        self.check_by_hand()
 
     def _runs(self, name: str) -> bool:
         """Whether a program of ours is on the card, whoever put it there. Raises OSError."""

@@ -29,6 +29,8 @@ MAPS, LINKS = "maps", "links"
 CONFIRMED_MAPS = "confirmed_maps"
 _NUMBERS = frozenset({"services4", "services6", "reals"})
 _FLOWS = frozenset({"flows", "flows_new"})
+# A folder that is there while `detach` holds: also where no program was on, which leaves no other trace.
+_BY_HAND = "by_hand"
 
 
 class AttachError(Exception):
@@ -168,23 +170,33 @@ def attach(
 
 
 def detach(folder: Path) -> list[str]:
-    """Take the programs off; names of the interfaces. Maps stay pinned, so that `attach` finds all as it was.
+    """Take the programs off, which holds until `end_detach`; names of the interfaces. Maps stay pinned, so
+    that `attach` finds all as it was.
 
     Raises AttachError.
     """
     names = []
-    for pin in sorted((folder / LINKS).glob("*")):
-        try:
-            link = Link.open(pin)
-            # First: what is off and still pinned was lost, and a running agent puts it on again at once.
-            pin.unlink()
-            if link is not None:
-                link.detach()
-                link.close()
-        except OSError as error:
-            raise AttachError(f"{pin.name}: {error}") from error
-        names.append(pin.name)
+    try:
+        if folder.is_dir():
+            # First: what is off without it was lost, and a running agent puts it on again at once.
+            (folder / _BY_HAND).mkdir(exist_ok=True)
+        for pin in sorted((folder / LINKS).glob("*")):
+            names.append(pin.name)
+            Link.take_off(pin)
+    except OSError as error:
+        raise AttachError(f"{names[-1] if names else folder}: {error}") from error
     return names
+
+
+def is_detached(folder: Path) -> bool:
+    """Whether `detach` holds: nothing may be put on."""
+    return (folder / _BY_HAND).exists()
+
+
+def end_detach(folder: Path) -> None:
+    """Programs may be put on again. Where it cannot be ended, `is_detached` says so."""
+    with contextlib.suppress(OSError):
+        (folder / _BY_HAND).rmdir()
 
 
 def _check_bpffs(folder: Path) -> None:
@@ -371,4 +383,4 @@ def _forget_others(folder: Path, names: set[str]) -> None:
     for pin in folder.glob("*"):
         if pin.name not in names:
             log.info("%s is no longer in xdp_interfaces: detached", pin.name)
-            pin.unlink()
+            Link.take_off(pin)

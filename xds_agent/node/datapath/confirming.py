@@ -11,8 +11,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from xds_agent.datapath.counters import Counters
+from xds_agent.datapath.link import Link
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.prove import prove
 from xds_agent.datapath.watch import Sample, judge
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 WATCH_S = 1.0
 # To look without the program costs packets: while nobody answers either way it is done ever more rarely.
 _WITHOUT_AGAIN_S, _WITHOUT_MOST_S = 60.0, 3600.0
-InThread = Callable[..., Awaitable[object]]
+InThread = Callable[..., Awaitable[Any]]
 Resume = Callable[[], Awaitable[str]]
 """Lets the agent serve the program before by its own maps; "" or why not."""
 
@@ -50,6 +52,8 @@ class Confirming:
         self._attached, self._lockout, self._in_thread = attached, lockout, in_thread
         self._gateways = Baseline()
         self._samples: list[Sample] = []
+        # By interface the link that was on it when all were asked with the program.
+        self._asked_with: Mapping[str, Link] = {}
 
     async def prepare(self, indices: Sequence[int]) -> None:
         """Who answers now: after the attachment they still must."""
@@ -86,8 +90,11 @@ class Confirming:
         self, generation: Generation, interfaces: Callable[[], Sequence[Interface]],
         *, change: asyncio.Lock, turn: asyncio.Lock, resume: Resume,
     ) -> bool:  # fmt: skip
-        """True once it is `over`; False: nobody knows yet (control is away anyway), ask again."""
+        """True once it is `over`; False: nobody knows yet (control is away anyway, or the program was taken
+        off by hand), ask again."""
         async with change:
+            if self._attached.by_hand:
+                return False
             if self._off:
                 async with turn:
                     await self._put_on_again(generation, interfaces())
@@ -96,18 +103,25 @@ class Confirming:
             words: str | None = self._guilt
             if not words:
                 before = self._gateways.over({one.index for one in interfaces()})
-                silent = await self._lockout.silent(before)
+                silent = await self._silent_with_it(before)
                 words = (
                     await self._without_and_with(silent, before, generation, interfaces, turn)
                     if silent
                     else await self._fares_worse(generation)
                 )
+            if words is None or self._attached.by_hand:
+                # Taken off meanwhile: who answered, or did not, says nothing of the program.
+                return False
             if words:
                 async with turn:
                     self.over = await self._give_up(words, generation, resume)
-            elif words is not None:
+            else:
                 self.over = await self._confirmed(generation)
             return self.over
+
+    async def _silent_with_it(self, before: Baseline) -> dict[str, str]:
+        self._asked_with = await self._in_thread(self._attached.on)
+        return await self._lockout.silent(before)
 
     async def _without_and_with(
         self, silent: Mapping[str, str], before: Baseline, generation: Generation,
@@ -116,14 +130,14 @@ class Confirming:
         """Silence alone proves nothing: control may be away, as it is when an agent starts. So all are asked
         without the program, then with it: whoever answers without it alone was shut out, whoever else is
         silent. Who that is in words, "" if everybody answers, None if nobody knows yet."""
-        if time.monotonic() < self._without_at:
+        if time.monotonic() < self._without_at or self._attached.by_hand:
             return None
         self._waited_s = min(max(_WITHOUT_AGAIN_S, 2 * self._waited_s), _WITHOUT_MOST_S)
         self._without_at, self._samples = time.monotonic() + self._waited_s, []
         async with turn:
+            # Where it cannot be taken back, too: from some of the cards it may be gone.
+            self._off = True
             if await self._take_back() is None:
-                # From some of the cards it may be gone.
-                self._off = True
                 return None
         still = await self._lockout.silent(before)
         async with turn:
@@ -133,7 +147,7 @@ class Confirming:
         if silent.keys() <= still.keys():
             log.warning("the new program stays, unproven: without it, too, %s", first_of(still))
             return None
-        again = await self._lockout.silent(before)
+        again = await self._silent_with_it(before)
         guilt = {who: words for who, words in again.items() if who in silent and who not in still}
         return first_of(guilt) or (None if again else "")
 
@@ -172,16 +186,23 @@ class Confirming:
             return None
 
     async def _confirmed(self, generation: Generation) -> bool:
+        """False where it was on no card all the while."""
+        on: Mapping[str, Link] = await self._in_thread(self._attached.on)
+        proved = [name for name, link in on.items() if self._asked_with.get(name) is link]
+        if not proved:
+            return False
         try:
-            await self._in_thread(self._attached.confirm, generation)
+            await self._in_thread(self._attached.confirm, generation, proved)
         except OSError as error:
             # Proved again at the next start.
             log.warning("that the program is well could not be written down: %s", error)
         return True
 
     async def _put_on_again(self, generation: Generation, interfaces: Sequence[Interface]) -> None:
+        # A card that came back as another meanwhile has to be tried first, as any that comes back.
+        same = [one for one in interfaces if self._attached.carried(one)]
         try:
-            await self._in_thread(self._attached.put_on, generation, interfaces)
+            await self._in_thread(self._attached.put_on, generation, same)
             self._off, self.problem = False, ""
         except AttachError as error:
             self._off, self.problem = True, str(error)
@@ -195,7 +216,6 @@ class Confirming:
             after = await self._in_thread(_sample, generation)
         except OSError:
             return ""
-        assert isinstance(after, Sample)
         before, flip = self._samples
         return judge(before, flip, after) or ""
 

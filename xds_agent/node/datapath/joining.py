@@ -22,6 +22,8 @@ from xds_agent.node.datapath.running import Running
 log = logging.getLogger(__name__)
 
 _AGAIN_S = 5.0
+# A trial ends this soon after somebody takes the program off by hand, who finds no pin of it.
+_BY_HAND_S = 0.2
 # Where the program shut somebody out it does so again for as long as that takes to show: ever more rarely.
 _SHUT_OUT_AGAIN_S, _SHUT_OUT_MOST_S = 60.0, 3600.0
 _Key = tuple[str, int]
@@ -88,7 +90,7 @@ class Joining:
             async with self._change:
                 async with self._turn:
                     tried = await self._in_thread(running.try_on, card, tried)
-                if silent := await self._silent(before, control=control):
+                if silent := await self._silent_with_it(before, control=control):
                     link, tried = tried, None
                     await self._shut_out(card, link, silent, before, control=control)
                 link, tried = tried, None
@@ -110,6 +112,16 @@ class Joining:
         if before.words:
             raise AttachError(before.words)
         return before, False
+
+    async def _silent_with_it(self, before: Baseline, *, control: bool) -> dict[str, str]:
+        """As `_silent`. Raises AttachError as soon as the program is taken off by hand."""
+        asking = asyncio.create_task(self._silent(before, control=control))
+        try:
+            while not (await asyncio.wait([asking], timeout=_BY_HAND_S))[0]:
+                self._running.attached.check_by_hand()
+            return await asking
+        finally:
+            asking.cancel()
 
     async def _silent(self, before: Baseline, *, control: bool) -> dict[str, str]:
         """Control that was silent before says nothing after."""

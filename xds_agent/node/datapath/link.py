@@ -18,6 +18,7 @@ from typing import TypeVar
 from xds_agent.datapath.fill import Fill
 from xds_agent.node.config import DatapathConfig
 from xds_agent.node.datapath import state
+from xds_agent.node.datapath.attachment import end_detach
 from xds_agent.node.datapath.cards import Cards
 from xds_agent.node.datapath.confirming import Confirming
 from xds_agent.node.datapath.failures import FAILURES, in_words
@@ -117,6 +118,8 @@ class DatapathLink:
         """Load, bring the maps to `held`, attach. What is in the way becomes `problem`; L7 is served, and
         `run` tries again."""
         self._held = held
+        # Taken off by hand, the program is off until the agent starts again, which it does here and once.
+        await self._in_thread(end_detach, self.config.pins)
         await self._try_to_start()
         self._prober.listen(self._on_health)
 

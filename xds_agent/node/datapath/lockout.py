@@ -96,18 +96,23 @@ def _silent(gateways: Sequence[tuple[Address, int]], patience_s: float) -> list[
     with Network() as network:
         for one in gateways:
             network.probe(*one)
+        late = False
         while waiting := [one for one in gateways if not network.is_reachable(*one)]:
-            if time.monotonic() > deadline:
+            # What was seen in time may be old by now, where this process stood still: the last look is late.
+            if late:
                 return [address for address, _ in waiting]
             time.sleep(_STEP_S)
+            late = time.monotonic() > deadline
     return []
 
 
 def _answers(network: Network, gateway: tuple[Address, int], patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
     network.probe(*gateway)
+    late = False
     while not network.is_reachable(*gateway):
-        if time.monotonic() > deadline:
+        if late:
             return False
         time.sleep(_STEP_S)
+        late = time.monotonic() > deadline
     return True

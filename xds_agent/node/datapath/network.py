@@ -175,10 +175,12 @@ class Network:
         wanted = set(hops)
         deadline = time.monotonic() + _RESOLVE_S
         while True:
+            # Before the look: one that was made in time may be old by now, where this process stood still.
+            late = time.monotonic() > deadline
             known = self._neighbours()
             found = {hop: known[hop].mac for hop in wanted if hop in known}
             missing = wanted - found.keys()
-            if not missing or time.monotonic() > deadline:
+            if not missing or late:
                 return found
             for address, index in missing:
                 _knock(address, index)

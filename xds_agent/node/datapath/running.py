@@ -73,7 +73,7 @@ class Running:
         self._events, self._cards_seen = NetlinkEvents(), -1
         self._routes = Routes(self._events)
         self._shaping = Shaping(program=config.program, pins=config.pins, record=runtime / SHAPED)
-        self._settled = 0.0
+        self._settled, self._by_hand = 0.0, False
 
     @property
     def carriers(self) -> tuple[Interface, ...]:
@@ -105,6 +105,7 @@ class Running:
 
     def start(self, held: Snapshot, confirming: Confirming | None) -> None:
         config = self.config
+        self.attached.check_by_hand()
         self.cards.look()
         self.attached.refused = {} if confirming is not None else self.attached.untried()
         if confirming is not None:
@@ -114,7 +115,7 @@ class Running:
             # A boot took the pin of the program that was confirmed, which is this one.
             assert self.writer is not None
             with contextlib.suppress(OSError):
-                self.attached.confirm(self.writer.generation)
+                self.attached.confirm(self.writer.generation, ())
 
     def _put_to_work(
         self, one: Confirmed, held: Snapshot, *, confirming: Confirming | None = None, resuming: bool = False
@@ -169,6 +170,10 @@ class Running:
     def _look_after_links(self) -> bool:
         """Put the program on again where it was lost; True if what `problem` says has changed."""
         assert self.writer is not None
+        before, self._by_hand = self._by_hand, self.attached.by_hand
+        if before and not self._by_hand:
+            # What tc does has to be done again too.
+            self.around.outdated()
         anew, words = self.attached.look()
         if anew:
             self.attached.put_on(self.writer.generation, self.cards.returned(anew))

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from xds_agent.datapath import htb
 from xds_agent.datapath.htb import ServiceClass
+from xds_agent.datapath.link import Link
 from xds_agent.datapath.program import Generation
 from xds_agent.datapath.tc import Direction, TcGeneration, TcLink, load_tc
 from xds_agent.model.limits import DSCPS
-from xds_agent.node.datapath.attachment import LINKS
+from xds_agent.node.datapath.attachment import is_detached
 from xds_agent.node.datapath.network import Interface, index_of
 from xds_agent.node.datapath.routes import SHAPING, NetlinkEvents
 from xds_agent.node.datapath.shaped import Record
@@ -91,18 +92,22 @@ class Shaping:
             self._write(loaded, shape)
         for interface in interfaces:
             self._shape(interface.name, interface.index, shape.bandwidth)
+        directions = () if is_detached(self._folder) else shape.directions
         asked = {
             (one.name, direction): one.index
             for one in interfaces
-            for direction in shape.directions
+            for direction in directions
             if self._loaded is not None and direction in self._loaded.fds
         }
         self._take_off_others(asked)
         if self._loaded is not None:
             self._attach(self._loaded, asked)
+        if by_hand := is_detached(self._folder):
+            # Perhaps only since: the command may have looked before it was on.
+            self._take_off_others({})
         for name in self._record.read().keys() - {one.name for one in interfaces}:
             forget_interface(self._record, name)
-        self._live = wanted
+        self._live = None if by_hand else wanted
 
     def look(self, interfaces: Sequence[Interface]) -> list[str]:
         """Those whose classes somebody took away, or the root with all of them: the next `bring` makes them
@@ -154,12 +159,10 @@ class Shaping:
         )
 
     def _lost(self) -> list[Key]:
-        """What was taken off, but not where XDP is off too: that was meant (`xds-agent datapath detach`)."""
-        return [
-            key
-            for key, (_, link) in self._links.items()
-            if (self._folder / LINKS / key[0]).exists() and not link.attached()
-        ]
+        """What somebody took off who did not mean it, as `xds-agent datapath detach` does."""
+        if is_detached(self._folder):
+            return []
+        return [key for key, (_, link) in self._links.items() if not link.attached()]
 
     def _write(self, loaded: TcGeneration, shape: Shape) -> None:
         self.missing = "; ".join(loaded.missing) if shape.cookies else ""
@@ -191,7 +194,7 @@ class Shaping:
         for pin in self._pins.glob("*"):
             name, _, side = pin.name.rpartition("-")
             if (name, side) not in asked:
-                pin.unlink()
+                Link.take_off(pin)
 
     def _attach(self, loaded: TcGeneration, asked: Mapping[Key, int]) -> None:
         for key, index in asked.items():
@@ -216,12 +219,10 @@ class Shaping:
 
     def _take_off(self, key: Key, index: int) -> None:
         known = self._links.pop(key, None)
-        pin = self._pin(key)
-        pinned = pin.exists()
-        pin.unlink(missing_ok=True)
+        pinned = Link.take_off(self._pin(key))
         if known is not None:
             known[1].close()
-        # A link goes with its last pin and descriptor; a filter stays until it is taken off.
+        # A filter is pinned nowhere.
         if not pinned and index_of(key[0]) == index:
             TcLink.filter(index, key[1]).detach()
         self._record.taken_off(key[0], index, key[1])
@@ -243,11 +244,7 @@ def take_off(*, pins: Path, record: Path) -> list[str]:
     for name, shaped in known.read().items():
         for direction in shaped.directions:
             pin = pins / PINS / f"{name}-{direction}"
-            if (link := TcLink.open(pin, shaped.index, direction)) is not None:
-                link.detach()
-                link.close()
-                pin.unlink()
-            elif index_of(name) == shaped.index:
+            if not Link.take_off(pin) and index_of(name) == shaped.index:
                 TcLink.filter(shaped.index, direction).detach()
             names.append(pin.name)
     return sorted(names)
