@@ -12,7 +12,7 @@ import jinja2
 import pytest
 import yaml
 
-from xds_agent.rollout.release import WELL
+from xds_agent.rollout.vitals import WELL
 
 ROOT = Path(__file__).parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
